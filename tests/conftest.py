@@ -1,0 +1,20 @@
+"""Before any test imports the package: check every annotated shape, and start every test from one seed."""
+
+import os
+
+# Tiny models gain nothing from threads, and two test processes would fight over them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from jaxtyping import install_import_hook
+
+# Must come before the first import of worldmodel. The tower: an int will do where a float is asked for (PEP 484).
+install_import_hook(["worldmodel"], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Random tensors are the same in every run, alone or among others."""
+    torch.manual_seed(0)

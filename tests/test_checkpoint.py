@@ -1,0 +1,152 @@
+"""Checkpoints: what is saved is what is loaded, a kill leaves the old, and damage is refused by name."""
+
+import json
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from worldmodel.checkpoint import load_weights, save_weights
+from worldmodel.training import checkpoint as training
+from worldmodel.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
+
+CONFIG = {"codes": 7, "strides": [1, 2], "nested": {"rate": 0.1, "name": None}}
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    base = torch.randn(4, 6)
+    return {"view": base.T, "same": base, "flag": torch.tensor(True), "count": torch.arange(3), "none": base[:0]}
+
+
+def equal(left, right) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def flip_a_bit(path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+
+
+def test_weights_loaded_are_weights_saved(tmp_path):
+    saved = tensors()
+    save_weights(tmp_path / "deep" / "model", CONFIG, saved)
+    config, loaded = load_weights(tmp_path / "deep" / "model")
+    assert config == CONFIG and equal(loaded, saved)
+    assert all(loaded[k].dtype == saved[k].dtype for k in saved)
+
+
+def test_a_model_folder_holds_two_files_and_nothing_else(tmp_path):
+    for _ in range(2):
+        save_weights(tmp_path, CONFIG, tensors())
+    assert sorted(os.listdir(tmp_path)) == ["config.json", "weights.safetensors"]
+
+
+def test_a_config_that_is_no_json_leaves_the_old_model(tmp_path):
+    saved = tensors()
+    save_weights(tmp_path, CONFIG, saved)
+    with pytest.raises(TypeError):
+        save_weights(tmp_path, {"bad": object()}, {"other": torch.ones(1)})
+    assert load_weights(tmp_path)[0] == CONFIG and equal(load_weights(tmp_path)[1], saved)
+    assert len(os.listdir(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("name", ["config.json", "weights.safetensors"])
+def test_a_missing_file_is_named(tmp_path, name):
+    save_weights(tmp_path, CONFIG, tensors())
+    (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match=f"{name} is missing"):
+        load_weights(tmp_path)
+
+
+def test_a_flipped_bit_in_the_weights_is_refused(tmp_path):
+    save_weights(tmp_path, CONFIG, tensors())
+    flip_a_bit(tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match=r"weights\.safetensors: damaged"):
+        load_weights(tmp_path)
+
+
+def test_the_config_of_another_save_is_refused(tmp_path):
+    for name in "ab":
+        save_weights(tmp_path / name, CONFIG, tensors())
+    (tmp_path / "a" / "config.json").replace(tmp_path / "b" / "config.json")
+    with pytest.raises(ValueError, match="from another save"):
+        load_weights(tmp_path / "b")
+
+
+def test_a_config_cut_short_and_a_newer_format_are_refused(tmp_path):
+    save_weights(tmp_path, CONFIG, tensors())
+    text = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(text[: len(text) // 2])
+    with pytest.raises(ValueError, match=r"config\.json: damaged"):
+        load_weights(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**json.loads(text), "format": 99}))
+    with pytest.raises(ValueError, match="expected format 1, got 99"):
+        load_weights(tmp_path)
+
+
+def save(folder, step: int) -> dict[str, dict[str, torch.Tensor]]:
+    groups = {"model": tensors(), "ema": {}}
+    training.save(folder, Checkpoint(step, groups, {"seen": step}))
+    return groups
+
+
+def test_the_latest_checkpoint_is_the_newest_and_two_are_kept(tmp_path):
+    assert training.latest(tmp_path) is None
+    groups = [save(tmp_path, step) for step in (9, 10, 200)][-1]
+    found = training.latest(tmp_path)
+    assert found is not None and found.step == 200 and found.progress == {"seen": 200}
+    assert all(equal(found.tensors[name], groups[name]) for name in groups)
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["00000010", "00000200"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "missing", "progress"])
+def test_a_damaged_checkpoint_is_passed_over_for_an_older_whole_one(tmp_path, damage):
+    save(tmp_path, 1), save(tmp_path, 2)
+    newest = tmp_path / "checkpoints" / "00000002"
+    if damage == "flip":
+        flip_a_bit(newest / "model.safetensors")
+    else:
+        (newest / {"missing": "ema.safetensors", "progress": "progress.json"}[damage]).unlink()
+    with pytest.warns(RuntimeWarning, match="00000002"):
+        found = training.latest(tmp_path)
+    assert found is not None and found.step == 1
+
+
+def test_only_damaged_checkpoints_are_an_error_not_a_fresh_start(tmp_path):
+    save(tmp_path, 1)
+    flip_a_bit(tmp_path / "checkpoints" / "00000001" / "model.safetensors")
+    with pytest.raises(ValueError, match="Delete that folder to start again"):
+        training.latest(tmp_path)
+
+
+def test_a_checkpoint_killed_while_it_is_written_does_not_count(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+    monkeypatch.setattr(training, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path, 2)
+    monkeypatch.undo()
+    found = training.latest(tmp_path)
+    assert found is not None and found.step == 1
+    save(tmp_path, 2)
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["00000001", "00000002"]
+
+
+def stepped(optimizer: torch.optim.Optimizer, net: nn.Module, steps: int) -> None:
+    for i in range(steps):
+        optimizer.zero_grad()
+        net(torch.full((2, 3), float(i))).square().sum().backward()
+        optimizer.step()
+
+
+def test_an_optimizer_given_the_tensors_of_another_takes_the_same_steps():
+    nets = [nn.Linear(3, 5), nn.Linear(3, 5)]
+    first, second = (torch.optim.AdamW(net.parameters(), lr=0.1) for net in nets)
+    stepped(first, nets[0], 3)
+    nets[1].load_state_dict(nets[0].state_dict())
+    load_optimizer_tensors(second, optimizer_tensors(first))
+    for optimizer, net in zip((first, second), nets, strict=True):
+        stepped(optimizer, net, 2)
+    assert equal(nets[0].state_dict(), nets[1].state_dict())
+    assert equal(optimizer_tensors(first), optimizer_tensors(second))

@@ -1,0 +1,130 @@
+"""A model on disk: a folder with weights.safetensors and config.json. Loading runs no code from either.
+
+config.json holds the sha256 of the weights beside the config, so a flipped bit, a half-copied folder and two
+files of different saves are all refused. The config itself stays editable.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+FORMAT = 1  # of config.json; raised when old folders can no longer be read
+
+
+def save_weights(folder: str | Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write a model's config (JSON-able values) and tensors into `folder`, replacing what it had.
+
+    Both files are written aside and flushed before either takes its place: a kill leaves the old model.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, description = _aside(folder / WEIGHTS), _aside(folder / CONFIG)
+    try:
+        digest = write_tensors(weights, tensors)
+        write_json(description, {"format": FORMAT, "weights": digest, "config": dict(config)})
+        os.replace(weights, folder / WEIGHTS)
+        os.replace(description, folder / CONFIG)
+    finally:
+        for leftover in (weights, description):
+            leftover.unlink(missing_ok=True)
+    sync(folder)
+
+
+def load_weights(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The config and the tensors (on the CPU) that `save_weights` put into `folder`.
+
+    Raises:
+        ValueError: a file is missing, damaged, from another save than its neighbour, or of a newer format.
+    """
+    folder = Path(folder)
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder}: expected a model with {CONFIG} and {WEIGHTS}, but {name} is missing")
+    description = read_json(folder / CONFIG)
+    if description.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder / CONFIG}: expected format {FORMAT}, got {description.get('format')!r}; "
+            "a newer worldmodel may read it"
+        )
+    return description["config"], read_tensors(folder / WEIGHTS, description["weights"])
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write tensors to a safetensors file, flushed to disk; returns the sha256 of its bytes."""
+    copies = {  # safetensors takes neither views nor two names for one memory
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    save_file(copies, path)
+    sync(path)
+    return _sha256(path)
+
+
+def read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
+    """The tensors of a file whose bytes have this sha256.
+
+    Raises:
+        ValueError: the file is missing, or its bytes are others.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: missing")
+    if _sha256(path) != digest:
+        raise ValueError(f"{path}: damaged, or from another save than the config beside it; copy or save it again")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file ({error})") from error
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write JSON that people can read, flushed to disk; a kill leaves the old file."""
+    aside = _aside(path)
+    aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    sync(aside)
+    os.replace(aside, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ValueError: the file is missing or holds no JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: missing") from error
+    except ValueError as error:  # no JSON, or no text at all
+        raise ValueError(f"{path}: damaged, not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(values).__name__}")
+    return values
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or a folder's list of names, to the disk; where folders cannot be (Windows), do nothing."""
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

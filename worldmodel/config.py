@@ -1,0 +1,174 @@
+"""Turn plain YAML values into typed configs, and back.
+
+A dataclass is the schema: its fields name the keys, its annotations the types, its defaults what may be left
+out. Nothing here imports a config library: any mapping will do, Hydra's `DictConfig` included.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+T = TypeVar("T")
+
+MISSING = "???"  # how YAML says "the user must set this" (OmegaConf's convention)
+
+
+def typed(schema: type[T], node: Any, path: str = "") -> T:
+    """Build `schema`, a dataclass, from `node`, a mapping of plain values; nested ones from nested mappings.
+
+    Lists become tuples where the schema says so, an int is taken for a float, a str for a Path; a bool is never
+    an int. `path` is where the node stands in the whole config and opens every message.
+
+    Raises:
+        ValueError: an unknown key, a value that is missing, none of the allowed ones, or refused by the schema's
+            own checks.
+        TypeError: a value of the wrong type, or a schema with an annotation that YAML cannot express.
+    """
+    if not isinstance(node, Mapping):
+        raise TypeError(f"{path or 'config'}: expected a mapping of keys, got {_shown(node)}")
+    fields = {f.name: f for f in dataclasses.fields(schema) if f.init}  # pyright: ignore[reportArgumentType]
+    _refuse_unknown(node, fields, path)
+    hints = typing.get_type_hints(schema)
+    values = {}
+    for name, field in fields.items():
+        if name in node and node[name] != MISSING:
+            values[name] = _convert(hints[name], node[name], _join(path, name))
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{_join(path, name)}: missing; set it to a value of type {_name(hints[name])}")
+    return _construct(schema, values, path)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The plain, JSON-able values of a config; `typed(type(config), to_dict(config)) == config`."""
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        raise TypeError(f"expected an instance of a dataclass, got {_shown(config)}")
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
+
+
+def _construct(schema: type[T], values: dict[str, Any], path: str) -> T:
+    try:
+        return schema(**values)
+    except ValueError as error:  # a check of the schema's own: say where in the config it happened
+        raise ValueError(f"{path}: {error}" if path else str(error)) from error
+
+
+def _refuse_unknown(node: Mapping[Any, Any], fields: Mapping[str, Any], path: str) -> None:
+    for key in node:
+        if key not in fields:
+            close = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(fields) or 'none'}"
+            raise ValueError(f"{path or 'config'}: unknown key {key!r}; {hint}")
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    origin = typing.get_origin(hint)
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, typing.cast(type, hint)) else typed(typing.cast(type, hint), value, path)
+    if origin in (Union, types.UnionType):
+        return _convert_union(hint, value, path)
+    if origin is Literal:
+        return _convert_literal(hint, value, path)
+    if convert := _CONTAINERS.get(origin or hint):
+        return convert(hint, value, path)
+    return _convert_scalar(hint, value, path)
+
+
+def _convert_scalar(hint: Any, value: Any, path: str) -> Any:
+    if hint not in (bool, int, float, str, Path, type(None)):
+        raise TypeError(f"{path}: the schema's type {_name(hint)} has no YAML form")
+    if isinstance(value, hint) and not (isinstance(value, bool) and hint is int):
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    raise TypeError(f"{path}: expected {_name(hint)}, got {_shown(value)}")
+
+
+def _convert_union(hint: Any, value: Any, path: str) -> Any:
+    options = typing.get_args(hint)
+    if value is None and type(None) in options:
+        return None
+    options = tuple(option for option in options if option is not type(None))
+    if len(options) == 1:
+        return _convert(options[0], value, path)
+    for option in (*(o for o in options if o is type(value)), *options):  # 3 stays an int in `float | int`
+        try:
+            return _convert(option, value, path)
+        except TypeError:
+            continue
+    raise TypeError(f"{path}: expected {_name(hint)}, got {_shown(value)}")
+
+
+def _convert_literal(hint: Any, value: Any, path: str) -> Any:
+    allowed = typing.get_args(hint)
+    for option in allowed:
+        if option == value and type(option) is type(value):  # True == 1, but is not meant
+            return value
+    raise ValueError(f"{path}: expected one of {', '.join(map(repr, allowed))}, got {_shown(value)}")
+
+
+def _convert_tuple(hint: Any, value: Any, path: str) -> tuple:
+    items, args = _items(hint, value, path), typing.get_args(hint)
+    if not args:
+        return tuple(items)
+    if len(args) == 2 and args[1] is Ellipsis:
+        args = (args[0],) * len(items)
+    if len(items) != len(args):
+        raise TypeError(f"{path}: expected {len(args)} values ({_name(hint)}), got {len(items)}: {list(items)}")
+    return tuple(_convert(a, v, f"{path}[{i}]") for i, (a, v) in enumerate(zip(args, items, strict=True)))
+
+
+def _convert_list(hint: Any, value: Any, path: str) -> list:
+    (kind,) = typing.get_args(hint) or (Any,)
+    return [_convert(kind, item, f"{path}[{i}]") for i, item in enumerate(_items(hint, value, path))]
+
+
+def _convert_dict(hint: Any, value: Any, path: str) -> dict:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{path}: expected a mapping of keys, got {_shown(value)}")
+    key_kind, kind = typing.get_args(hint) or (Any, Any)
+    return {_convert(key_kind, k, path): _convert(kind, v, _join(path, str(k))) for k, v in value.items()}
+
+
+_CONTAINERS: dict[Any, Callable[[Any, Any, str], Any]] = {
+    tuple: _convert_tuple,
+    list: _convert_list,
+    Sequence: _convert_tuple,
+    dict: _convert_dict,
+    Mapping: _convert_dict,
+}
+
+
+def _items(hint: Any, value: Any, path: str) -> Sequence[Any]:
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise TypeError(f"{path}: expected a list ({_name(hint)}), got {_shown(value)}")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_dict(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+def _shown(value: Any) -> str:
+    return "nothing (null)" if value is None else f"{type(value).__name__} {value!r}"
