@@ -1,0 +1,69 @@
+"""An environment whose every frame says which seed, which step and which last action made it."""
+
+import os
+import signal
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+from worldmodel.data.info import DatasetInfo
+
+FRAME_SHAPE = (6, 5, 3)  # not square, on purpose
+NO_ACTION = 255
+
+
+class CounterEnv(gymnasium.Env):
+    """Pixel (0, 0) holds seed % 251, the step and the last action; the rest is noise drawn from the seed.
+
+    The reward of a step is the number of the frame that it leads to; the seed decides the episode's length.
+    """
+
+    action_names = ("left", "right", "jump")
+
+    def __init__(self, shortest: int = 20, longest: int = 60):
+        self.observation_space = Box(0, 255, FRAME_SHAPE, np.uint8)
+        self.action_space = Discrete(3)
+        self.shortest, self.longest = shortest, longest
+        self.frame = np.zeros(FRAME_SHAPE, np.uint8)  # painted over at every step, as real envs do
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.seed, self.now = seed, 0
+        self.length = int(self.np_random.integers(self.shortest, self.longest + 1))
+        return self._show(NO_ACTION), {"now": 0}
+
+    def step(self, action):
+        self.now += 1
+        return self._show(int(action)), float(self.now), self.now == self.length, False, {"now": self.now}
+
+    def _show(self, action):
+        self.frame[:] = self.np_random.integers(0, 256, FRAME_SHAPE, dtype=np.uint8)
+        self.frame[0, 0] = (self.seed % 251, self.now % 256, action)
+        return self.frame
+
+
+class DeadlyEnv(CounterEnv):
+    """Kills its own process in the first episode that any process starts; afterwards it is a CounterEnv."""
+
+    def __init__(self, flag: Path):
+        super().__init__()
+        self.flag = flag
+
+    def step(self, action):
+        if self.now == 5 and not self.flag.exists():
+            self.flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(action)
+
+
+def counter_info(**settings) -> DatasetInfo:
+    """The DatasetInfo of CounterEnv episodes."""
+    values = {"seed": 0, "info_keys": ("now",), "action_names": CounterEnv.action_names, **settings}
+    return DatasetInfo(Discrete(3), FRAME_SHAPE, **values)
+
+
+def jump_on_even_steps(observation, rng, action_space):
+    """A policy for tests: looks at the step in the frame."""
+    return 2 if observation[0, 0, 1] % 2 == 0 else int(rng.integers(2))

@@ -1,0 +1,145 @@
+"""Actions: Gymnasium spaces to JSON and back, and actions to the float vectors that condition the prior."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import Space
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from jaxtyping import Float32
+
+SUPPORTED = "Discrete, MultiDiscrete, MultiBinary and Box"
+
+
+def space_to_json(space: Space) -> dict[str, Any]:
+    """The space as plain values that `json.dumps` takes; infinite bounds become the strings "inf" and "-inf".
+
+    Raises:
+        TypeError: a space that is none of the four kinds.
+    """
+    if isinstance(space, Discrete):
+        return {"kind": "discrete", "n": int(space.n), "start": int(space.start), "dtype": str(space.dtype)}
+    if isinstance(space, MultiDiscrete):
+        bounds = {"nvec": space.nvec.tolist(), "start": space.start.tolist()}
+        return {"kind": "multi_discrete", **bounds, "dtype": str(space.dtype)}
+    if isinstance(space, MultiBinary):
+        return {"kind": "multi_binary", "n": np.asarray(space.n).tolist()}
+    if isinstance(space, Box):
+        bounds = {"low": _bounds_to_json(space.low), "high": _bounds_to_json(space.high)}
+        return {"kind": "box", **bounds, "shape": list(space.shape), "dtype": str(space.dtype)}
+    raise TypeError(f"action space: expected {SUPPORTED}, got {space!r}; wrap the env in one that has such a space")
+
+
+def space_from_json(values: Mapping[str, Any]) -> Space:
+    """The space that `space_to_json` wrote.
+
+    Raises:
+        TypeError: a `kind` that is none of the four.
+    """
+    kind = values.get("kind")
+    if kind == "discrete":
+        return Discrete(values["n"], start=values["start"], dtype=np.dtype(values["dtype"]).type)
+    if kind == "multi_discrete":
+        nvec, start = np.asarray(values["nvec"]), np.asarray(values["start"])
+        return MultiDiscrete(nvec, start=start, dtype=np.dtype(values["dtype"]).type)
+    if kind == "multi_binary":
+        return MultiBinary(values["n"])
+    if kind == "box":
+        dtype, shape = np.dtype(values["dtype"]), tuple(values["shape"])
+        low, high = (_bounds_from_json(values[side], shape, dtype) for side in ("low", "high"))
+        return Box(low, high, shape, dtype.type)
+    raise TypeError(f"action space in JSON: expected the kinds of {SUPPORTED}, got kind={kind!r}")
+
+
+def _bounds_to_json(bounds: np.ndarray) -> list[Any]:
+    return [value if np.isfinite(value) else str(value) for value in bounds.reshape(-1).tolist()]
+
+
+def _bounds_from_json(values: list[Any], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    # Through an object array: float("inf") and integers beyond 2**53 both arrive exactly.
+    return np.array(values, dtype=object).astype(dtype).reshape(shape)
+
+
+class ActionEncoder:
+    """Actions of a space to float32 vectors of one `width`; with no space (`None`) the width is 0.
+
+    Discrete becomes one-hot, MultiDiscrete the one-hots side by side, MultiBinary zeros and ones, Box its
+    numbers, flattened: scaled to [-1, 1] where both bounds are finite, raw otherwise.
+    """
+
+    def __init__(self, space: Space | None):
+        if space is not None and not isinstance(space, Discrete | MultiDiscrete | MultiBinary | Box):
+            raise TypeError(f"action space: expected {SUPPORTED} or None, got {space!r}")
+        self.space = space
+        self._options = _options(space)
+        self.width = _width(space)
+
+    def encode(self, actions: np.ndarray) -> Float32[np.ndarray, "... a"]:
+        """Vectors of actions of any leading shape (`... *space`); with no space, all of the shape is leading.
+
+        Raises:
+            ValueError: a shape, a type or a value outside the space.
+        """
+        actions = np.asarray(actions)
+        if self.space is None:
+            return np.zeros((*actions.shape, 0), np.float32)
+        flat = self._flatten(actions)
+        if isinstance(self.space, Box):
+            return _scale(flat, self.space)
+        if isinstance(self.space, MultiBinary):
+            self._check(flat, (flat == 0) | (flat == 1))
+            return flat.astype(np.float32)
+        return self._one_hot(flat)
+
+    def _flatten(self, actions: np.ndarray) -> np.ndarray:
+        """`... *space` to `... n`."""
+        assert self.space is not None
+        shape = self.space.shape or ()
+        lead = actions.ndim - len(shape)
+        if lead < 0 or actions.shape[lead:] != shape:
+            raise ValueError(f"actions: expected a shape ending in {shape} for {self.space}, got {actions.shape}")
+        if not isinstance(self.space, Box) and actions.dtype.kind not in "iub":
+            raise ValueError(f"actions: expected integers for {self.space}, got {actions.dtype}")
+        return actions.reshape(*actions.shape[:lead], int(np.prod(shape)))
+
+    def _one_hot(self, flat: np.ndarray) -> np.ndarray:
+        options, start = self._options
+        choice = flat.astype(np.int64) - start
+        self._check(flat, (choice >= 0) & (choice < options))
+        vectors = np.zeros((*flat.shape[:-1], self.width), np.float32)
+        first_column = np.cumsum(options) - options
+        np.put_along_axis(vectors, choice + first_column, 1.0, axis=-1)
+        return vectors
+
+    def _check(self, flat: np.ndarray, inside: np.ndarray) -> None:
+        if not inside.all():
+            raise ValueError(f"actions: expected values inside {self.space}, got {flat[~inside].reshape(-1)[0]}")
+
+
+def _options(space: Space | None) -> tuple[np.ndarray, np.ndarray]:
+    """Number of choices and the first choice of each discrete axis."""
+    if isinstance(space, Discrete):
+        return np.array([space.n], np.int64), np.array([space.start], np.int64)
+    if isinstance(space, MultiDiscrete):
+        return space.nvec.reshape(-1).astype(np.int64), space.start.reshape(-1).astype(np.int64)
+    return np.zeros(0, np.int64), np.zeros(0, np.int64)
+
+
+def _width(space: Space | None) -> int:
+    if space is None:
+        return 0
+    if isinstance(space, Discrete | MultiDiscrete):
+        return int(_options(space)[0].sum())
+    return int(np.prod(space.shape or ()))
+
+
+def _scale(flat: np.ndarray, space: Box) -> np.ndarray:
+    # In float64: the width of a wide float32 box overflows float32.
+    values, low, high = (x.astype(np.float64) for x in (flat, space.low.reshape(-1), space.high.reshape(-1)))
+    inside = (values >= low) & (values <= high)
+    if not inside.all():
+        raise ValueError(f"actions: expected values inside {space}, got {values[~inside].reshape(-1)[0]}")
+    bounded = np.isfinite(low) & np.isfinite(high)
+    low, width = np.where(bounded, low, 0.0), np.where(bounded, high - low, 1.0)
+    scaled = 2.0 * (values - low) / np.where(width > 0, width, 1.0) - (width > 0)
+    return np.where(bounded, scaled, values).astype(np.float32)

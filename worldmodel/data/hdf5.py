@@ -1,0 +1,174 @@
+"""One episode as the bytes of one HDF5 file and back, with every flipped bit and every cut noticed.
+
+The file holds `frames`, `actions`, `rewards` and `infos/<name>`, each chunk with a fletcher32 checksum, and
+the attribute `header`: JSON with the scalar fields and the sha256 of each array. The attribute `sha256`
+covers the header. So a header or a small array is checked against sha256 whenever it is read, a slice of
+frames against fletcher32. HDF5's own structures carry checksums in the 1.10 format, which is why it is asked
+for. No time of day and no name of a machine is written (h5py < 3.15 dates groups): equal episodes give equal
+bytes.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+from jaxtyping import UInt8
+
+from worldmodel.data.episode import Episode
+
+SCHEMA = 1
+FRAMES_PER_CHUNK = 16  # about one training clip: a random clip decompresses two chunks
+SMALL_CHUNK_BYTES = 1 << 16
+CACHE_BYTES = 1 << 18  # per open array: one chunk of 64 x 64 frames, for whoever reads frame by frame
+ZSTD_LEVEL = 3  # higher levels cost collecting time and win a few per cent
+HDF5_FORMAT = ("v110", "v110")
+
+
+class EpisodeError(ValueError):
+    """An episode file that is damaged, cut short or none at all; names file, problem and remedy."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """The scalar fields of a stored episode; `arrays` maps names to {dtype, shape, sha256}."""
+
+    index: int
+    seed: int
+    terminated: bool
+    truncated: bool
+    arrays: dict[str, dict[str, Any]]
+    sha256: str
+
+    @property
+    def frames(self) -> int:
+        """How many frames: one more than actions."""
+        return self.arrays["frames"]["shape"][0]
+
+    @property
+    def infos(self) -> tuple[str, ...]:
+        return tuple(name.removeprefix("infos/") for name in self.arrays if name.startswith("infos/"))
+
+
+def to_bytes(episode: Episode) -> memoryview:
+    """The episode as the content of an HDF5 file: a pure function of the episode."""
+    arrays = {"frames": episode.frames, "actions": episode.actions, "rewards": episode.rewards}
+    arrays |= {f"infos/{name}": values for name, values in sorted(episode.infos.items())}
+    arrays = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+    header = {
+        "schema": SCHEMA,
+        "index": int(episode.index),
+        "seed": int(episode.seed),
+        "terminated": bool(episode.terminated),
+        "truncated": bool(episode.truncated),
+        "arrays": {name: _describe(values) for name, values in arrays.items()},
+    }
+    text = json.dumps(header).encode()
+    image = io.BytesIO()  # in memory: HDF5 itself dies hard on a full disk
+    with h5py.File(image, "w", libver=HDF5_FORMAT) as file:
+        for name, values in arrays.items():
+            rows = FRAMES_PER_CHUNK if name == "frames" else max(1, SMALL_CHUNK_BYTES // max(1, values[0].nbytes))
+            chunks = (min(rows, len(values)), *values.shape[1:])
+            options = {"chunks": chunks, "fletcher32": True, "track_times": False}
+            file.create_dataset(name, data=values, **options, **hdf5plugin.Zstd(ZSTD_LEVEL))
+        file.attrs["header"] = np.bytes_(text)
+        file.attrs["sha256"] = np.bytes_(hashlib.sha256(text).hexdigest())
+    return image.getbuffer()
+
+
+def _describe(values: np.ndarray) -> dict[str, Any]:
+    return {"dtype": values.dtype.str, "shape": list(values.shape), "sha256": _sha256(values)}
+
+
+def _sha256(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+
+
+class EpisodeFile:
+    """An open episode file; its header has been checked, its arrays are checked as they are read.
+
+    Whoever opened the file before hands its `header` in, which halves the time to open it.
+
+    Raises:
+        EpisodeError: from every method, for whatever is wrong with the file.
+    """
+
+    def __init__(self, path: Path, header: Header | None = None):
+        self.path = path
+        with _blaming(path):
+            # Finished files never change, and some network disks have no locks: none is asked for.
+            self._file: Any = h5py.File(path, "r", locking=False, rdcc_nbytes=CACHE_BYTES)
+            try:
+                self.header = header or self._read_header()
+                self._frames = self._file["frames"]
+            except BaseException:
+                self.close()
+                raise
+
+    def _read_header(self) -> Header:
+        text, digest = (bytes(self._file.attrs[name]) for name in ("header", "sha256"))
+        if hashlib.sha256(text).hexdigest().encode() != digest:
+            raise ValueError("the header does not match its sha256")
+        values = json.loads(text)
+        if (schema := values.pop("schema")) != SCHEMA:
+            raise ValueError(f"expected schema {SCHEMA}, got {schema}: another version of this software wrote it")
+        header = Header(**values, sha256=digest.decode())
+        for name, array in header.arrays.items():
+            found = self._file[name]
+            if found.dtype.str != array["dtype"] or list(found.shape) != array["shape"]:
+                raise ValueError(f"{name}: expected {array['dtype']} {array['shape']}, got {found.dtype} {found.shape}")
+        return header
+
+    def frames(self, start: int, stop: int) -> UInt8[np.ndarray, "t h w c"]:
+        """Frames `start` to `stop - 1`; only their chunks are read and checked.
+
+        Raises:
+            IndexError: a slice that reaches outside the episode.
+        """
+        if not 0 <= start <= stop <= self.header.frames:
+            raise IndexError(
+                f"{self.path.name}: expected 0 <= start <= stop <= {self.header.frames}, got {start}:{stop}"
+            )
+        with _blaming(self.path):
+            return self._frames[start:stop]
+
+    def array(self, name: str) -> np.ndarray:
+        """A whole array, checked against its sha256."""
+        with _blaming(self.path):
+            values = self._file[name][...]
+            if _sha256(values) != self.header.arrays[name]["sha256"]:
+                raise ValueError(f"{name} does not match its sha256")
+            return values
+
+    def episode(self) -> Episode:
+        """All of it, checked."""
+        names = ("frames", "actions", "rewards")
+        arrays: dict[str, Any] = {name: self.array(name) for name in names}
+        infos = {name: self.array(f"infos/{name}") for name in self.header.infos}
+        fields = {name: getattr(self.header, name) for name in ("terminated", "truncated", "seed", "index")}
+        with _blaming(self.path):
+            return Episode(**arrays, **fields, infos=infos)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextlib.contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Whatever HDF5 raises over a damaged file (OSError, RuntimeError, ...) becomes one EpisodeError."""
+    try:
+        yield
+    except EpisodeError:
+        raise
+    except FileNotFoundError:
+        raise EpisodeError(f"{path}: no such episode; scripts/collect.py collects what is missing") from None
+    except Exception as error:
+        remedy = "delete the file and run the same scripts/collect.py command: it collects that episode again"
+        raise EpisodeError(f"{path}: damaged or unreadable: {error}; {remedy}") from error

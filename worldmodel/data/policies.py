@@ -1,0 +1,63 @@
+"""Who acts while episodes are collected: "random", "sticky", or your own function, "module:function"."""
+
+import copy
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from gymnasium import Space
+
+Policy = Callable[[Any], Any]  # observation -> action
+NAMES = ("random", "sticky")
+
+
+def make_policy(name: str, action_space: Space, rng: np.random.Generator, hold: float = 8.0) -> Policy:
+    """A fresh policy for one episode; all of its chance comes from `rng`.
+
+    - "random": a new action at every step.
+    - "sticky": each random action is kept for a geometric number of steps, `hold` on average; gets further.
+    - "module:function": `function(observation, rng, action_space) -> action`, importable where Python runs.
+      It must keep nothing from call to call, or episodes depend on which process collected them.
+
+    Raises:
+        ValueError: no such policy, or `hold` below 1.
+    """
+    if hold < 1:
+        raise ValueError(f"hold: expected at least 1 step, got {hold}")
+    if name not in NAMES:
+        function = _import(name)
+        return lambda observation: function(observation, rng, action_space)
+    space = copy.deepcopy(action_space)  # seeding the env's own would reach into its randomness
+    space.seed(int(rng.integers(2**31)))
+    if name == "sticky":
+        return _Sticky(space, rng, hold)
+    return lambda observation: space.sample()
+
+
+class _Sticky:
+    """Keeps each random action for a geometric number of steps."""
+
+    def __init__(self, space: Space, rng: np.random.Generator, hold: float):
+        self.space, self.rng, self.hold = space, rng, hold
+        self.left, self.action = 0, None
+
+    def __call__(self, observation: Any) -> Any:
+        if self.left == 0:
+            self.left, self.action = int(self.rng.geometric(1 / self.hold)), self.space.sample()
+        self.left -= 1
+        return self.action
+
+
+def _import(name: str) -> Callable[..., Any]:
+    module, colon, function = name.partition(":")
+    wanted = f'policy: expected one of {", ".join(NAMES)} or "module:function", got {name!r}'
+    if not colon:
+        raise ValueError(wanted)
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{wanted}: {error}; put its folder on PYTHONPATH") from error
+    if not callable(found):
+        raise ValueError(f"{wanted}: {found!r} cannot be called")
+    return found

@@ -1,0 +1,253 @@
+"""A folder of episodes, one HDF5 file each, read in slices and safe to read from many processes."""
+
+import contextlib
+import hashlib
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Discrete
+from jaxtyping import Float32, UInt8
+
+from worldmodel.data import hdf5
+from worldmodel.data.episode import Episode
+from worldmodel.data.files import Recent, sweep, write_whole
+from worldmodel.data.hdf5 import EpisodeError, EpisodeFile, Header
+from worldmodel.data.info import FILE as INFO_FILE
+from worldmodel.data.info import DatasetInfo, differences
+
+__all__ = ["DatasetInfo", "EpisodeError", "EpisodeStore", "Header"]
+
+OPEN_FILES = 256  # per process; many systems allow 1024
+SMALL_EPISODES = 8192  # episodes whose actions and rewards stay in memory: 12 bytes a step when actions are int64
+NAME = re.compile(r"episode_(\d{6,})\.h5")
+
+
+class EpisodeStore:
+    """Episodes by index, in one folder beside a `dataset.json` that says what they have in common.
+
+    Copies that travel to other processes (pickled or forked) open files of their own.
+    """
+
+    def __init__(self, folder: Path | str, info: DatasetInfo):
+        self.folder = Path(folder)
+        self.info = info
+        self._reset()
+
+    @classmethod
+    def create(cls, folder: Path | str, info: DatasetInfo) -> "EpisodeStore":
+        """An empty store, or the one that is there when its `dataset.json` says the same.
+
+        Raises:
+            ValueError: the folder holds episodes of other settings; names every setting that differs.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / INFO_FILE).exists():
+            _check_same(folder, DatasetInfo.load(folder), info)
+        elif _indices(folder):
+            raise ValueError(f"{folder} holds episodes but no {INFO_FILE}: put it back, or name another run=")
+        else:
+            info.save(folder)
+        return cls(folder, info)
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "EpisodeStore":
+        """The store in a folder that has at least one finished episode.
+
+        Raises:
+            ValueError: no dataset, or no episode in it.
+        """
+        folder = Path(folder)
+        store = cls(folder, DatasetInfo.load(folder))
+        if not store.indices:
+            raise ValueError(f"{folder} holds no finished episode; run scripts/collect.py to collect some")
+        return store
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Which episodes are finished, in order; damaged ones among them (see `damaged`)."""
+        return _indices(self.folder)
+
+    @property
+    def lengths(self) -> dict[int, int]:
+        """Frames of each episode. Raises EpisodeError if one is damaged; `length` asks for one alone."""
+        return {index: self.length(index) for index in self.indices}
+
+    def path(self, index: int) -> Path:
+        return self.folder / f"episode_{index:06d}.h5"
+
+    def write(self, episode: Episode) -> None:
+        """Stores an episode: afterwards it is on the disk whole, or, after a kill, not there at all.
+
+        Raises:
+            ValueError: an episode that does not fit the dataset.
+            OSError: the disk is full or refuses; nothing is left behind.
+        """
+        _check_fits(episode, self.info)
+        write_whole(self.path(episode.index), hdf5.to_bytes(episode))
+        self._reset()
+
+    def header(self, index: int) -> Header:
+        """Seed, outcome and array shapes of an episode; kept in memory once read."""
+        self._own()
+        if index not in self._headers:
+            self._file(index)
+        return self._headers[index]
+
+    def length(self, index: int) -> int:
+        """Frames of an episode: one more than actions."""
+        return self.header(index).frames
+
+    def frames(self, index: int, start: int, stop: int) -> UInt8[np.ndarray, "t h w c"]:
+        """Frames `start` to `stop - 1` of an episode; only the chunks that they lie in are decompressed."""
+        return self._file(index).frames(start, stop)
+
+    def actions(self, index: int) -> np.ndarray:
+        """Raw actions `T *space`, read-only; kept in memory once read."""
+        return self._small(index)[0]
+
+    def rewards(self, index: int) -> Float32[np.ndarray, "T"]:
+        """Rewards, read-only; kept in memory once read."""
+        return self._small(index)[1]
+
+    def read(self, index: int) -> Episode:
+        """The whole episode, every array checked against its sha256.
+
+        Raises:
+            EpisodeError: the file is missing, cut short, changed, or not of this dataset.
+        """
+        return self._file(index).episode()
+
+    def verify(self, index: int) -> None:
+        """Reads all of an episode anew from the disk; raises EpisodeError if it is not what was written."""
+        with contextlib.closing(EpisodeFile(self.path(index))) as file:
+            _check_belongs(file, index, self.info)
+            file.episode()
+
+    def damaged(self) -> dict[int, str]:
+        """What is wrong with which episode; empty when all are whole. Reads every byte of the dataset."""
+        problems = {}
+        for index in self.indices:
+            try:
+                self.verify(index)
+            except EpisodeError as error:
+                problems[index] = str(error)
+        return problems
+
+    def fingerprint(self) -> str:
+        """One hash of the content of all episodes, from the checksums in their headers."""
+        digest = hashlib.sha256()
+        for index in self.indices:
+            digest.update(f"{index} {self.header(index).sha256}\n".encode())
+        return digest.hexdigest()
+
+    def summary(self) -> dict[str, Any]:
+        """Numbers to show a person: episodes, frames, outcomes, mean return, counts of actions."""
+        headers = [self.header(index) for index in self.indices]
+        returns = [float(self.rewards(header.index).sum()) for header in headers]
+        values = {
+            "episodes": len(headers),
+            "frames": sum(header.frames for header in headers),
+            "terminated": sum(header.terminated for header in headers),
+            "mean_return": float(np.mean(returns)) if returns else 0.0,
+        }
+        if isinstance(space := self.info.action_space, Discrete):
+            counts = Counter(value for header in headers for value in self.actions(header.index).tolist())
+            names = dict(enumerate(self.info.action_names, int(space.start)))
+            values["actions"] = {names.get(value, str(value)): counts[value] for value in sorted(counts)}
+        return values
+
+    def sweep(self) -> int:
+        """Deletes what killed writers left behind; returns how many files."""
+        return sweep(self.folder)
+
+    def _small(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        self._own()
+        return self._arrays.get(index, lambda: _read_small(self._file(index)))
+
+    def _file(self, index: int) -> EpisodeFile:
+        self._own()
+        return self._files.get(index, lambda: self._open(index))
+
+    def _open(self, index: int) -> EpisodeFile:
+        known = self._headers.get(index)
+        file = EpisodeFile(self.path(index), known)
+        if known is None:
+            _check_belongs(file, index, self.info)
+            self._headers[index] = file.header
+        return file
+
+    def _own(self) -> None:
+        """HDF5 handles must not cross a fork: a child drops its parent's and opens its own."""
+        if self._pid != os.getpid():
+            self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._headers: dict[int, Header] = {}
+        self._files: Recent[EpisodeFile] = Recent(OPEN_FILES, EpisodeFile.close)
+        self._arrays: Recent[tuple[np.ndarray, np.ndarray]] = Recent(SMALL_EPISODES)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "info": self.info}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)
+
+    def __repr__(self) -> str:
+        return f"EpisodeStore({str(self.folder)!r}, {len(self.indices)} episodes)"
+
+
+def _indices(folder: Path) -> tuple[int, ...]:
+    matches = (NAME.fullmatch(entry.name) for entry in os.scandir(folder)) if folder.is_dir() else ()
+    return tuple(sorted(int(match[1]) for match in matches if match))
+
+
+def _read_small(file: EpisodeFile) -> tuple[np.ndarray, np.ndarray]:
+    actions, rewards = file.array("actions"), file.array("rewards")
+    for values in (actions, rewards):
+        values.setflags(write=False)  # they are shared with every later caller
+    return actions, rewards
+
+
+def _check_same(folder: Path, old: DatasetInfo, new: DatasetInfo) -> None:
+    if lines := differences(old.to_json(), new.to_json()):
+        raise ValueError(
+            f"{folder} holds episodes of other settings ({'; '.join(lines)}); "
+            "name another run= for the new ones, or give the settings that it was begun with"
+        )
+
+
+def _expected(info: DatasetInfo) -> tuple[tuple[int, ...], tuple[int, ...], str, tuple[str, ...]]:
+    space = info.action_space
+    return (
+        tuple(info.frame_shape),
+        tuple(space.shape or ()),
+        np.dtype(space.dtype).str,
+        tuple(sorted(info.info_keys)),
+    )
+
+
+def _check_fits(episode: Episode, info: DatasetInfo) -> None:
+    shapes = (episode.frames.shape[1:], episode.actions.shape[1:])
+    found = (*shapes, episode.actions.dtype.str, tuple(sorted(episode.infos)))
+    if found != _expected(info):
+        raise ValueError(
+            f"episode {episode.index}: expected (frame shape, action shape, action dtype, infos) "
+            f"{_expected(info)} as {INFO_FILE} says, got {found}"
+        )
+
+
+def _check_belongs(file: EpisodeFile, index: int, info: DatasetInfo) -> None:
+    header, arrays = file.header, file.header.arrays
+    shapes = (tuple(arrays["frames"]["shape"][1:]), tuple(arrays["actions"]["shape"][1:]))
+    found = (*shapes, arrays["actions"]["dtype"], tuple(sorted(header.infos)))
+    if found != _expected(info) or header.index != index:
+        raise EpisodeError(
+            f"{file.path}: expected episode {index} with (frame shape, action shape, action dtype, infos) "
+            f"{_expected(info)}, got episode {header.index} with {found}; it belongs to another dataset"
+        )

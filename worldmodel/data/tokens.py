@@ -1,0 +1,252 @@
+"""Tokens: what a tokenizer made of each episode, one file each, and batches of them with the actions between.
+
+A token file is a plain `.npy` with its sha256 behind it, which NumPy ignores and `TokenStore` checks.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64, Integer
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from worldmodel.actions import ActionEncoder
+from worldmodel.data.clips import Batch, Windows
+from worldmodel.data.files import Recent, sweep, write_whole
+from worldmodel.data.store import EpisodeStore
+
+SCHEMA = 1
+FILE = "tokens.json"
+NAME = re.compile(r"tokens_(\d{6,})\.npy")
+DIGEST_BYTES = 32
+OPEN_FILES = 256  # each mapped file keeps a file handle, of which many systems allow 1024
+REMEDY = "run scripts/train_prior.py, or whatever makes the tokens, to make them anew"
+
+
+def token_key(tokenizer: str, fingerprint: str) -> str:
+    """The key of tokens: it changes with the tokenizer's own key and with `EpisodeStore.fingerprint()`."""
+    return hashlib.sha256(f"{tokenizer}\n{fingerprint}".encode()).hexdigest()
+
+
+def latent_actions(encoded: Float32[np.ndarray, "T a"], time_stride: int, latents: int) -> np.ndarray:
+    """Encoded actions of an episode's beginning, per latent: `s time_stride*a`, those that lead into it.
+
+    Nothing leads into the first latent: its row is zero. Row j has actions stride * (j - 1) up to stride * j.
+
+    Raises:
+        ValueError: fewer actions than lead into so many latents.
+    """
+    steps = time_stride * (latents - 1)
+    if latents < 1 or len(encoded) < steps:
+        raise ValueError(f"{latents} latents of {time_stride} frames need {steps} actions, got {len(encoded)}")
+    rows = encoded[:steps].reshape(latents - 1, time_stride * encoded.shape[1])
+    return np.concatenate([np.zeros((1, rows.shape[1]), np.float32), rows])
+
+
+@dataclass(frozen=True)
+class TokenInfo:
+    """What all token files of a folder share: where they come from, and their shape."""
+
+    key: str
+    codes: int
+    grid: tuple[int, int]  # rows y, columns x
+    time_stride: int
+    schema: int = SCHEMA
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype("<i2") if self.codes <= 2**15 else np.dtype("<i4")
+
+
+class TokenStore:
+    """Tokens `s y x` of each episode, mapped from the disk; copies may travel to other processes."""
+
+    def __init__(self, folder: Path | str, info: TokenInfo):
+        self.folder, self.info = Path(folder), info
+        self._maps: Recent[np.ndarray] = Recent(OPEN_FILES)
+        self._checked: set[int] = set()
+
+    @classmethod
+    def create(
+        cls, folder: Path | str, *, key: str, codes: int, grid: tuple[int, int], time_stride: int
+    ) -> "TokenStore":
+        """An empty store, or the one that is there if it was begun with the same; stale tokens are deleted.
+
+        Raises:
+            ValueError: the folder holds something else than tokens, which is left alone.
+        """
+        folder, info = Path(folder), TokenInfo(key, codes, (grid[0], grid[1]), time_stride)
+        if folder.is_dir() and any(folder.iterdir()) and _load(folder) != info:
+            _clear(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / FILE, json.dumps(asdict(info), indent=2).encode())
+        sweep(folder)
+        return cls(folder, info)
+
+    @classmethod
+    def open(cls, folder: Path | str, key: str) -> "TokenStore":
+        """The finished tokens of this tokenizer and dataset.
+
+        Raises:
+            ValueError: there are none, or they were made by another tokenizer or from other episodes.
+        """
+        info = _load(Path(folder))
+        if info is None:
+            raise ValueError(f"{folder} holds no readable {FILE}; {REMEDY}")
+        if info.key != key:
+            raise ValueError(f"{folder} holds tokens of another tokenizer or other episodes (stale); {REMEDY}")
+        return cls(folder, info)
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Episodes whose tokens are finished, in order."""
+        matches = (NAME.fullmatch(entry.name) for entry in os.scandir(self.folder))
+        return tuple(sorted(int(match[1]) for match in matches if match))
+
+    def path(self, index: int) -> Path:
+        return self.folder / f"tokens_{index:06d}.npy"
+
+    def write(self, index: int, tokens: Integer[np.ndarray, "s y x"]) -> None:
+        """Stores the tokens of an episode: whole, or after a kill not at all.
+
+        Raises:
+            ValueError: another grid than the store's, or a token that is no code.
+        """
+        if tokens.shape[1:] != self.info.grid or not len(tokens):
+            raise ValueError(
+                f"tokens: expected shape (s, {self.info.grid[0]}, {self.info.grid[1]}), got {tokens.shape}"
+            )
+        if tokens.min() < 0 or tokens.max() >= self.info.codes:
+            raise ValueError(f"tokens: expected 0 to {self.info.codes - 1}, got {tokens.min()} to {tokens.max()}")
+        buffer = io.BytesIO()
+        np.save(buffer, np.ascontiguousarray(tokens, self.info.dtype))
+        write_whole(self.path(index), buffer.getbuffer(), hashlib.sha256(buffer.getbuffer()).digest())
+        self._maps, self._checked = Recent(OPEN_FILES), set()
+
+    def tokens(self, index: int) -> Integer[np.ndarray, "s y x"]:
+        """Tokens of an episode, read-only and mapped from the disk; checked when first asked for.
+
+        Raises:
+            ValueError: they are missing or damaged.
+        """
+        return self._maps.get(index, lambda: self._map(index))
+
+    def _map(self, index: int) -> np.ndarray:
+        path = self.path(index)
+        try:
+            if index not in self._checked:
+                _check(path.read_bytes())
+            tokens = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: missing or damaged: {error}; delete it and {REMEDY}") from error
+        if tokens.shape[1:] != self.info.grid or tokens.dtype != self.info.dtype:
+            raise ValueError(
+                f"{path}: expected {self.info.dtype} s {self.info.grid}, got {tokens.dtype} {tokens.shape}"
+            )
+        self._checked.add(index)
+        return tokens
+
+    def __getstate__(self) -> dict:
+        return {"folder": self.folder, "info": self.info}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(**state)
+
+
+def _check(content: bytes) -> None:
+    if hashlib.sha256(content[:-DIGEST_BYTES]).digest() != content[-DIGEST_BYTES:]:
+        raise ValueError("the content does not match its sha256")
+
+
+def _load(folder: Path) -> TokenInfo | None:
+    try:
+        values = json.loads((folder / FILE).read_text())
+        info = TokenInfo(**{**values, "grid": tuple(values["grid"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return info if info.schema == SCHEMA else None
+
+
+def _clear(folder: Path) -> None:
+    """Tokens can be made again, so stale ones may go; anything else in the folder may not."""
+    sweep(folder)
+    strangers = [entry.name for entry in folder.iterdir() if entry.name != FILE and not NAME.fullmatch(entry.name)]
+    if strangers:
+        raise ValueError(f"{folder} holds more than tokens ({strangers[0]}); move that away or name another folder")
+    shutil.rmtree(folder)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenClip(Batch):
+    """s latents; the j-th of `actions`, `rewards` and `ends` is about the steps that lead into latent j.
+
+    Zero for the first latent of an episode. With a stride, a row has the encoded actions side by side,
+    rewards are summed, and an end anywhere in the chunk ends it.
+    """
+
+    tokens: Int64[Tensor, "b s y x"]
+    actions: Float32[Tensor, "b s a"]
+    rewards: Float32[Tensor, "b s"]
+    ends: Bool[Tensor, "b s"]
+
+
+class TokenBatches(Dataset):
+    """Batches of `length` latents by training step, as `ClipBatches` are of frames.
+
+    Raises:
+        ValueError: no episode has `length` latents, or tokens that are not those of their episode.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenStore,
+        store: EpisodeStore,
+        episodes: Sequence[int],
+        *,
+        length: int,
+        batch_size: int,
+        seed: int,
+    ):
+        self.tokens, self.store, self.length, self.batch_size = tokens, store, length, batch_size
+        self.stride = tokens.info.time_stride
+        lengths = {index: self._latents(index) for index in episodes}
+        self.windows = Windows(lengths, length, seed, what="latents", setting="the number of latents")
+        self.encoder = ActionEncoder(store.info.action_space)
+
+    def _latents(self, index: int) -> int:
+        found, frames = len(self.tokens.tokens(index)), self.store.length(index)
+        if found != (expected := 1 + (frames - 1) // self.stride):
+            raise ValueError(f"{self.tokens.path(index)}: expected {expected} latents for {frames} frames, got {found}")
+        return found
+
+    def __getitem__(self, step: int) -> TokenClip:
+        places = self.windows.draw(step, self.batch_size)
+        columns = zip(*(self._clip(index, start) for index, start in places), strict=True)
+        return TokenClip(*(torch.from_numpy(np.stack(column)) for column in columns))
+
+    def _clip(self, index: int, start: int) -> tuple[np.ndarray, ...]:
+        """Tokens, actions, rewards and ends of `length` latents, the first of them latent `start`."""
+        stop, missing = start + self.length, int(start == 0)  # nothing leads into latent 0
+        steps = slice(self.stride * (start - 1 + missing), self.stride * (stop - 1))
+        actions = self.encoder.encode(self.store.actions(index)[steps])
+        ends = np.zeros(steps.stop - steps.start, bool)
+        if len(ends) and steps.stop == self.store.length(index) - 1:
+            ends[-1] = self.store.header(index).terminated
+        pad = ((missing, 0), (0, 0))
+        chunks = (self.length - missing, self.stride)
+        rewards = self.store.rewards(index)[steps].reshape(chunks)
+        return (
+            self.tokens.tokens(index)[start:stop].astype(np.int64),
+            np.pad(actions.reshape(chunks[0], self.stride * self.encoder.width), pad),
+            np.pad(rewards, pad).sum(1),
+            np.asarray(np.pad(ends.reshape(chunks), pad).any(1)),
+        )
