@@ -1,0 +1,47 @@
+"""Small models with weights that are far from their start, on odd sizes, for the tests of the core."""
+
+import torch
+from gymnasium.spaces import Discrete
+from torch import nn
+
+from worldmodel.prior import PixelCNN, PriorConfig
+from worldmodel.tokenizer import VQVAE, QuantizerConfig, TokenizerConfig
+from worldmodel.tokenizer.vqvae import to_float
+from worldmodel.world import WorldInfo, WorldModel
+
+
+def stirred(model: nn.Module, amount: float = 0.1) -> nn.Module:
+    """The model with noise on all parameters: what starts at zero would hide mistakes."""
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * amount)
+    return model.eval()
+
+
+def small_tokenizer(space_stride=8, time_stride=1, frame=(16, 24, 3), codes=19, **quantizer) -> VQVAE:
+    torch.manual_seed(3)
+    settings = QuantizerConfig(codes=codes, code_width=5, **quantizer)
+    config = TokenizerConfig(space_stride, time_stride, width=6, time_kernel=2, quantizer=settings)
+    tokenizer = stirred(VQVAE(config, frame))
+    with torch.no_grad():  # codes where the encoder's outputs are, or all frames would have the same token
+        z, _ = tokenizer.encoder(to_float(random_frames(8, 1 + 2 * time_stride, frame)))
+        tokenizer.quantizer._set_codes(torch.arange(codes), z.movedim(1, -1).flatten(0, -2))
+    return tokenizer
+
+
+def small_prior(codes=19, grid=(2, 3), actions=4, noise=0.0) -> PixelCNN:
+    torch.manual_seed(3)
+    config = PriorConfig(8, width=10, layers=2, time_kernel=2, core_width=6, core_layers=2, context_noise=noise)
+    return stirred(PixelCNN(config, codes, grid, actions), 0.3)
+
+
+def small_world(time_stride=1, actions=4) -> WorldModel:
+    space = Discrete(actions) if actions else None
+    info = WorldInfo((16, 24, 3), space, ("noop", "forward", "left", "right")[:actions])
+    return WorldModel(small_tokenizer(time_stride=time_stride), small_prior(actions=actions * time_stride), info)
+
+
+def random_frames(b: int, t: int, frame=(16, 24, 3), seed=0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (b, t, *frame), generator=generator, dtype=torch.uint8)

@@ -1,0 +1,187 @@
+"""Laws of the tokenizer: causality, streaming, and a codebook that learns what the paper says."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers_models import random_frames, small_tokenizer
+from torch.nn import functional as F
+
+from worldmodel.tokenizer import QuantizerConfig, load_tokenizer, nearest, perplexity, save_tokenizer
+from worldmodel.tokenizer.files import fingerprint
+from worldmodel.tokenizer.quantizer import Quantizer
+
+STRIDES = [(4, 1), (8, 1), (8, 2), (16, 4)]
+
+
+def frame_for(space: int) -> tuple[int, int, int]:
+    return (space * 2, space * 3, 3)
+
+
+@pytest.mark.parametrize(("space", "time"), STRIDES)
+def test_shapes_follow_the_strides_and_the_first_frame_has_its_own_latent(space, time):
+    tokenizer = small_tokenizer(space, time, frame_for(space))
+    frames = random_frames(2, 1 + 2 * time, frame_for(space))
+    tokens = tokenizer.encode(frames)
+    assert tokens.shape == (2, 3, 2, 3)
+    assert tokenizer.decode(tokens).shape == frames.shape
+
+
+@pytest.mark.parametrize(("space", "time"), STRIDES)
+def test_tokens_see_no_later_frame(space, time):
+    tokenizer = small_tokenizer(space, time, frame_for(space))
+    frames = random_frames(1, 1 + 3 * time, frame_for(space))
+    changed = frames.clone()
+    changed[:, 1 + time :] = 255 - changed[:, 1 + time :]
+    before, after = tokenizer.encode(frames), tokenizer.encode(changed)
+    assert torch.equal(before[:, :2], after[:, :2]) and not torch.equal(before[:, 2:], after[:, 2:])
+
+
+@pytest.mark.parametrize("time", [1, 2, 4])
+def test_frames_are_decoded_from_no_later_latent(time):
+    tokenizer = small_tokenizer(time_stride=time)
+    tokens = torch.randint(0, 19, (1, 4, 2, 3), generator=torch.Generator().manual_seed(1))
+    changed = tokens.clone()
+    changed[:, 2:] = (changed[:, 2:] + 7) % 19
+    before, after = tokenizer.decode(tokens), tokenizer.decode(changed)
+    assert torch.equal(before[:, : 1 + time], after[:, : 1 + time]) and not torch.equal(before, after)
+
+
+@pytest.mark.parametrize(("space", "time"), STRIDES)
+def test_encoding_and_decoding_chunk_by_chunk_equals_doing_it_whole(space, time):
+    tokenizer = small_tokenizer(space, time, frame_for(space))
+    frames = random_frames(3, 1 + 7 * time, frame_for(space))
+    tokens, past, decoder_past, pieces, video = tokenizer.encode(frames), None, None, [], []
+    for chunk in frames.split([1 + time, time, 3 * time, 2 * time], dim=1):
+        codes, past = tokenizer.encode_chunk(chunk, past)
+        out, decoder_past = tokenizer.decode_chunk(codes, decoder_past)
+        pieces.append(codes), video.append(out)
+    assert torch.equal(torch.cat(pieces, 1), tokens)
+    difference = torch.cat(video, 1).int() - tokenizer.decode(tokens).int()
+    assert difference.abs().max() <= 1  # a rounding of a sum in another order may fall on the other grey level
+
+
+def test_the_past_of_a_stream_does_not_grow():
+    tokenizer, past, sizes = small_tokenizer(time_stride=2), None, set()
+    for start, stop in [(0, 1), (1, 9), (9, 11), (11, 31)]:
+        _, past = tokenizer.encode_chunk(random_frames(1, 31)[:, start:stop], past)
+        sizes.add(sum(p.numel() for p in _tensors(past)))
+    assert len(sizes) == 1 and sizes != {0}
+
+
+def _tensors(past):
+    if isinstance(past, tuple):
+        return [tensor for part in past for tensor in _tensors(part)]
+    return [] if past is None else [past]
+
+
+def test_what_does_not_fit_is_refused_with_the_setting_to_change():
+    with pytest.raises(ValueError, match="tokenizer.space_stride"):
+        small_tokenizer(8, 1, (20, 24, 3))
+    tokenizer = small_tokenizer(time_stride=2)
+    with pytest.raises(ValueError, match=r"1 \+ n \* 2 frames, got 4"):
+        tokenizer.encode(random_frames(1, 4))
+    with pytest.raises(ValueError, match="expected frames of shape"):
+        tokenizer.encode(random_frames(1, 3, (24, 16, 3)))
+    with pytest.raises(ValueError, match=r"tokens in \[0, 19\), got 0 to 19"):
+        tokenizer.decode(torch.arange(18).clamp_min(0).view(1, 3, 2, 3) + torch.tensor([0, 1, 2]).view(1, 3, 1, 1))
+
+
+def test_the_nearest_code_is_the_nearest_and_a_tie_falls_to_the_lowest(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    z, book = torch.randn(1000, 5, generator=generator), torch.randn(37, 5, generator=generator)
+    plain = torch.cdist(z.double(), book.double()).argmin(1)
+    assert torch.equal(nearest(z, book), plain)
+    monkeypatch.setattr("worldmodel.tokenizer.quantizer.SEARCH_FLOATS", 37 * 11)
+    assert torch.equal(nearest(z, book), plain)
+    assert nearest(torch.zeros(1, 5), torch.ones(4, 5)).item() == 0
+
+
+def ready(learning: str = "ema", **settings) -> Quantizer:
+    torch.manual_seed(0)
+    quantizer = Quantizer(QuantizerConfig(codes=8, code_width=3, learning=learning, warm_up=0, **settings))
+    quantizer.train()(torch.randn(64, 3))  # draws the codebook
+    return quantizer
+
+
+@pytest.mark.parametrize("learning", ["ema", "loss"])
+def test_the_straight_through_gradient_is_all_ones(learning):
+    quantizer = ready(learning)
+    z = torch.randn(10, 3, requires_grad=True)
+    quantizer(z).vectors.sum().backward()
+    assert torch.equal(z.grad, torch.ones_like(z))
+
+
+@pytest.mark.parametrize("learning", ["ema", "loss"])
+def test_evaluation_leaves_the_codebook_alone(learning):
+    quantizer = ready(learning).eval()
+    before = {name: value.clone() for name, value in quantizer.state_dict().items()}
+    quantizer(torch.randn(50, 3))
+    assert all(torch.equal(value, before[name]) for name, value in quantizer.state_dict().items())
+
+
+def test_the_loss_is_that_of_the_paper():
+    quantizer, z = ready("loss", commitment=0.25), torch.randn(20, 3)
+    codebook = quantizer.codebook.detach().clone()
+    quantized = quantizer.eval()(z)
+    error = F.mse_loss(codebook[quantized.codes], z)
+    torch.testing.assert_close(quantized.loss, 1.25 * error)
+    quantized.loss.backward()
+    assert quantizer.codebook.grad.abs().sum() > 0
+
+
+def test_the_moving_averages_are_those_of_appendix_a1():
+    quantizer, z = ready(decay=0.9, restart_below=0.0), torch.randn(40, 3)
+    mass, sums = quantizer.mass.clone(), quantizer.sums.clone()
+    codes = quantizer(z).codes
+    hot = F.one_hot(codes, 8).float()
+    torch.testing.assert_close(quantizer.mass, 0.9 * mass + 0.1 * hot.sum(0))
+    torch.testing.assert_close(quantizer.sums, 0.9 * sums + 0.1 * hot.T @ z)
+    torch.testing.assert_close(quantizer.codebook, quantizer.sums / quantizer.mass[:, None])
+
+
+@pytest.mark.parametrize("learning", ["ema", "loss"])
+def test_a_dead_code_is_put_on_an_encoder_output_with_both_averages_reset(learning):
+    quantizer = ready(learning)
+    with torch.no_grad():
+        quantizer.codebook[5] = 1000.0
+        quantizer.mass[5], quantizer.sums[5] = 1e-9, 1e-6
+    z = torch.randn(30, 3)
+    quantizer(z)
+    assert (z == quantizer.codebook[5]).all(1).any()
+    torch.testing.assert_close(quantizer.sums[5] / quantizer.mass[5], quantizer.codebook[5].detach())
+
+
+def test_vectors_pass_unquantised_through_the_warm_up_and_the_codebook_is_then_drawn_from_them():
+    torch.manual_seed(0)
+    quantizer = Quantizer(QuantizerConfig(codes=4, code_width=2, warm_up=2)).train()
+    z = torch.randn(9, 2)
+    assert torch.equal(quantizer(z).vectors, z) and torch.equal(quantizer(z).vectors, z)
+    assert not torch.equal(quantizer(z).vectors, z)
+
+
+def test_a_short_training_lowers_the_error_and_uses_several_codes():
+    tokenizer = small_tokenizer(codes=16, warm_up=5).train()
+    torch.manual_seed(1)
+    ramp = torch.linspace(0, 255, 24).to(torch.uint8).view(1, 1, 1, 24, 1).expand(4, 3, 16, 24, 3)
+    clip = SimpleNamespace(frames=torch.stack([ramp[0].roll(6 * i, 2) for i in range(4)]))
+    optimizer = torch.optim.Adam(tokenizer.parameters(), 3e-3)
+    losses = []
+    for _ in range(60):
+        loss, metrics = tokenizer.loss(clip)
+        optimizer.zero_grad(), loss.backward(), optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0] and metrics["psnr"] > 15
+    assert tokenizer.eval().encode(clip.frames).unique().numel() >= 3
+
+
+def test_perplexity_is_the_number_of_codes_in_even_use():
+    assert perplexity(torch.tensor([5.0, 5.0, 0.0, 5.0])) == pytest.approx(3)
+
+
+def test_saving_then_loading_gives_the_same_tokens(tmp_path):
+    tokenizer = small_tokenizer()
+    save_tokenizer(tokenizer, tmp_path)
+    loaded, frames = load_tokenizer(tmp_path), random_frames(2, 3)
+    assert torch.equal(loaded.encode(frames), tokenizer.encode(frames))
+    assert fingerprint(loaded) == fingerprint(tokenizer) != fingerprint(small_tokenizer(time_stride=2))

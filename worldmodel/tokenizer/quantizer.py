@@ -1,0 +1,135 @@
+"""Vectors to codes and back: the learned codebook of the VQ-VAE (van den Oord et al. 2017, arXiv 1711.00937)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.distributed import all_reduce, broadcast, get_rank, is_available, is_initialized
+from torch.nn import functional as F
+
+SEARCH_FLOATS = 1 << 22  # distances held at once by the nearest-code search: 16 MB, whatever n * k is
+
+
+@dataclass
+class QuantizerConfig:
+    """What the codebook is and how it learns.
+
+    codes: K, the number of codes. code_width: D. commitment: β of the paper's equation 3.
+    learning: "ema" (paper, appendix A.1) or "loss" (the second term of equation 3).
+    decay: of the moving averages. warm_up: steps during which vectors pass unquantised, before the codebook is
+    drawn from encoder outputs. restart_below: a code used less than this share of the uniform use is restarted.
+    """
+
+    codes: int = 512
+    code_width: int = 16
+    commitment: float = 0.25
+    learning: Literal["ema", "loss"] = "ema"
+    decay: float = 0.99
+    warm_up: int = 100
+    restart_below: float = 0.03
+
+
+@dataclass
+class Quantized:
+    """codes; vectors with the straight-through gradient; the loss that ties encoder and codebook."""
+
+    codes: Int[Tensor, "*n"]
+    vectors: Float[Tensor, "*n d"]
+    loss: Float[Tensor, ""]
+
+
+def nearest(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]) -> Int[Tensor, "n"]:
+    """Index of the nearest code in Euclidean distance, lowest index at a tie, in memory independent of n · k."""
+    bias = codebook.square().sum(1)
+    rows = max(1, SEARCH_FLOATS // len(codebook))
+    parts = [torch.addmm(bias, part, codebook.T, alpha=-2).argmin(1) for part in vectors.split(rows)]
+    return torch.cat(parts) if parts else vectors.new_zeros(0, dtype=torch.long)
+
+
+class Quantizer(nn.Module):
+    """Encoder outputs → nearest codes, with a codebook that learns while training and rests in evaluation.
+
+    All that changes while training is a parameter or a buffer, so `state_dict` restores the behaviour completely.
+    Under distributed training the sums are all-reduced: the codebook stays identical on all ranks.
+    """
+
+    codebook: Tensor
+    step: Tensor
+    mass: Tensor
+    sums: Tensor
+
+    def __init__(self, config: QuantizerConfig):
+        super().__init__()
+        self.config = config
+        start = torch.randn(config.codes, config.code_width)
+        if config.learning == "loss":
+            self.codebook = nn.Parameter(start)
+        else:
+            self.register_buffer("codebook", start)
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        self.register_buffer("mass", torch.ones(config.codes))  # moving average of the use of each code
+        self.register_buffer("sums", start.clone())  # moving average of the sum of the vectors of each code
+
+    def forward(self, z: Float[Tensor, "*n d"]) -> Quantized:
+        """Quantise in float32 whatever the surrounding precision; learn when training."""
+        with torch.autocast(z.device.type, enabled=False):
+            return self._quantise(z.float())
+
+    def vectors(self, codes: Int[Tensor, "*n"]) -> Float[Tensor, "*n d"]:
+        """The code vectors of `codes`."""
+        return F.embedding(codes, self.codebook)
+
+    def _quantise(self, z: Float[Tensor, "*n d"]) -> Quantized:
+        warming = self.training and self._warming(z.detach().flatten(0, -2))
+        codes = nearest(z.detach().flatten(0, -2), self.codebook.detach()).view(z.shape[:-1])
+        if warming:
+            return Quantized(codes, z, z.new_zeros(()))
+        vectors = self.vectors(codes)
+        loss = self.config.commitment * F.mse_loss(z, vectors.detach())
+        if self.config.learning == "loss":
+            loss = loss + F.mse_loss(vectors, z.detach())
+        if self.training:
+            self._learn(z.detach().flatten(0, -2), codes.flatten())
+        return Quantized(codes, z + (vectors - z).detach(), loss)
+
+    @torch.no_grad()
+    def _warming(self, z: Float[Tensor, "n d"]) -> bool:
+        """Count the step; True before the codebook exists; draw it from `z` when the warm-up ends."""
+        self.step += 1
+        if self.step == self.config.warm_up + 1:
+            self._set_codes(torch.arange(self.config.codes, device=z.device), z)
+        return bool(self.step <= self.config.warm_up)
+
+    @torch.no_grad()
+    def _learn(self, z: Float[Tensor, "n d"], codes: Int[Tensor, "n"]) -> None:
+        """Appendix A.1: moving averages of use and sum; then restart what is hardly used."""
+        use = torch.bincount(codes, minlength=self.config.codes).to(z.dtype)
+        sums = torch.zeros_like(self.sums).index_add_(0, codes, z)
+        if is_available() and is_initialized():
+            all_reduce(use), all_reduce(sums)
+        self.mass.lerp_(use, 1 - self.config.decay)
+        self.sums.lerp_(sums, 1 - self.config.decay)
+        if self.config.learning == "ema":
+            self.codebook.copy_(self.sums / self.mass.clamp_min(1e-5)[:, None])
+        dead = self.mass < self.config.restart_below * self.mass.mean()
+        if dead.any():
+            self._set_codes(dead.nonzero()[:, 0], z)
+
+    def _set_codes(self, which: Int[Tensor, "m"], z: Float[Tensor, "n d"]) -> None:
+        """Put codes on randomly drawn encoder outputs and reset both of their moving averages."""
+        drawn = z[torch.randint(len(z), (len(which),), device=z.device)]
+        if is_available() and is_initialized():
+            drawn = drawn if get_rank() == 0 else torch.empty_like(drawn)
+            broadcast(drawn, 0)
+        self.codebook.data[which] = drawn
+        mass = self.mass.mean()
+        self.mass[which] = mass
+        self.sums[which] = drawn * mass
+
+
+def perplexity(counts: Float[Tensor, "k"]) -> float:
+    """Exponential of the entropy of the code frequencies: the number of codes in effective use."""
+    share = counts / counts.sum()
+    return float(torch.special.entr(share).sum().exp())
