@@ -1,0 +1,169 @@
+"""Laws of the prior: what a logit may depend on, exact likelihoods, and samplers that agree token for token."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers_models import small_prior, stirred
+
+from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, sample, uniform
+from worldmodel.prior.sampler import choose
+
+
+def some_tokens(b=2, s=3, grid=(2, 3), codes=19, seed=0):
+    return torch.randint(0, codes, (b, s, *grid), generator=torch.Generator().manual_seed(seed))
+
+
+def some_actions(b=2, s=3, a=4, seed=0):
+    return torch.randn(b, s, a, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def test_changing_a_token_leaves_the_logits_up_to_it_bit_identical_and_changes_the_next():
+    prior, tokens, actions = small_prior(), some_tokens(), some_actions()
+    before = prior(tokens, actions).flatten(1, 3)
+    for place in range(tokens[0].numel()):
+        changed = tokens.clone()
+        changed.view(2, -1)[:, place] = (changed.view(2, -1)[:, place] + 5) % 19
+        after = prior(changed, actions).flatten(1, 3)
+        assert torch.equal(after[:, : place + 1], before[:, : place + 1])
+        if place + 1 < tokens[0].numel():
+            assert not torch.equal(after[:, place + 1 :], before[:, place + 1 :])
+
+
+@torch.no_grad()
+def test_every_earlier_token_of_the_frame_and_of_the_frame_before_is_seen():
+    prior, tokens, actions = small_prior(), some_tokens(1, 2), some_actions(1, 2)
+    before = prior(tokens, actions).flatten(1, 3)[0, -1]
+    for place in range(11):
+        changed = tokens.clone()
+        changed.view(-1)[place] = (changed.view(-1)[place] + 5) % 19
+        assert not torch.equal(prior(changed, actions).flatten(1, 3)[0, -1], before), place
+
+
+@torch.no_grad()
+def test_changing_an_action_leaves_earlier_latents_alone_and_changes_its_own():
+    prior, tokens, actions = small_prior(), some_tokens(s=4), some_actions(s=4)
+    changed = actions.clone()
+    changed[:, 2] += 1
+    before, after = prior(tokens, actions), prior(tokens, changed)
+    assert torch.equal(before[:, :2], after[:, :2]) and not torch.equal(before[:, 2], after[:, 2])
+
+
+@torch.no_grad()
+def test_probabilities_of_all_frames_sum_to_one():
+    prior = small_prior(codes=3, grid=(1, 3), actions=0)
+    every = torch.cartesian_prod(*[torch.arange(3)] * 3).view(27, 1, 1, 3)
+    nats = prior.nats(every, torch.zeros(27, 1, 0)).sum((1, 2, 3))
+    assert torch.exp(-nats.double()).sum() == pytest.approx(1, abs=1e-5)
+
+
+@torch.no_grad()
+def test_the_context_frame_by_frame_equals_the_context_in_one_pass():
+    prior, tokens, actions = small_prior(), some_tokens(s=5), some_actions(s=5)
+    whole, _ = prior.context(prior.embed_past(tokens[:, :-1], first=True), actions)
+    past = None
+    for s in range(5):
+        embedded = prior.embed_past(tokens[:, s - 1 : s] if s else tokens[:, :0], first=s == 0)
+        step, past = prior.context(embedded, actions[:, s : s + 1], past)
+        torch.testing.assert_close(step[:, :, 0], whole[:, :, s], rtol=1e-5, atol=1e-5)
+
+
+SHAPES = [(1, (8, 8), 4), (3, (5, 7), 4), (64, (2, 3), 4), (2, (4, 1), 8), (3, (3, 5), 0)]
+
+
+@pytest.mark.parametrize(("b", "grid", "actions"), SHAPES)
+@pytest.mark.parametrize("cut", [{}, {"temperature": 0.7, "top_k": 5}, {"top_p": 0.6}, {"temperature": 0.0}])
+def test_the_cached_sampler_equals_the_naive_one_token_for_token(b, grid, actions, cut):
+    prior = small_prior(grid=grid, actions=actions)
+    context = torch.randn(b, 10, *grid, generator=torch.Generator().manual_seed(0))
+    action, noise = (
+        some_actions(b, 1, actions)[:, 0],
+        uniform(5, torch.arange(b), torch.zeros(b).long(), math.prod(grid)),
+    )
+    draws = [sample(prior.core, context, action, noise, SamplerConfig(kind, **cut)) for kind in ("naive", "cached")]
+    assert torch.equal(draws[0].tokens, draws[1].tokens)
+    assert draws[0].tokens.unique().numel() > 1
+    torch.testing.assert_close(draws[0].nats, draws[1].nats, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_sampler_reports_the_likelihood_that_the_parallel_pass_gives():
+    prior, context = small_prior(), torch.randn(4, 10, 2, 3)
+    action, noise = some_actions(4, 1)[:, 0], uniform(1, torch.arange(4), torch.zeros(4).long(), 6)
+    draw = sample(prior.core, context, action, noise, SamplerConfig(temperature=0.5, top_k=3))
+    logits = prior.core(draw.tokens, context, action)
+    nats = -logits.log_softmax(-1).gather(-1, draw.tokens[..., None])[..., 0]
+    torch.testing.assert_close(draw.nats, nats, rtol=1e-4, atol=1e-5)
+
+
+def test_draws_follow_the_distribution():
+    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
+    n = 20_000
+    noise = uniform(3, torch.arange(n), torch.zeros(n).long(), 1)[:, 0]
+    counts = torch.bincount(choose(logits.expand(n, -1), noise, SamplerConfig()), minlength=4)
+    expected = logits[0].softmax(0)
+    assert ((counts / n - expected).abs() < 4 * (expected * (1 - expected) / n).sqrt()).all()
+
+
+def test_top_k_and_top_p_leave_out_what_they_say():
+    logits = torch.tensor([0.4, 0.3, 0.2, 0.1]).log().expand(5000, -1)
+    noise = uniform(3, torch.arange(5000), torch.zeros(5000).long(), 1)[:, 0]
+    drawn = lambda **cut: set(choose(logits, noise, SamplerConfig(**cut)).tolist())  # noqa: E731
+    assert drawn(top_k=2) == {0, 1} and drawn(top_p=0.65) == {0, 1} and drawn(top_p=0.71) == {0, 1, 2}
+    assert drawn(temperature=0.0) == {0} and drawn() == {0, 1, 2, 3}
+
+
+def test_noise_depends_on_its_key_alone():
+    dreams, steps = torch.tensor([4, 9, 2**40]), torch.tensor([0, 3, 3])
+    together = uniform(11, dreams, steps, 50)
+    for i in range(3):
+        assert torch.equal(uniform(11, dreams[i : i + 1], steps[i : i + 1], 50)[0], together[i])
+    assert not torch.equal(together[1], uniform(12, dreams, steps, 50)[1])
+    many = uniform(0, torch.arange(2000), torch.zeros(2000).long(), 20)
+    assert many.min() >= 0 and many.max() < 1 and abs(many.mean() - 0.5) < 0.01
+    assert abs(torch.corrcoef(many[:, :2].T)[0, 1]) < 0.1
+
+
+def test_context_noise_roughens_training_only():
+    prior, tokens, actions = small_prior(noise=0.9), some_tokens(), some_actions()
+    assert torch.equal(prior(tokens, actions), prior(tokens, actions))
+    prior.train()
+    torch.manual_seed(0)
+    assert not torch.equal(prior(tokens, actions), prior(tokens, actions))
+
+
+def test_the_prior_learns_that_the_action_says_what_the_next_token_is():
+    torch.manual_seed(0)
+    prior = PixelCNN(PriorConfig(8, 12, 1, 2, 6, 1, 0.0), codes=4, grid=(1, 2), actions=4).train()
+    optimizer = torch.optim.Adam(prior.parameters(), 1e-2)
+    for _ in range(150):
+        choice = torch.randint(0, 4, (16, 3))
+        tokens = choice[..., None, None].expand(-1, -1, 1, 2)
+        clip = SimpleNamespace(tokens=tokens, actions=torch.nn.functional.one_hot(choice, 4).float())
+        loss, metrics = prior.loss(clip)
+        optimizer.zero_grad(), loss.backward(), optimizer.step()
+    assert metrics["bits_per_token"] < 0.1
+    prior.eval()
+    assert prior.nats(tokens, clip.actions.roll(1, 0)).mean() > 10 * prior.nats(tokens, clip.actions).mean()
+
+
+def test_what_does_not_fit_is_refused():
+    prior = small_prior()
+    with pytest.raises(ValueError, match=r"grid of \(2, 3\), got \(3, 2\)"):
+        prior(some_tokens(grid=(3, 2)), some_actions())
+    with pytest.raises(ValueError, match="expected actions of shape"):
+        prior(some_tokens(), some_actions(a=3))
+    with pytest.raises(ValueError, match=r"tokens in \[0, 19\)"):
+        prior(some_tokens() + 15, some_actions())
+    for wrong in ({"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            SamplerConfig(**wrong)
+
+
+def test_codes_that_look_alike_begin_with_embeddings_alike():
+    prior = stirred(PixelCNN(PriorConfig(8, 12, 1, 2, 6, 1), 4, (1, 2), 0))
+    prior.use_codebook(torch.tensor([[0.0, 0.0], [0.1, 0.0], [5.0, 5.0], [9.0, 9.0]]))
+    e = prior.core.embedding.weight[:, :2]
+    assert (e[0] - e[1]).norm() < 0.1 * (e[0] - e[2]).norm()

@@ -1,0 +1,7 @@
+"""Tokens and actions → next tokens: the action-conditioned PixelCNN prior and its samplers."""
+
+from worldmodel.prior.noise import uniform
+from worldmodel.prior.pixelcnn import PixelCNN, PriorConfig
+from worldmodel.prior.sampler import Draw, SamplerConfig, sample
+
+__all__ = ["Draw", "PixelCNN", "PriorConfig", "SamplerConfig", "sample", "uniform"]

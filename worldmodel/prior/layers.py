@@ -1,0 +1,86 @@
+"""Layers of the prior: action-conditioned temporal blocks, and the gated PixelCNN layer within a frame."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodel.causal import CausalConv3d, Past
+
+
+class ActionLinear(nn.Module):
+    """A linear map of the action with a bias; with no actions (width 0) the bias alone."""
+
+    def __init__(self, actions: int, outputs: int):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.weight = nn.Parameter(torch.randn(outputs, actions) * 0.1)
+
+    def forward(self, actions: Float[Tensor, "*n a"]) -> Float[Tensor, "*n o"]:
+        return F.linear(actions, self.weight, self.bias)
+
+
+class ContextBlock(nn.Module):
+    """Residual causal 3-D convolution over past latents, scaled and shifted by the action (FiLM, arXiv 1709.07871)."""
+
+    def __init__(self, width: int, actions: int, time_kernel: int):
+        super().__init__()
+        self.inner = CausalConv3d(width, width, (time_kernel, 3))
+        self.film = ActionLinear(actions, 2 * width)
+        self.outer = CausalConv3d(width, width, (1, 1))
+        nn.init.zeros_(self.outer.conv.weight)
+
+    def forward(
+        self, x: Float[Tensor, "b c s y x"], actions: Float[Tensor, "b s a"], past: Past = None
+    ) -> tuple[Float[Tensor, "b c s y x"], Past]:
+        hidden, past = self.inner(F.silu(x), past)
+        scale, shift = self.film(actions).movedim(-1, 1)[..., None, None].chunk(2, dim=1)
+        hidden, _ = self.outer(F.silu(hidden * (1 + scale) + shift))
+        return x + hidden, past
+
+
+def gate(x: Float[Tensor, "n c2 *rest"]) -> Float[Tensor, "n c *rest"]:
+    """The gated activation of arXiv 1606.05328, equation 2, on dimension 1."""
+    a, b = x.chunk(2, dim=1)
+    return torch.tanh(a) * torch.sigmoid(b)
+
+
+class GatedLayer(nn.Module):
+    """One layer of the two stacks of the gated PixelCNN (arXiv 1606.05328, figure 2), both residual.
+
+    Inputs are already shifted: `v` at row y holds rows < y, `h` at column x holds columns < x of the row, so every
+    kernel here may include its own place. `condition` holds the gate inputs of both stacks that come from context
+    and action, `4 w` channels.
+    """
+
+    ROWS, COLUMNS = 2, 2  # reach upwards of the vertical stack, leftwards of the horizontal stack
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.width = width
+        self.vertical = nn.Conv2d(width, 2 * width, (self.ROWS, 3))
+        self.horizontal = nn.Conv2d(width, 2 * width, (1, self.COLUMNS))
+        self.down = nn.Conv2d(2 * width, 2 * width, 1)  # vertical gate inputs → horizontal gate inputs
+        self.vertical_out = nn.Conv2d(width, width, 1)
+        self.horizontal_out = nn.Conv2d(width, width, 1)
+
+    def forward(
+        self,
+        v: Float[Tensor, "n w y x"],
+        h: Float[Tensor, "n w y x"],
+        condition: Float[Tensor, "n w4 y x"],
+    ) -> tuple[Float[Tensor, "n w y x"], Float[Tensor, "n w y x"]]:
+        to_v, to_h = condition.chunk(2, dim=1)
+        above = self.vertical(F.pad(v, (1, 1, self.ROWS - 1, 0))) + to_v
+        left = self.horizontal(F.pad(h, (self.COLUMNS - 1, 0))) + self.down(above) + to_h
+        return v + self.vertical_out(gate(above)), h + self.horizontal_out(gate(left))
+
+
+def shift_down(x: Float[Tensor, "n w y x"]) -> Float[Tensor, "n w y x"]:
+    """Each row receives the row above it; the first receives zeros."""
+    return F.pad(x, (0, 0, 1, 0))[:, :, :-1]
+
+
+def shift_right(x: Float[Tensor, "n w y x"]) -> Float[Tensor, "n w y x"]:
+    """Each column receives the one to its left; the first receives zeros."""
+    return F.pad(x, (1, 0))[..., :-1]

@@ -1,0 +1,162 @@
+"""The prior: an action-conditioned gated PixelCNN over latent time, rows and columns.
+
+p(z | a) = Π over s, y, x of p(z[s, y, x] | z[< s], z[s, < (y, x)], a[≤ s]). A temporal context network sees past
+frames (once per frame, in parallel over the grid); a thin spatial core sees the earlier tokens of the frame itself.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodel.causal import CausalConv3d, Past
+from worldmodel.prior.layers import ActionLinear, ContextBlock, GatedLayer, shift_down, shift_right
+
+
+@dataclass
+class PriorConfig:
+    """Shape of the prior, and how its context is roughened while it trains.
+
+    embed: channels of a token's embedding (input and output share it). width, layers, time_kernel: of the temporal
+    context. core_width, core_layers: of the spatial core. context_noise: largest share of context tokens replaced
+    by others of the batch in training, against drift (arXiv 2408.14837, section 3.2.1).
+    """
+
+    embed: int = 64
+    width: int = 96
+    layers: int = 4
+    time_kernel: int = 2
+    core_width: int = 48
+    core_layers: int = 3
+    context_noise: float = 0.1
+
+
+@runtime_checkable
+class TokenClip(Protocol):
+    """What the loss needs of a batch: `tokens` `b s y x`, and `actions` `b s a` that lead into each latent."""
+
+    @property
+    def tokens(self) -> Tensor: ...
+    @property
+    def actions(self) -> Tensor: ...
+
+
+class SpatialCore(nn.Module):
+    """Logits of the tokens of a frame, each given the earlier ones in raster order, the context and the action."""
+
+    def __init__(self, config: PriorConfig, codes: int, actions: int):
+        super().__init__()
+        w, depth = config.core_width, config.core_layers
+        self.embedding = nn.Embedding(codes, config.embed)
+        nn.init.normal_(self.embedding.weight, std=config.embed**-0.5)
+        self.enter = nn.Conv2d(config.embed, 2 * w, 1)
+        self.condition = nn.Conv2d(config.width, 4 * w * depth, 1)
+        self.action = ActionLinear(actions, 4 * w * depth)
+        self.layers = nn.ModuleList(GatedLayer(w) for _ in range(depth))
+        self.leave = nn.Conv2d(w, config.embed, 1)
+        self.shortcut = nn.Conv2d(config.width, config.embed, 1)
+        self.bias = nn.Parameter(torch.zeros(codes))
+
+    def conditions(
+        self, context: Float[Tensor, "n c y x"], actions: Float[Tensor, "n a"]
+    ) -> list[Float[Tensor, "n w4 y x"]]:
+        """What context and action add to the gates of each layer, once per frame."""
+        both = self.condition(context) + self.action(actions)[:, :, None, None]
+        return list(both.chunk(len(self.layers), dim=1))
+
+    def logits(self, features: Float[Tensor, "n e *yx"]) -> Float[Tensor, "n *yx k"]:
+        """Scores of all codes: the product with their embeddings."""
+        return F.linear(F.silu(features).movedim(1, -1), self.embedding.weight, self.bias)
+
+    def forward(
+        self, tokens: Int[Tensor, "n y x"], context: Float[Tensor, "n c y x"], actions: Float[Tensor, "n a"]
+    ) -> Float[Tensor, "n y x k"]:
+        v, h = self.enter(self.embedding(tokens).movedim(-1, 1)).chunk(2, dim=1)
+        v, h = shift_down(v), shift_right(h)
+        for layer, condition in zip(self.layers, self.conditions(context, actions), strict=True):
+            v, h = layer(v, h, condition)
+        return self.logits(self.leave(h) + self.shortcut(context))
+
+
+class PixelCNN(nn.Module):
+    """Tokens and actions → exact log-likelihoods; the samplers draw from it.
+
+    Args: codes, the size K of the codebook; grid, rows and columns of tokens; actions, the width a of the encoded
+    action that leads into one latent (0: no actions).
+    """
+
+    def __init__(self, config: PriorConfig, codes: int, grid: tuple[int, int], actions: int):
+        super().__init__()
+        self.config = config
+        self.codes = codes
+        self.grid = tuple(grid)
+        self.actions = actions
+        self.core = SpatialCore(config, codes, actions)
+        self.enter = CausalConv3d(config.embed, config.width, (1, 3))
+        self.start = nn.Parameter(torch.randn(config.embed, *grid) * config.embed**-0.5)
+        self.blocks = nn.ModuleList(
+            ContextBlock(config.width, actions, config.time_kernel) for _ in range(config.layers)
+        )
+
+    @torch.no_grad()
+    def use_codebook(self, codebook: Float[Tensor, "k d"]) -> None:
+        """Begin with codes that look alike embedded alike: the first channels take the tokenizer's code vectors."""
+        width = min(codebook.shape[1], self.config.embed)
+        alike = (codebook - codebook.mean(0)) / codebook.std().clamp_min(1e-6)
+        self.core.embedding.weight[:, :width] = alike[:, :width] * self.config.embed**-0.5
+
+    def embed_past(self, tokens: Int[Tensor, "b s y x"], first: bool) -> Float[Tensor, "b e s2 y x"]:
+        """What the context of each step sees: the tokens one step earlier; before the first, a learned start."""
+        past = self.core.embedding(tokens).movedim(-1, 1)
+        start = self.start[None, :, None].expand(len(tokens), -1, 1, -1, -1)
+        return torch.cat([start, past], dim=2) if first else past
+
+    def context(
+        self, past_tokens: Float[Tensor, "b e s y x"], actions: Float[Tensor, "b s a"], past: Past = None
+    ) -> tuple[Float[Tensor, "b c s y x"], Past]:
+        """Features of each step from earlier tokens and the actions up to it; `past` carries on an earlier call."""
+        x, _ = self.enter(past_tokens)
+        pasts = []
+        for block, own in zip(self.blocks, past or [None] * len(self.blocks), strict=True):
+            x, own = block(x, actions, own)
+            pasts.append(own)
+        return x, tuple(pasts)
+
+    def forward(self, tokens: Int[Tensor, "b s y x"], actions: Float[Tensor, "b s a"]) -> Float[Tensor, "b s y x k"]:
+        """Logits of every token given all before it, in one parallel pass (teacher forcing)."""
+        self._check(tokens, actions)
+        past_tokens = self._roughen(tokens) if self.training and self.config.context_noise else tokens
+        context, _ = self.context(self.embed_past(past_tokens[:, :-1], first=True), actions)
+        frames = context.transpose(1, 2).flatten(0, 1)
+        return self.core(tokens.flatten(0, 1), frames, actions.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+
+    def nats(self, tokens: Int[Tensor, "b s y x"], actions: Float[Tensor, "b s a"]) -> Float[Tensor, "b s y x"]:
+        """−log p of each token, in nats."""
+        logits = self(tokens, actions).float()
+        return F.cross_entropy(logits.flatten(0, -2), tokens.flatten(), reduction="none").view(tokens.shape)
+
+    def loss(self, clip: TokenClip) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Mean −log p in nats per token; bits per token and per frame as metrics."""
+        nats = self.nats(clip.tokens, clip.actions)
+        bits = nats.detach()[:, 1:].mean() / math.log(2)
+        return nats.mean(), {"bits_per_token": bits, "bits_per_frame": bits * math.prod(self.grid)}
+
+    def _roughen(self, tokens: Int[Tensor, "b s y x"]) -> Int[Tensor, "b s y x"]:
+        """Replace a random share of the tokens (up to `context_noise`, another for each clip) by others."""
+        rate = torch.rand(len(tokens), 1, 1, 1, device=tokens.device) * self.config.context_noise
+        others = tokens.flatten()[torch.randint(tokens.numel(), tokens.shape, device=tokens.device)]
+        return torch.where(torch.rand(tokens.shape, device=tokens.device) < rate, others, tokens)
+
+    def _check(self, tokens: Tensor, actions: Tensor) -> None:
+        if tuple(tokens.shape[2:]) != self.grid:
+            raise ValueError(f"expected tokens on a grid of {self.grid}, got {tuple(tokens.shape[2:])}")
+        if actions.shape[1:] != (tokens.shape[1], self.actions):
+            raise ValueError(
+                f"expected actions of shape (b, {tokens.shape[1]}, {self.actions}), got {tuple(actions.shape)}"
+            )
+        if tokens.min() < 0 or tokens.max() >= self.codes:
+            raise ValueError(f"expected tokens in [0, {self.codes}), got {int(tokens.min())} to {int(tokens.max())}")
