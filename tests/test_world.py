@@ -1,0 +1,151 @@
+"""Laws of the world: dreams that are reproducible one by one, branch, follow their actions, and survive the disk."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete
+from helpers_models import random_frames, small_prior, small_tokenizer, small_world
+from torch import Tensor
+
+from worldmodel.prior import SamplerConfig
+from worldmodel.world import WorldInfo, WorldModel
+
+
+def some_actions(b: int, n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 4, (b, n))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_imagined_frames_have_the_shape_asked_for(stride):
+    world = small_world(stride)
+    video = world.imagine(random_frames(2, 3), some_actions(2, 8), horizon=6)
+    assert video.shape == (2, 6, 16, 24, 3) and video.dtype == torch.uint8
+
+
+def test_a_world_without_actions_dreams():
+    world = small_world(actions=0)
+    assert world.imagine(random_frames(2, 3), np.zeros((2, 5)), horizon=3).shape == (2, 3, 16, 24, 3)
+
+
+def test_same_seed_same_dream_and_another_seed_another():
+    world, frames, actions = small_world(), random_frames(2, 3), some_actions(2, 10)
+    one, two, other = (world.imagine(frames, actions, 8, seed=seed) for seed in (5, 5, 6))
+    assert torch.equal(one, two) and not torch.equal(one, other)
+
+
+def test_a_dream_is_the_same_alone_and_among_others_in_any_slot():
+    world, frames, actions = small_world(), random_frames(5, 3), some_actions(5, 2)
+    together = tokens_of(world, world.start(frames, actions, seed=1), some_actions(5, 6, 1))
+    for slot in (0, 3):
+        alone = world.start(frames[slot : slot + 1], actions[slot : slot + 1], seed=1, dreams=[slot])
+        assert torch.equal(tokens_of(world, alone, some_actions(5, 6, 1)[slot : slot + 1])[0], together[slot])
+
+
+def tokens_of(world: WorldModel, state, actions: np.ndarray) -> Tensor:
+    tokens = []
+    for i in range(actions.shape[1]):
+        state, step = world.step(state, actions[:, i])
+        tokens.append(step.tokens)
+    return torch.stack(tokens, 1)
+
+
+def test_a_kept_state_gives_the_same_future_again_and_other_actions_branch_it():
+    world = small_world()
+    state = world.start(random_frames(2, 4), some_actions(2, 3))
+    state, _ = world.step(state, [0, 1])
+    again = [tokens_of(world, state, np.full((2, 5), action)) for action in (2, 2, 3)]
+    assert torch.equal(again[0], again[1]) and not torch.equal(again[0], again[2])
+
+
+def test_picking_rows_of_a_state_picks_dreams():
+    world = small_world()
+    state, actions = world.start(random_frames(3, 4), some_actions(3, 3)), some_actions(3, 5, 1)
+    whole = tokens_of(world, state, actions)
+    picked = tokens_of(world, state.rows(torch.tensor([2, 0, 2])), actions[[2, 0, 2]])
+    assert torch.equal(picked, whole[[2, 0, 2]])
+
+
+def test_an_action_changes_nothing_before_it():
+    world, frames, actions = small_world(), random_frames(2, 3), some_actions(2, 9)
+    changed = actions.copy()
+    changed[:, 6] = (changed[:, 6] + 1) % 4
+    one, two = (world.imagine(frames, a, 7) for a in (actions, changed))
+    assert torch.equal(one[:, :4], two[:, :4]) and not torch.equal(one, two)
+
+
+def test_the_bits_of_a_step_are_the_likelihood_of_its_tokens_in_one_parallel_pass():
+    world, frames, actions = small_world(), random_frames(2, 3), some_actions(2, 4)
+    state = world.start(frames, actions[:, :2])
+    bits, tokens = [], [world.tokenizer.encode(frames)]
+    for i in (2, 3):
+        state, step = world.step(state, actions[:, i], SamplerConfig(temperature=0.8))
+        bits.append(step.bits), tokens.append(step.tokens[:, None])
+    lead = torch.cat([torch.zeros(2, 1, 4), torch.from_numpy(world.encoder.encode(actions))], 1)
+    with torch.no_grad():
+        nats = world.prior.nats(torch.cat(tokens, 1), lead)[:, 3:].sum((2, 3))
+    torch.testing.assert_close(torch.stack(bits, 1), nats / np.log(2), rtol=1e-4, atol=1e-4)
+
+
+def test_state_and_time_per_step_do_not_grow_with_the_dream():
+    world = small_world()
+    state, sizes = world.start(random_frames(1, 3), some_actions(1, 2)), set()
+    for i in range(40):
+        state, _ = world.step(state, [i % 4])
+        sizes.add((count(state.context), count(state.decoder)))
+    assert len(sizes) == 1
+
+
+def count(past) -> int:
+    if isinstance(past, tuple):
+        return sum(count(part) for part in past)
+    return 0 if past is None else past.numel()
+
+
+def test_saving_then_loading_gives_the_same_dream(tmp_path):
+    world, frames, actions = small_world(2), random_frames(1, 3), some_actions(1, 6)
+    world.save(tmp_path / "world")
+    loaded = WorldModel.load(tmp_path / "world")
+    assert loaded.info == world.info
+    assert torch.equal(loaded.imagine(frames, actions, 4), world.imagine(frames, actions, 4))
+
+
+def test_parts_that_do_not_belong_together_are_refused():
+    info = WorldInfo((16, 24, 3), Discrete(4))
+    for prior in (small_prior(codes=18), small_prior(grid=(3, 2)), small_prior(actions=3)):
+        with pytest.raises(ValueError, match="do not belong together"):
+            WorldModel(small_tokenizer(), prior, info)
+
+
+def test_an_incomplete_or_foreign_folder_is_refused(tmp_path):
+    world = small_world()
+    world.save(tmp_path)
+    (tmp_path / "weights.safetensors").rename(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="weights.safetensors is missing"):
+        WorldModel.load(tmp_path)
+    (tmp_path / "elsewhere").rename(tmp_path / "weights.safetensors")
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["config"]["prior"]["width"] = 12
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="do not fit"):
+        WorldModel.load(tmp_path)
+    config["config"]["kind"] = "tokenizer"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="expected a world, got tokenizer"):
+        WorldModel.load(tmp_path)
+
+
+def test_actions_outside_the_space_or_too_few_are_refused():
+    world, frames = small_world(), random_frames(1, 3)
+    with pytest.raises(ValueError, match="inside Discrete"):
+        world.imagine(frames, np.full((1, 6), 7), 4)
+    with pytest.raises(ValueError, match=r"expected 2 \+ 4 actions"):
+        world.imagine(frames, some_actions(1, 5), 4)
+    with pytest.raises(ValueError, match="multiple of the time stride 2"):
+        small_world(2).imagine(frames, some_actions(1, 9), 3)
+
+
+def test_info_survives_json_with_any_action_space():
+    info = WorldInfo((8, 8, 3), Box(-1, np.array([1.0, np.inf]), dtype=np.float64), (), {"id": "x"})
+    assert WorldInfo.from_json(json.loads(json.dumps(info.to_json()))) == info

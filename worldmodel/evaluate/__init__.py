@@ -1,0 +1,21 @@
+"""How far to trust a world: measurements on held-out episodes."""
+
+from worldmodel.evaluate.metrics import (
+    copy_accuracy,
+    likelihood,
+    marginal_bits,
+    open_loop,
+    psnr,
+    reconstruction,
+    squared_error,
+)
+
+__all__ = [
+    "copy_accuracy",
+    "likelihood",
+    "marginal_bits",
+    "open_loop",
+    "psnr",
+    "reconstruction",
+    "squared_error",
+]

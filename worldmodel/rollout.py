@@ -1,0 +1,126 @@
+"""A long dream from a real beginning: which actions it follows, and the frames that show it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from worldmodel.data.policies import make_policy
+from worldmodel.data.store import EpisodeStore
+from worldmodel.prior import SamplerConfig
+from worldmodel.video import annotate
+from worldmodel.world import Step, WorldInfo, WorldModel
+
+
+@dataclass
+class Beginning:
+    """The real side of a rollout: the given frames, the actions between them, and what truly followed, if known."""
+
+    frames: UInt8[np.ndarray, "k h w c"]
+    actions: np.ndarray
+    next_frames: UInt8[np.ndarray, "n h w c"]
+    next_actions: np.ndarray
+
+
+@dataclass
+class Shot:
+    """One frame of the film: the picture to show, and what it was made from."""
+
+    picture: UInt8[np.ndarray, "H W 3"]
+    imagined: UInt8[np.ndarray, "h w c"]
+    real: UInt8[np.ndarray, "h w c"]  # black where it is not known
+    tokens: np.ndarray
+
+
+def beginning(store: EpisodeStore, episode: int, start: int, context: int, horizon: int) -> Beginning:
+    """`context` frames of an episode from frame `start` on, and up to `horizon` that follow.
+
+    Raises: ValueError when the episode has fewer frames than that.
+    """
+    frames = store.length(episode)
+    if start < 0 or context < 1 or start + context > frames:
+        raise ValueError(
+            f"episode {episode} has {frames} frames: no {context} from frame {start} on; lower start or context"
+        )
+    stop = min(frames, start + context + horizon)
+    video = store.frames(episode, start, stop)
+    actions = store.actions(episode)[start : stop - 1]
+    return Beginning(video[:context], actions[: context - 1], video[context:], actions[context - 1 :])
+
+
+def plan(kind: str, info: WorldInfo, real: np.ndarray, horizon: int, seed: int) -> np.ndarray:
+    """The `horizon` actions of a dream, `n *space`.
+
+    kind: "episode" (the real ones, then, where the episode is over, held random ones), "random", the name of an
+    action ("forward"), its number, or a list of either, separated by commas and repeated until the end.
+    Raises: ValueError for a name that the world does not know, or an action outside its space.
+    """
+    if info.action_space is None:
+        return np.zeros(horizon)
+    if kind in ("episode", "random"):
+        known = real[:horizon] if kind == "episode" else real[:0]
+        rng = np.random.default_rng(seed)
+        info.action_space.seed(int(rng.integers(2**31)))
+        policy = make_policy("sticky", info.action_space, rng)
+        more = [policy(None) for _ in range(horizon - len(known))]
+        return np.concatenate([known, np.stack(more)]) if more else known
+    chosen = [_action(part.strip(), info) for part in kind.strip("[]").split(",")]
+    return np.stack([chosen[i % len(chosen)] for i in range(horizon)])
+
+
+def _action(name: str, info: WorldInfo) -> np.ndarray:
+    """One action by name or number.
+
+    Raises: ValueError when there is none.
+    """
+    if name in info.action_names:
+        start = getattr(info.action_space, "start", 0)
+        return np.asarray(info.action_names.index(name) + start)
+    try:
+        action = np.asarray(int(name))
+    except ValueError:
+        action = None
+    if action is None or not info.action_space.contains(action):
+        names = ", ".join(info.action_names) or "none: use episode or random"
+        raise ValueError(f"actions: no action {name!r} in {info.action_space}; the named ones are {names}")
+    return action
+
+
+def dream(
+    world: WorldModel, begin: Beginning, actions: np.ndarray, sampler: SamplerConfig, seed: int
+) -> Iterator[Step]:
+    """The steps of one dream, as they are imagined: any number, in constant memory and time per step.
+
+    Raises: ValueError when the actions do not fill whole latents.
+    """
+    stride = world.tokenizer.config.time_stride
+    if len(actions) % stride:
+        raise ValueError(f"horizon: expected a multiple of the time stride {stride}, got {len(actions)}")
+    state = world.start(torch.from_numpy(begin.frames)[None], begin.actions[None], seed)
+    for i in range(0, len(actions), stride):
+        state, step = world.step(state, actions[None, i : i + stride], sampler)
+        yield step
+
+
+def name_of(action: np.ndarray, info: WorldInfo) -> str:
+    """What to write on a frame: the action's name, or its values."""
+    if info.action_names and np.ndim(action) == 0:
+        return info.action_names[int(action) - int(getattr(info.action_space, "start", 0))]
+    return np.array2string(np.asarray(action), precision=1, separator=" ")
+
+
+def film(begin: Beginning, steps: Iterator[Step], actions: np.ndarray, info: WorldInfo, scale: int) -> Iterator[Shot]:
+    """The dream frame by frame: enlarged, captioned, below what truly happened as long as that is known."""
+    n = 0
+    for step in steps:
+        for frame in step.frames[0].cpu().numpy():
+            known = n < len(begin.next_frames)
+            real = begin.next_frames[n] if known else np.zeros_like(frame)
+            share = float(step.bits[0]) / step.frames.shape[1]
+            above = annotate(real[None], ["real" if known else "real: not known"], scale)
+            text = f"imagined {n + 1}  {name_of(actions[n], info)}  {share:.0f} bits"
+            picture = np.concatenate([above, annotate(frame[None], [text], scale)], axis=1)[0]
+            yield Shot(picture, frame, real, step.tokens[0].cpu().numpy())
+            n += 1

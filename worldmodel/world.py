@@ -1,0 +1,217 @@
+"""The world model: tokenizer and prior joined, stepped in latent space under actions, in memory and on disk."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import Space
+from jaxtyping import Float, Float32, Int, UInt8
+from torch import Tensor, nn
+
+from worldmodel.actions import ActionEncoder, space_from_json, space_to_json
+from worldmodel.causal import Past, map_past
+from worldmodel.checkpoint import load_weights, save_weights
+from worldmodel.config import to_dict, typed
+from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, sample, uniform
+from worldmodel.tokenizer import VQVAE, TokenizerConfig
+
+
+@dataclass
+class WorldInfo:
+    """What the world imitates: its frames, its actions (None: it has none) and, for the record, its env."""
+
+    frame_shape: tuple[int, int, int]
+    action_space: Space | None
+    action_names: tuple[str, ...] = ()
+    env: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        space = None if self.action_space is None else space_to_json(self.action_space)
+        return {
+            "frame_shape": list(self.frame_shape),
+            "action_space": space,
+            "action_names": list(self.action_names),
+            "env": self.env,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "WorldInfo":
+        space = values["action_space"]
+        return cls(
+            tuple(values["frame_shape"]),
+            None if space is None else space_from_json(space),
+            tuple(values["action_names"]),
+            dict(values["env"]),
+        )
+
+
+@dataclass(frozen=True)
+class DreamState:
+    """Where b dreams stand: a value, never changed in place, so it can be kept, branched and returned to.
+
+    context, decoder: pasts of the prior's context and of the decoder. tokens: the newest latent. steps: latents so
+    far. dreams and seed: the keys of the noise; they alone decide what chance brings, not the place in the batch.
+    """
+
+    context: Past
+    decoder: Past
+    tokens: Int[Tensor, "b y x"]
+    steps: Int[Tensor, "b"]
+    dreams: Int[Tensor, "b"]
+    seed: int
+
+    def rows(self, index: Int[Tensor, "m"]) -> "DreamState":
+        """The states of the dreams at these places; a place may be named more than once to branch it."""
+        pick = lambda x: x[index]  # noqa: E731
+        past = {name: map_past(pick, getattr(self, name)) for name in ("context", "decoder")}
+        return replace(self, **past, tokens=self.tokens[index], steps=self.steps[index], dreams=self.dreams[index])
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one latent step brought: `time_stride` frames, their tokens, and −log2 p of these under the prior."""
+
+    frames: UInt8[Tensor, "b t h w c"]
+    tokens: Int[Tensor, "b y x"]
+    bits: Float[Tensor, "b"]
+
+
+class WorldModel(nn.Module):
+    """Real frames and actions → an imagined future that follows the actions.
+
+    Raises: ValueError when tokenizer, prior and info do not belong together.
+    """
+
+    def __init__(self, tokenizer: VQVAE, prior: PixelCNN, info: WorldInfo):
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.prior = prior
+        self.info = info
+        self.encoder = ActionEncoder(info.action_space)
+        codes = tokenizer.config.quantizer.codes
+        expected = (codes, tokenizer.grid, self.encoder.width * tokenizer.config.time_stride, info.frame_shape)
+        got = (prior.codes, prior.grid, prior.actions, tokenizer.frame_shape)
+        if expected != got:
+            raise ValueError(
+                "tokenizer, prior and actions do not belong together: expected (codes, grid, action width, frame "
+                f"shape) {expected}, got {got}; train the prior on the tokens of this tokenizer"
+            )
+        self.eval()
+
+    @classmethod
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> "WorldModel":
+        """The world in `folder`, ready to dream.
+
+        Raises: ValueError when the folder is incomplete, damaged, or holds no world.
+        """
+        config, tensors = load_weights(folder)
+        if config.get("kind") != "world":
+            raise ValueError(f"{folder}: expected a world, got {config.get('kind', 'something else')}")
+        info = WorldInfo.from_json(config["info"])
+        tokenizer = VQVAE(typed(TokenizerConfig, config["tokenizer"]), info.frame_shape)
+        actions = ActionEncoder(info.action_space).width * tokenizer.config.time_stride
+        codes = tokenizer.config.quantizer.codes
+        prior = PixelCNN(typed(PriorConfig, config["prior"]), codes, tokenizer.grid, actions)
+        world = cls(tokenizer, prior, info)
+        try:
+            world.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ValueError(f"{folder}: the weights do not fit its config.json: {error}") from error
+        return world.to(device)
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights.safetensors and config.json into `folder`: all that `load` needs."""
+        config = {
+            "kind": "world",
+            "info": self.info.to_json(),
+            "tokenizer": to_dict(self.tokenizer.config),
+            "prior": to_dict(self.prior.config),
+        }
+        save_weights(folder, config, self.state_dict())
+
+    @torch.no_grad()
+    def start(
+        self,
+        frames: UInt8[Tensor, "b t h w c"],
+        actions: np.ndarray | Sequence[Any],
+        seed: int = 0,
+        dreams: Sequence[int] | None = None,
+    ) -> DreamState:
+        """Look at real frames and the `t - 1` actions (`b t-1 *space`) between them.
+
+        `seed` and the number of each dream (0 … b − 1 by default) decide all chance to come.
+        Raises: ValueError for frames that do not fill whole latents, or actions outside the space.
+        """
+        frames = frames.to(self.device)
+        tokens = self.tokenizer.encode(frames)
+        latents = tokens.shape[1]
+        first = torch.zeros(len(frames), 1, self.prior.actions, device=self.device)
+        lead = torch.cat([first, self._encode(actions, len(frames), latents - 1)], dim=1)
+        _, context = self.prior.context(self.prior.embed_past(tokens[:, :-1], first=True), lead)
+        _, decoder = self.tokenizer.decode_chunk(tokens, None)
+        numbers = torch.as_tensor(range(len(frames)) if dreams is None else dreams, device=self.device)
+        return DreamState(context, decoder, tokens[:, -1], torch.full_like(numbers, latents), numbers, seed)
+
+    @torch.no_grad()
+    def step(
+        self, state: DreamState, actions: np.ndarray | Sequence[Any], sampler: SamplerConfig | None = None
+    ) -> tuple[DreamState, Step]:
+        """Imagine the next latent under one action per dream, or `b time_stride *space` where frames share latents."""
+        b, rows, columns = state.tokens.shape
+        lead = self._encode(actions, b, 1)
+        past_tokens = self.prior.embed_past(state.tokens[:, None], first=False)
+        features, context = self.prior.context(past_tokens, lead, state.context)
+        noise = uniform(state.seed, state.dreams, state.steps, rows * columns)
+        draw = sample(self.prior.core, features[:, :, 0], lead[:, 0], noise, sampler or SamplerConfig())
+        frames, decoder = self.tokenizer.decode_chunk(draw.tokens[:, None], state.decoder)
+        state = replace(state, context=context, decoder=decoder, tokens=draw.tokens, steps=state.steps + 1)
+        return state, Step(frames, draw.tokens, draw.nats.sum((1, 2)) / np.log(2))
+
+    def imagine(
+        self,
+        frames: UInt8[Tensor, "b t h w c"],
+        actions: np.ndarray | Sequence[Any],
+        horizon: int,
+        sampler: SamplerConfig | None = None,
+        seed: int = 0,
+    ) -> UInt8[Tensor, "b n h w c"]:
+        """The `horizon` frames after the given ones, on the CPU.
+
+        `actions`, `b n *space`: the `t - 1` between the given frames, then at least `horizon` to follow.
+        Raises: ValueError for too few actions, or a horizon that does not fill whole latents.
+        """
+        stride, given = self.tokenizer.config.time_stride, frames.shape[1] - 1
+        actions = np.asarray(actions)
+        if horizon % stride:
+            raise ValueError(f"horizon: expected a multiple of the time stride {stride}, got {horizon}")
+        if actions.ndim < 2 or actions.shape[1] < given + horizon:
+            raise ValueError(f"expected {given} + {horizon} actions per dream, got shape {actions.shape}")
+        state = self.start(frames, actions[:, :given], seed)
+        video = []
+        for i in range(given, given + horizon, stride):
+            state, step = self.step(state, actions[:, i : i + stride], sampler)
+            video.append(step.frames.cpu())
+        return torch.cat(video, dim=1)
+
+    def whole(self, frames: int) -> int:
+        """The largest number of frames up to `frames` that fills whole latents."""
+        stride = self.tokenizer.config.time_stride
+        return 1 + (frames - 1) // stride * stride
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.prior.start.device
+
+    def _encode(self, actions: Any, b: int, latents: int) -> Float32[Tensor, "b s a"]:
+        """Actions in the env's own terms → one row per latent, the actions of a stride side by side."""
+        if not self.encoder.width:
+            return torch.zeros(b, latents, 0, device=self.device)
+        encoded = self.encoder.encode(np.asarray(actions)).reshape(-1, self.encoder.width)
+        expected = b * latents * self.tokenizer.config.time_stride
+        if len(encoded) != expected:
+            raise ValueError(f"expected {expected} actions for {b} dreams, got {len(encoded)}")
+        return torch.from_numpy(encoded).view(b, latents, self.prior.actions).to(self.device)
