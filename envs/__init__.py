@@ -1,0 +1,58 @@
+"""Real environments behind one contract; `make` turns the config of any of them into a Gymnasium environment.
+
+Whatever `make` returns: observations are frames, uint8 [h, w, 3]; `reset(seed=...)` determines the whole episode;
+`env.get_wrapper_attr("action_names")` names the discrete actions (an empty tuple where they have no names);
+`render()` gives the last frame. `SCHEMAS` holds the config of each, by the name in configs/env/<name>.yaml.
+"""
+
+from typing import Any
+
+import gymnasium
+
+from envs.atari import AtariConfig, AtariEnv
+from envs.dmlab import DmlabConfig, DmlabEnv
+from envs.doors import unknown
+from envs.generic import GenericConfig, GenericEnv
+from envs.maze import MazeConfig, MazeEnv
+from envs.vizdoom import VizdoomConfig, VizdoomEnv
+
+SCHEMAS: dict[str, type] = {
+    "vizdoom": VizdoomConfig,
+    "dmlab": DmlabConfig,
+    "atari": AtariConfig,
+    "gymnasium": GenericConfig,
+    "maze": MazeConfig,
+}
+
+_CLASSES: dict[type, Any] = {
+    VizdoomConfig: VizdoomEnv,
+    DmlabConfig: DmlabEnv,
+    AtariConfig: AtariEnv,
+    GenericConfig: GenericEnv,
+    MazeConfig: MazeEnv,
+}
+
+
+def schema(name: str) -> type:
+    """The config dataclass of the environment `name`.
+
+    Raises:
+        ValueError: no environment has this name; the message lists those there are.
+    """
+    if name not in SCHEMAS:
+        raise unknown("environment", name, SCHEMAS, setting="env")
+    return SCHEMAS[name]
+
+
+def make(config: Any) -> gymnasium.Env:
+    """The environment that `config`, an instance of one of `SCHEMAS`, describes.
+
+    Raises:
+        TypeError: `config` is none of these.
+        ValueError: it names a scenario, level, game or id that does not exist.
+        ImportError: its package is not installed; the message says how to install it.
+    """
+    if type(config) not in _CLASSES:
+        expected = ", ".join(cls.__name__ for cls in _CLASSES)
+        raise TypeError(f"expected one of {expected}, got {type(config).__name__}; see envs.SCHEMAS")
+    return _CLASSES[type(config)](config)

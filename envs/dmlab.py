@@ -1,0 +1,208 @@
+"""DeepMind Lab's levels as frames, through the engine's own Python API.
+
+Sources: Beattie et al. 2016, arXiv 1612.03801; the API as documented in github.com/google-deepmind/lab,
+docs/users/python_api.md and docs/users/actions.md, and as checked by python/dmlab_module.c. The engine is driven
+directly, because existing wrappers hide what a data set depends on: its seeds, its level cache, and its end, after
+which it has no observation left.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+import weakref
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import Int, UInt8
+
+from envs.dmlab_tables import ACTION_SETS, DMLAB30
+from envs.doors import at_least, missing, one_of, unknown
+from envs.frames import area_resize, frame_space
+
+SCREEN = "RGB_INTERLEAVED"  # the observation with axes [h, w, c]
+SEEDS = 2**31  # the engine takes a C int
+BUILD = (
+    "The extra carries no engine, because DeepMind Lab is not on PyPI: build its wheel with Bazel "
+    "(github.com/google-deepmind/lab, python/pip_package/README.md) and pip install deepmind_lab-*.whl"
+)
+
+
+@dataclass
+class DmlabConfig:
+    """Which level, and how it is seen and stepped."""
+
+    name: str = "dmlab"
+    level: str = "explore_object_locations_small"  # a DMLab-30 name, or any path below game_scripts/levels
+    actions: Literal["impala9", "popart15", "raw7"] = "impala9"
+    height: int = 64  # pixels of a frame
+    width: int = 64
+    supersample: int = 2  # the engine draws this many times larger per side, and the area is averaged
+    frame_skip: int = 4  # engine frames per action
+    fps: int = 60  # engine frames per second of game time
+    renderer: Literal["software", "hardware"] = "software"  # hardware: EGL or GLX, as the engine was built
+    mixer_seed: int = 0  # combined with every seed: another value, another disjoint family of episodes
+    episode: int = 0  # the episode number that every reset asks for; some levels depend on it
+    level_cache: str = ""  # folder that keeps compiled levels between episodes and runs; "": none
+    options: dict[str, Any] = field(default_factory=dict)  # settings of the level itself
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "height", "width", "supersample", "frame_skip", "fps")
+        at_least(self, 0, "mixer_seed", "episode")
+        one_of(self, "actions", (*ACTION_SETS, "raw7"))
+        one_of(self, "renderer", ("software", "hardware"))
+
+
+class DmlabEnv(gymnasium.Env):
+    """One DeepMind Lab level, 3-D and first-person, as frames.
+
+    `actions` impala9 and popart15 are `Discrete` with names, raw7 is the engine's own `Box` of int32. `seed` and
+    `mixer_seed` reach the engine, and every reset asks for the same episode number, so that an episode does not
+    depend on how many were played before. One engine is open per process: its compiled levels, its temporary
+    files and its memory count per process, and parallel collection uses processes anyway.
+
+    Raises:
+        ImportError: the module deepmind_lab is missing.
+        ValueError: the engine does not know the level.
+        RuntimeError: another `DmlabEnv` is open in this process, or the engine does not start.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012
+    render_mode = "rgb_array"
+    _open: "weakref.ref[DmlabEnv] | None" = None  # of the whole process
+
+    def __init__(self, config: DmlabConfig) -> None:
+        self._refuse_second_engine()
+        self._config = config
+        self._engine = _start(config)
+        DmlabEnv._open = weakref.ref(self)
+        self._moves, self.action_space, self.action_names = _actions(self._engine.action_spec(), config.actions)
+        self.observation_space = frame_space(config.height, config.width)
+        self._frame = np.zeros((config.height, config.width, 3), np.uint8)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[UInt8[np.ndarray, "h w 3"], dict[str, Any]]:
+        """The first frame of an episode that `seed` determines; without a seed, of one more episode."""
+        super().reset(seed=seed)
+        self._engine.reset(episode=self._config.episode, seed=int(self.np_random.integers(SEEDS)))
+        return self._look(), {}
+
+    def step(self, action: Any) -> tuple[UInt8[np.ndarray, "h w 3"], float, bool, bool, dict[str, Any]]:
+        """The frame that `action` leads to; at the end the last one again, for the engine shows no other.
+
+        Raises:
+            ValueError: the action is not in the action space: the engine would do something undefined.
+        """
+        if not self.action_space.contains(action):
+            raise ValueError(f"action: expected one in {self.action_space}, got {action!r}")
+        move = np.asarray(action if self._moves is None else self._moves[action], np.intc)
+        reward = self._engine.step(move, num_steps=self._config.frame_skip)
+        return self._look(), float(reward), not self._engine.is_running(), False, {}
+
+    def render(self) -> UInt8[np.ndarray, "h w 3"]:
+        """The last frame again."""
+        return self._frame.copy()
+
+    def close(self) -> None:
+        """Release the engine, so that this process may open another. Closing twice is allowed."""
+        if DmlabEnv._open is not None and DmlabEnv._open() is self:
+            self._engine.close()
+            DmlabEnv._open = None
+
+    def _look(self) -> UInt8[np.ndarray, "h w 3"]:
+        if self._engine.is_running():
+            screen = self._engine.observations()[SCREEN]
+            self._frame = area_resize(screen, self._config.height, self._config.width)
+        return self._frame.copy()
+
+    @staticmethod
+    def _refuse_second_engine() -> None:
+        if DmlabEnv._open is not None and DmlabEnv._open() is not None:
+            raise RuntimeError(
+                "a DeepMind Lab engine is open in this process, and there may be one per process: "
+                "close() that environment first, or use more worker processes"
+            )
+
+
+class LevelCache:
+    """Keeps compiled levels in a folder, under the two methods that the engine calls.
+
+    Compiling is most of the time of a reset wherever a level draws a new map per episode. Many processes may share
+    the folder: a level is written aside and renamed.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder).expanduser()
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def fetch(self, key: str, pk3_path: str) -> bool:
+        """Copy the level `key` to `pk3_path`; False where it is not kept."""
+        try:
+            shutil.copyfile(self._path(key), pk3_path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def write(self, key: str, pk3_path: str) -> None:
+        """Keep the level at `pk3_path` under `key`."""
+        if self._path(key).exists():
+            return
+        handle, aside = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
+        os.close(handle)
+        shutil.copyfile(pk3_path, aside)
+        os.replace(aside, self._path(key))
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.pk3"  # a key may hold any character
+
+
+def _start(config: DmlabConfig) -> Any:
+    """The engine itself, a `deepmind_lab.Lab`."""
+    try:
+        import deepmind_lab  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise missing("deepmind_lab", "dmlab", BUILD) from error
+    level = f"contributed/dmlab30/{config.level}" if config.level in DMLAB30 else config.level
+    try:
+        return deepmind_lab.Lab(
+            level,
+            [SCREEN],
+            config=_settings(config),
+            renderer=config.renderer,
+            level_cache=LevelCache(config.level_cache) if config.level_cache else None,
+        )
+    except RuntimeError as error:
+        if config.level in DMLAB30:
+            raise  # the level exists, so it is something else: the renderer, the graphics
+        refusal = unknown("DeepMind Lab level", config.level, DMLAB30, setting="env.level")
+        raise ValueError(f"{refusal} The engine said: {error}") from error
+
+
+def _settings(config: DmlabConfig) -> dict[str, str]:
+    """What the engine reads, where every value is a string."""
+    settings = {
+        "width": config.width * config.supersample,
+        "height": config.height * config.supersample,
+        "fps": config.fps,
+        "mixerSeed": config.mixer_seed,
+        **config.options,
+    }
+    return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in settings.items()}
+
+
+def _actions(
+    spec: list[dict[str, Any]], name: str
+) -> tuple[Int[np.ndarray, "n axes"] | None, spaces.Space, tuple[str, ...]]:
+    """The engine's move for each discrete action (None: the action is the move), the space, and the names."""
+    if name == "raw7":
+        low, high = (np.array([axis[end] for axis in spec], np.int32) for end in ("min", "max"))
+        return None, spaces.Box(low, high, dtype=np.int32), ()
+    names, moves = zip(*ACTION_SETS[name], strict=True)
+    table = np.zeros((len(moves), len(spec)), np.intc)  # levels with gadgets have more axes than seven: left at 0
+    table[:, : len(moves[0])] = moves
+    return table, spaces.Discrete(len(moves)), names

@@ -1,0 +1,46 @@
+"""The errors that stand at the doors of every environment: unknown names, missing packages, values out of range."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+LISTED = 12  # names that an error shows; a longer list hides the message
+
+
+def unknown(what: str, name: str, known: Iterable[str], *, setting: str) -> ValueError:
+    """The error for a name that does not exist: the close ones first, then some of those there are."""
+    known = sorted(known)
+    by_lower = {k.lower(): k for k in known}
+    close = [by_lower[k] for k in difflib.get_close_matches(name.lower(), by_lower, n=3)]
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    shown = ", ".join(known[:LISTED]) + (f", … ({len(known)} in all)" if len(known) > LISTED else "")
+    return ValueError(f"unknown {what} {name!r}.{hint} Known: {shown or 'none'}. Change {setting}=…")
+
+
+def missing(package: str, extra: str, note: str = "") -> ImportError:
+    """The error for an optional package: which one, and the extra that brings it."""
+    return ImportError(
+        f"{package} is not installed: pip install worldmodel[{extra}]{note and '. ' + note}", name=package
+    )
+
+
+def at_least(config: Any, least: float, *names: str) -> None:
+    """Refuse a config in which one of the fields `names` is below `least`.
+
+    Raises:
+        ValueError: it is; the message names the field.
+    """
+    for name in names:
+        if getattr(config, name) < least:
+            raise ValueError(f"{name}: expected at least {least}, got {getattr(config, name)}")
+
+
+def one_of(config: Any, name: str, allowed: Iterable[Any]) -> None:
+    """Refuse a config whose field `name` is none of `allowed`.
+
+    Raises:
+        ValueError: it is not; the message lists them.
+    """
+    if getattr(config, name) not in tuple(allowed):
+        options = ", ".join(map(str, allowed))
+        raise ValueError(f"{name}: expected one of {options}, got {getattr(config, name)!r}")

@@ -1,0 +1,132 @@
+"""ViZDoom's scenarios as frames, through the Gymnasium wrapper that comes with the package.
+
+Source: Kempka et al. 2016 (ViZDoom), arXiv 1605.02097; https://vizdoom.farama.org. The wrapper seeds the engine
+before every episode, and that is enough: the same seed and actions give the same bytes again, in the same process
+after other episodes as in a fresh one (a test holds it to that).
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from envs.doors import at_least, unknown
+from envs.frames import FrameEnv
+
+SHORT_NAMES = {"move_forward": "forward", "move_backward": "backward"}  # the two that every environment shares
+
+
+@dataclass
+class VizdoomConfig:
+    """Which scenario, and how it is seen and stepped."""
+
+    name: str = "vizdoom"
+    scenario: str = "MyWayHome"  # as in the id "VizdoomMyWayHome-v1", without "Vizdoom" and the version
+    height: int = 64  # pixels of a frame; the engine draws 320x240, which is averaged down
+    width: int = 64
+    frame_skip: int = 4  # engine tics (1/35 s) per action
+    buttons: int = 1  # most buttons that one action presses; 1 gives "noop" and one action per button
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "height", "width", "frame_skip", "buttons")
+
+
+class VizdoomEnv(FrameEnv):
+    """One ViZDoom scenario, 3-D and first-person, as frames; actions are `Discrete`, named by their buttons.
+
+    Raises:
+        ValueError: the scenario is unknown.
+        ImportError: the package is missing.
+    """
+
+    def __init__(self, config: VizdoomConfig) -> None:
+        inner = _make(config)
+        super().__init__(inner, config.height, config.width, _action_names(inner))
+        self._folder = tempfile.mkdtemp(prefix="vizdoom-")
+        self._shut = weakref.finalize(self, _shut, inner, self._folder)  # also where nobody calls close()
+
+    def picture(self, observation: Any) -> np.ndarray | None:
+        """The screen; None after the end, where the wrapper would give a black one that no one ever saw."""
+        return None if self.inner.unwrapped.state is None else observation["screen"]  # pyright: ignore
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """As in `FrameEnv`. The engine starts in a folder of its own, because it leaves its settings where it
+        starts, and because engines that share this file could disturb each other."""
+        if self.inner.unwrapped.game.is_running():  # pyright: ignore
+            return super().reset(seed=seed, options=options)
+        with contextlib.chdir(self._folder):
+            return super().reset(seed=seed, options=options)
+
+    def step(self, action: Any):
+        """As in `FrameEnv`; an episode that runs out of time is truncated alone, where the wrapper says both."""
+        frame, reward, terminated, truncated, info = super().step(action)
+        return frame, reward, terminated and not truncated, truncated, info
+
+    def close(self) -> None:
+        self._shut()
+
+
+def _shut(inner: gymnasium.Env, folder: str) -> None:
+    inner.close()  # first: the engine saves its settings when it stops
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def scenarios() -> tuple[str, ...]:
+    """The short names of the scenarios that come with the package (the campaign maps, "Freedoom1E1M1-S3" and so
+    on, are known too, but are thousands)."""
+    return tuple(sorted(name for name in _ids() if not re.search(r"-S\d$|-MultiBinary$", name)))
+
+
+def _ids() -> dict[str, str]:
+    """Every scenario's short name → its newest registered id."""
+    try:
+        import vizdoom.gymnasium_wrapper  # noqa: F401  (registers the ids)
+    except ImportError as error:
+        raise ImportError("vizdoom is not installed: pip install vizdoom", name="vizdoom") from error
+    versions: dict[str, int] = {}
+    for spec_id in gymnasium.registry:
+        if match := re.fullmatch(r"Vizdoom(.+)-v(\d+)", spec_id):
+            versions[match[1]] = max(versions.get(match[1], 0), int(match[2]))
+    return {name: f"Vizdoom{name}-v{version}" for name, version in versions.items()}
+
+
+def _make(config: VizdoomConfig) -> gymnasium.Env:
+    ids = _ids()
+    if config.scenario not in ids:
+        raise unknown("ViZDoom scenario", config.scenario, scenarios(), setting="env.scenario")
+    names, overrides = _buttons(ids[config.scenario])
+    return gymnasium.make(
+        ids[config.scenario],
+        frame_skip=config.frame_skip,
+        max_buttons_pressed=min(config.buttons, len(names)),
+        disable_env_checker=True,  # it costs time at every step, and the tests run it
+        **overrides,
+    )
+
+
+def _buttons(spec_id: str) -> tuple[list[str], dict[str, Any]]:
+    """The scenario's on/off buttons, and the setting that leaves the mouse axes out where it has some: one
+    `Discrete` space cannot hold them (Deathmatch)."""
+    import vizdoom
+
+    game = vizdoom.DoomGame()
+    game.load_config(os.path.join(vizdoom.scenarios_path, gymnasium.spec(spec_id).kwargs["scenario_config_file"]))
+    every = game.get_available_buttons()
+    names = [button.name for button in every if not vizdoom.is_delta_button(button)]
+    return names, {} if len(names) == len(every) else {"available_buttons": names}
+
+
+def _action_names(inner: gymnasium.Env) -> tuple[str, ...]:
+    """What each discrete action presses: "noop", "forward", "forward+attack"."""
+    game, combinations = inner.unwrapped.game, inner.unwrapped.button_map  # pyright: ignore
+    buttons = [button.name.lower() for button in game.get_available_buttons()]
+    buttons = [SHORT_NAMES.get(name) or name for name in buttons]
+    pressed = [[name for name, down in zip(buttons, row, strict=True) if down] for row in combinations]
+    return tuple("+".join(names) or "noop" for names in pressed)

@@ -1,0 +1,117 @@
+"""What every environment promises, whichever engine draws it."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from gymnasium.utils.env_checker import check_env
+
+import envs
+from envs.atari import AtariConfig
+from envs.frames import area_resize, to_rgb
+from envs.generic import GenericConfig
+from envs.maze import MazeConfig
+from envs.vizdoom import VizdoomConfig
+from worldmodel.config import to_dict, typed
+
+CONFIGS = Path(__file__).parents[1] / "configs" / "env"
+SIZE = {"height": 24, "width": 40}  # not square, on purpose
+HERE = [
+    MazeConfig(**SIZE),
+    MazeConfig(**SIZE, noise=8.0, layout_seed=None, goal_ends=False),
+    VizdoomConfig(**SIZE),
+    GenericConfig(**SIZE),
+    AtariConfig(**SIZE),
+]
+
+
+@pytest.fixture(params=HERE, ids=lambda config: config.name)
+def config(request):
+    if request.param.name == "atari":
+        pytest.importorskip("ale_py")
+    if request.param.name == "gymnasium":
+        pytest.importorskip("pygame")
+    return request.param
+
+
+def test_gymnasiums_own_checker_finds_nothing_to_say(config):
+    env = envs.make(config)
+    check_env(env, skip_render_check=True)  # warnings are errors here
+    env.close()
+
+
+def test_frames_are_uint8_of_the_size_asked_for_and_render_gives_the_last_one(config):
+    env = envs.make(config)
+    first, _ = env.reset(seed=0)
+    frame, *_ = env.step(env.action_space.sample())
+    assert first.dtype == frame.dtype == np.uint8 and first.shape == frame.shape == (24, 40, 3)
+    assert np.array_equal(env.render(), frame)
+    env.close()
+
+
+def test_a_seed_determines_the_episode_whatever_was_played_before(config):
+    env = envs.make(config)
+    played = [play(env, seed) for seed in (3, 4, 3, 3)]
+    env.close()
+    fresh = envs.make(config)
+    again = play(fresh, 3)
+    fresh.close()
+    assert played[0] == played[2] == played[3] == again != played[1]
+
+
+def test_there_is_a_name_for_every_discrete_action_or_for_none(config):
+    env = envs.make(config)
+    names = env.get_wrapper_attr("action_names")
+    assert isinstance(names, tuple) and len(set(names)) == len(names)
+    assert len(names) == (0 if config.name == "gymnasium" else env.action_space.n)
+    env.close()
+
+
+@pytest.mark.parametrize("name", envs.SCHEMAS)
+def test_the_yaml_shows_every_setting_with_the_default_of_its_schema(name):
+    values = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    assert set(values) == {field.name for field in fields(envs.SCHEMAS[name])}
+    assert typed(envs.schema(name), values) == envs.SCHEMAS[name]()
+    assert to_dict(envs.SCHEMAS[name]()) == values
+
+
+@pytest.mark.parametrize("schema", envs.SCHEMAS.values())
+def test_a_frame_of_no_pixels_is_refused_by_the_name_of_the_setting(schema):
+    with pytest.raises(ValueError, match="height: expected at least 1, got 0"):
+        schema(height=0)
+
+
+def test_an_unknown_environment_is_answered_with_the_close_one():
+    with pytest.raises(ValueError, match="Did you mean vizdoom"):
+        envs.schema("vizdom")
+    with pytest.raises(TypeError, match="expected one of VizdoomConfig"):
+        envs.make({"name": "maze"})
+
+
+def test_a_smaller_frame_is_the_average_over_the_area_of_its_pixels():
+    image = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    means = image.reshape(3, 4, 5, 4, 3).mean(axis=(1, 3))
+    assert np.abs(area_resize(image, 3, 5) - means).max() <= 1.0  # rows and columns are rounded apart
+
+
+def test_grey_pictures_become_three_equal_channels_and_floats_are_refused():
+    grey = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    assert np.array_equal(to_rgb(grey), np.stack([grey] * 3, axis=-1))
+    assert np.array_equal(to_rgb(grey[..., None]), to_rgb(grey))
+    with pytest.raises(TypeError, match="expected uint8 pixels in 0…255, got float32"):
+        to_rgb(grey.astype(np.float32))
+
+
+def play(env, seed, steps=25):
+    """Everything that an episode of `steps` random actions shows, as bytes."""
+    frame, info = env.reset(seed=seed)
+    rng = np.random.default_rng(seed)
+    seen = [frame.tobytes()]
+    for _ in range(steps):
+        frame, reward, terminated, truncated, info = env.step(int(rng.integers(env.action_space.n)))
+        seen.append((frame.tobytes(), reward, terminated, truncated, str(info.get("pose"))))
+        if terminated or truncated:
+            break
+    return seen

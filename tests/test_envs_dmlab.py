@@ -1,0 +1,126 @@
+"""DeepMind Lab: every call against a stand-in that is as strict as the documented API, and one on the real engine."""
+
+import sys
+
+import fake_deepmind_lab
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import envs
+from envs.dmlab import DmlabConfig, LevelCache
+from envs.dmlab_tables import ACTION_SETS, DMLAB30
+from worldmodel.actions import ActionEncoder
+
+
+@pytest.fixture
+def lab(monkeypatch):
+    monkeypatch.setitem(sys.modules, "deepmind_lab", fake_deepmind_lab.module())
+    opened = []
+
+    def make(**settings):
+        opened.append(envs.make(DmlabConfig(**settings)))
+        return opened[-1]
+
+    yield make
+    for env in opened:
+        env.close()
+
+
+def test_gymnasiums_own_checker_finds_nothing_to_say(lab):
+    check_env(lab(), skip_render_check=True)
+
+
+def test_the_engine_hears_level_size_seeds_and_options_as_strings(lab):
+    env = lab(height=24, width=32, supersample=3, mixer_seed=7, renderer="hardware", options={"pickups": True})
+    assert env._engine.calls["level"] == "contributed/dmlab30/explore_object_locations_small"
+    assert env._engine.calls["renderer"] == "hardware" and env._engine.calls["cache"] is None
+    assert env._engine.calls["config"] == {
+        "width": "96", "height": "72", "fps": "60", "mixerSeed": "7", "pickups": "true",
+    }  # fmt: skip
+    assert env.reset(seed=1)[0].shape == (24, 32, 3)
+
+
+def test_a_seed_reaches_the_engine_and_every_reset_asks_for_the_same_episode(lab):
+    env = lab(episode=2)
+    for seed in (5, 2**40, 5, None, None):
+        env.reset(seed=seed)
+    episodes, seeds = zip(*env._engine.resets, strict=True)
+    assert set(episodes) == {2} and seeds[0] == seeds[2] and len(set(seeds)) == 4
+
+
+@pytest.mark.parametrize("name", ACTION_SETS)
+def test_a_named_action_is_its_row_held_for_frame_skip_engine_frames(lab, name):
+    env = lab(actions=name, frame_skip=3)
+    for action, (action_name, move) in enumerate(ACTION_SETS[name]):
+        env.reset(seed=0)
+        env.step(action)
+        assert env.action_names[action] == action_name and env._engine.moves[-1] == (move, 3)
+    assert env.action_space.n == len(env.action_names) == int(name[-1]) + 10 * (name == "popart15")
+
+
+def test_raw_actions_are_the_engines_own_and_fit_the_action_encoder(lab):
+    env = lab(actions="raw7")
+    env.reset(seed=0)
+    env.step(np.array([-512, 3, 1, -1, 0, 1, 0], np.int32))
+    assert env._engine.moves == [((-512, 3, 1, -1, 0, 1, 0), 4)]
+    assert ActionEncoder(env.action_space).width == 7
+    with pytest.raises(ValueError, match="action: expected one in"):
+        env.step(np.array([0, 0, 2, 0, 0, 0, 0], np.int32))
+
+
+def test_the_last_frame_stands_when_the_episode_has_ended(lab):
+    env = lab(frame_skip=4)  # the stand-in's episodes have 10 engine frames
+    env.reset(seed=0)
+    steps = [env.step(0) for _ in range(3)]
+    assert [step[1] for step in steps] == [4.0, 8.0, 12.0] and [step[2] for step in steps] == [False, False, True]
+    assert np.array_equal(steps[1][0], steps[2][0]) and not np.array_equal(steps[0][0], steps[1][0])
+    assert env.reset(seed=1)[0][0, 0, 2] == 0  # and the next episode begins anew
+
+
+def test_a_second_engine_in_one_process_is_refused_until_the_first_is_closed(lab):
+    first = lab()
+    with pytest.raises(RuntimeError, match=r"one per process: close\(\)"):
+        lab()
+    first.close()
+    first.close()  # twice is allowed
+    lab().reset(seed=0)
+
+
+def test_an_engine_that_failed_to_start_blocks_nobody(lab):
+    with pytest.raises(ValueError, match="Did you mean explore_object_locations_small"):
+        lab(level="explore_object_location_small")
+    lab(level="seekavoid_arena_01").reset(seed=0)
+
+
+def test_without_the_module_the_error_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "deepmind_lab", None)
+    with pytest.raises(ImportError, match=r"worldmodel\[dmlab\].*Bazel"):
+        envs.make(DmlabConfig())
+
+
+def test_a_level_written_to_the_cache_is_fetched_byte_for_byte(tmp_path):
+    cache, level, copy = LevelCache(tmp_path / "cache"), tmp_path / "level.pk3", tmp_path / "copy.pk3"
+    level.write_bytes(b"compiled")
+    assert cache.fetch("maze/seed:1", str(copy)) is False and not copy.exists()
+    cache.write("maze/seed:1", str(level))
+    cache.write("maze/seed:1", str(level))
+    assert cache.fetch("maze/seed:1", str(copy)) is True and copy.read_bytes() == b"compiled"
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_the_cache_folder_reaches_the_engine(lab, tmp_path):
+    assert isinstance(lab(level_cache=str(tmp_path))._engine.calls["cache"], LevelCache)
+    assert len(DMLAB30) == 32
+
+
+def test_the_real_engine_plays_the_same_episode_twice():
+    pytest.importorskip("deepmind_lab")
+    env = envs.make(DmlabConfig(level="seekavoid_arena_01"))
+    check_env(env, skip_render_check=True)
+    played = []
+    for _ in range(2):
+        played.append([env.reset(seed=3)[0].tobytes()])
+        played[-1] += [env.step(i % env.action_space.n)[0].tobytes() for i in range(50)]
+    env.close()
+    assert played[0] == played[1] and len(set(played[0])) > 20

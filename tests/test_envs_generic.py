@@ -1,0 +1,133 @@
+"""Any Gymnasium id, and Atari: where frames come from, and which environments are refused."""
+
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import envs
+from envs.atari import AtariConfig
+from envs.generic import GenericConfig
+
+
+class PictureEnv(gymnasium.Env):
+    """Shows its step count as a grey level, in an observation space that the test chooses; ends after 5 steps."""
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+
+    def __init__(self, space, action_space=None, render_mode=None):
+        self.observation_space, self.action_space = space, action_space or spaces.Discrete(2)
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        self.now = 0
+        return self._show(self.observation_space), {}
+
+    def step(self, action):
+        self.now += 1
+        return self._show(self.observation_space), 1.0, self.now == 5, False, {}
+
+    def render(self):
+        return np.full((8, 8, 3), 200, np.uint8)
+
+    def _show(self, space):
+        if isinstance(space, spaces.Dict):
+            return {key: self._show(entry) for key, entry in space.items()}
+        return np.full(space.shape, self.now, space.dtype)
+
+
+GREY = spaces.Box(0, 255, (10, 12), np.uint8)
+COLOUR = spaces.Box(0, 255, (10, 12, 3), np.uint8)
+NUMBERS = spaces.Box(-1, 1, (4,), np.float32)
+FLOATS = spaces.Box(0, 1, (10, 12, 3), np.float32)
+
+
+@pytest.fixture
+def picture(monkeypatch):
+    monkeypatch.setitem(gymnasium.registry, "Picture-v0", gymnasium.envs.registration.EnvSpec("Picture-v0", PictureEnv))
+
+    def make(space, action_space=None, **settings):
+        kwargs = {"space": space, "action_space": action_space}
+        return envs.make(GenericConfig(id="Picture-v0", kwargs=kwargs, height=4, width=6, **settings))
+
+    return make
+
+
+@pytest.mark.parametrize("space", [GREY, COLOUR, spaces.Dict(image=GREY, numbers=NUMBERS)])
+def test_an_image_observation_is_the_frame(picture, space):
+    env = picture(space)
+    env.reset(seed=0)
+    assert np.array_equal(env.step(0)[0], np.full((4, 6, 3), 1))
+
+
+def test_what_is_rendered_is_the_frame_where_no_observation_is_an_image(picture):
+    for env in (picture(NUMBERS), picture(FLOATS), picture(COLOUR, frames="render")):
+        assert np.array_equal(env.reset(seed=0)[0], np.full((4, 6, 3), 200))
+
+
+def test_the_key_chooses_among_several_images(picture):
+    two = spaces.Dict(left=COLOUR, right=GREY)
+    assert picture(two, key="right").reset(seed=0)[0].max() == 0
+    with pytest.raises(ValueError, match=r"left, right; choose by env\.key"):
+        picture(two)
+    with pytest.raises(ValueError, match="Did you mean right"):
+        picture(two, key="rigth")
+
+
+def test_float_images_and_plain_numbers_are_refused_as_frames(picture):
+    with pytest.raises(TypeError, match="expected an image observation of uint8 in 0…255, got float32"):
+        picture(FLOATS, frames="observation")
+    with pytest.raises(ValueError, match=r"set env\.frames=render"):
+        picture(NUMBERS, frames="observation")
+
+
+def test_frame_skip_repeats_the_action_adds_rewards_and_stops_at_the_end(picture):
+    env = picture(COLOUR, frame_skip=3)
+    env.reset(seed=0)
+    (first, *rest), (last, *end) = env.step(1), env.step(1)
+    assert rest[:2] == [3.0, False] and end[:2] == [2.0, True]
+    assert first.max() == 3 and last.max() == 5
+
+
+@pytest.mark.parametrize("space", [spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3), NUMBERS])
+def test_action_spaces_are_passed_on_unchanged(picture, space):
+    assert picture(COLOUR, space).action_space == space
+
+
+def test_an_action_space_without_an_encoding_is_refused(picture):
+    with pytest.raises(TypeError, match="expected an action space of Discrete, MultiDiscrete, MultiBinary, Box"):
+        picture(COLOUR, spaces.Tuple([spaces.Discrete(2)]))
+
+
+@pytest.mark.parametrize("name", ["Pendulum-v1", "CartPole-v1"])
+def test_classic_control_is_seen_as_it_is_rendered(name):
+    pytest.importorskip("pygame")
+    env = envs.make(GenericConfig(id=name))
+    first, _ = env.reset(seed=0)
+    for _ in range(4):
+        frame, *_ = env.step(env.action_space.sample())
+    env.close()
+    assert frame.shape == (64, 64, 3) and not np.array_equal(first, frame)
+    assert isinstance(env.action_space, spaces.Box if name == "Pendulum-v1" else spaces.Discrete)
+
+
+def test_an_unknown_id_is_answered_with_close_ones():
+    with pytest.raises(ValueError, match="Did you mean CartPole-v1"):
+        envs.make(GenericConfig(id="CartPol-v1"))
+
+
+def test_atari_actions_have_the_joysticks_names_and_unknown_games_get_close_ones():
+    pytest.importorskip("ale_py")
+    env = envs.make(AtariConfig())
+    assert env.action_names == ("noop", "fire", "right", "left", "rightfire", "leftfire")
+    env.close()
+    with pytest.raises(ValueError, match="Did you mean Breakout"):
+        envs.make(AtariConfig(game="Braekout"))
+
+
+def test_without_the_atari_package_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ale_py", None)
+    with pytest.raises(ImportError, match=r"pip install worldmodel\[atari\]"):
+        envs.make(AtariConfig())

@@ -1,0 +1,104 @@
+"""ViZDoom: reproducible episodes, honest ends, and a clean working directory."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import envs
+from envs.vizdoom import VizdoomConfig, scenarios
+
+FRESH = """
+import sys; sys.path[:0] = ["tests", "."]
+from test_envs_vizdoom import episode
+print(episode("HealthGatheringSupreme", [3])[0])
+"""
+
+
+def episode(scenario, seeds, steps=150):
+    """A hash of everything that the episodes show, one per seed, played one after the other in one environment."""
+    env = envs.make(VizdoomConfig(scenario=scenario))
+    hashes = []
+    for seed in seeds:
+        frame, _ = env.reset(seed=seed)
+        rng, seen = np.random.default_rng(seed), hashlib.sha256(frame.tobytes())
+        for _ in range(steps):
+            frame, reward, terminated, truncated, _ = env.step(int(rng.integers(env.action_space.n)))
+            seen.update(frame.tobytes() + repr((reward, terminated, truncated)).encode())
+            if terminated or truncated:
+                break
+        hashes.append(seen.hexdigest())
+    env.close()
+    return hashes
+
+
+def test_a_seed_gives_the_same_bytes_after_other_episodes_and_in_a_fresh_process():
+    first, other, again = episode("HealthGatheringSupreme", [3, 4, 3])
+    fresh = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, check=True)
+    assert first == again == fresh.stdout.strip() != other
+
+
+def test_an_episode_that_runs_out_of_time_is_truncated_and_keeps_its_last_frame():
+    env = envs.make(VizdoomConfig(scenario="Basic", frame_skip=10))
+    env.reset(seed=0)
+    ended, last = False, None
+    for _ in range(100):
+        before, (last, _, terminated, truncated, _) = last, env.step(0)
+        if ended := (terminated or truncated):
+            break
+    env.close()
+    assert ended and (terminated, truncated) == (False, True) and np.array_equal(before, last) and last.any()
+
+
+def test_an_episode_that_is_lost_is_terminated():
+    env = envs.make(VizdoomConfig(scenario="TakeCover", frame_skip=20))
+    env.reset(seed=0)
+    for _ in range(500):
+        *_, terminated, truncated, _ = env.step(0)
+        if terminated or truncated:
+            break
+    env.close()
+    assert (terminated, truncated) == (True, False)
+
+
+def test_an_action_presses_the_buttons_that_it_is_named_by():
+    env = envs.make(VizdoomConfig(scenario="HealthGathering", buttons=2))
+    game = env.inner.unwrapped.game
+    env.reset(seed=0)
+    for action, name in enumerate(env.action_names):
+        env.step(action)
+        pressed = zip(game.get_available_buttons(), game.get_last_action(), strict=True)
+        expected = {button.name.lower().replace("move_", "") for button, value in pressed if value} or {"noop"}
+        assert set(name.split("+")) == expected
+    env.close()
+    assert len(set(env.action_names)) == env.action_space.n == 7
+
+
+def test_one_button_at_a_time_gives_the_plain_names():
+    env = envs.make(VizdoomConfig())
+    assert set(env.action_names) == {"noop", "turn_left", "turn_right", "forward", "move_left", "move_right"}
+    env.close()
+
+
+def test_a_scenario_with_mouse_axes_keeps_its_buttons_alone():
+    env = envs.make(VizdoomConfig(scenario="Deathmatch"))
+    assert env.action_space.n == len(env.action_names) and "attack" in env.action_names
+    env.close()
+
+
+def test_nothing_is_left_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    env = envs.make(VizdoomConfig())
+    env.reset(seed=0)
+    assert os.getcwd() == str(tmp_path)
+    env.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_scenario_is_answered_with_close_ones_and_the_short_list():
+    with pytest.raises(ValueError, match=r"Did you mean HealthGathering.*MyWayHome"):
+        envs.make(VizdoomConfig(scenario="healthgatherin"))
+    assert "TakeCover" in scenarios() and len(scenarios()) < 20
