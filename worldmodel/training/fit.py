@@ -1,0 +1,276 @@
+"""Fit anything that has `loss(batch)`: one loop for CPU, GPU and many GPUs, that can be stopped at any time.
+
+Step n sees batch n under random numbers seeded by (seed, n), so a run that was stopped and resumed is, on the
+CPU, equal to the last bit to one that was not. For many GPUs: `torchrun --nproc-per-node 8 scripts/...`.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from worldmodel.checkpoint import read_json, write_json
+from worldmodel.training.checkpoint import Checkpoint, latest, load_optimizer_tensors, optimizer_tensors, save
+from worldmodel.training.interrupt import Interrupted, SignalGuard, leave_interrupts_to_parent
+from worldmodel.training.log import Window, open_writer
+from worldmodel.training.optim import Ema, FitConfig, adamw, learning_rate
+
+Evaluate = Callable[[nn.Module, int, SummaryWriter], Mapping[str, float]]
+
+# A run may be resumed with other values of these: they change when it is watched or ends, not what it computes.
+FREE = {"steps", "log_every", "eval_every", "checkpoint_every", "workers", "accelerator"}
+NEVER = torch.iinfo(torch.int64).max  # a step that no run reaches
+
+
+@dataclass
+class FitResult:
+    """A fitted model with averaged weights, in evaluation mode, and what its last evaluation found."""
+
+    model: nn.Module
+    step: int
+    metrics: dict[str, float]
+
+
+def fit(
+    model: nn.Module,
+    batches: Dataset,
+    config: FitConfig,
+    folder: str | Path,
+    *,
+    evaluate: Evaluate | None = None,
+    identity: Mapping[str, Any] | None = None,
+) -> FitResult:
+    """Train `model` until `config.steps`, going on from the newest checkpoint in `folder` if there is one.
+
+    `model.loss(batch)` returns a scalar loss and a dict of scalar metrics. `batches[step]` is a pure function of
+    the step and has `.to(device)`; with n devices, device r takes batches[step * n + r].
+    `evaluate(model, step, writer)` gets the averaged weights and a TensorBoard writer, and returns what to log.
+    `identity` (JSON-able) is what else makes the run: a checkpoint of another identity is refused.
+    A run that is finished already returns at once. The folder gets checkpoints/, logs/ and metrics.json.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM; the run is saved, and the same call goes on from there.
+        FloatingPointError: a loss or gradient is not finite; the last good checkpoint stays.
+        ValueError: the folder holds another run than this one.
+    """
+    run = _Run(model, config, Path(folder), dict(identity or {}))
+    run.resume()
+    if run.step < config.steps:
+        run.train(batches, evaluate)
+    return FitResult(run.ema.model, run.step, run.final_metrics(evaluate))
+
+
+class _Objective(nn.Module):
+    """Calls the model's loss through `forward`, the one door that DDP and mixed precision watch."""
+
+    model: Any  # a module with `loss`
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Callable[[], Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.model.loss(batch())  # wrapped, because Fabric would take a batch apart and choke if frozen
+
+
+class _Run:
+    """One training run: its models, its optimizer, its folder and how far it is."""
+
+    def __init__(self, model: nn.Module, config: FitConfig, folder: Path, identity: dict[str, Any]):
+        self.config, self.folder, self.step = config, folder, 0
+        facts = {"fit": {k: v for k, v in asdict(config).items() if k not in FREE}, "identity": identity}
+        self.facts = json.loads(json.dumps(facts))  # as a checkpoint gives it back: tuples are lists
+        self.fabric = _fabric(config)
+        self.model = model.to(self.fabric.device).train()
+        self.ema = Ema(model, config.ema_decay)
+        self.adamw = adamw(model, config)
+        self.objective, self.optimizer = self.fabric.setup(_Objective(model), self.adamw)
+        self.broken = torch.full((), NEVER, device=self.fabric.device)  # the first step that was not finite
+        self.saved = -1  # the step of the last checkpoint
+
+    def resume(self) -> None:
+        """Take the state of the newest checkpoint, if there is one."""
+        if (found := latest(self.folder)) is None:
+            return
+        _refuse_other_run(found, self.facts, self.config.steps, self.folder)
+        self.model.load_state_dict(found.tensors["model"])
+        self.ema.model.load_state_dict(found.tensors["ema"])
+        load_optimizer_tensors(self.adamw, found.tensors["optimizer"])
+        self.step = self.saved = found.step
+
+    def train(self, batches: Dataset, evaluate: Evaluate | None) -> None:
+        """All steps that are left."""
+        config = self.config
+        with SignalGuard() as guard, self._writer() as writer, self._bar() as bar:
+            stream, window = self._stream(batches), Window()
+            while self.step < config.steps:
+                batch = self._next(stream, guard, window)
+                window.add(self._update(batch))
+                bar.update()
+                if self._due(config.log_every):
+                    self._log(window, writer, bar)
+                    window = Window()
+                if self._due(config.checkpoint_every):
+                    self.save()
+                if config.eval_every and self._due(config.eval_every) and self.step < config.steps:
+                    self.evaluate(evaluate, writer)
+                    window = Window()  # evaluation is no part of the speed of training
+                if self._stopped(guard):
+                    self._stop(guard)
+
+    def save(self) -> None:
+        """Write a checkpoint, unless it is written already or would hold numbers that are not finite."""
+        self._refuse_broken()
+        if self.saved != self.step and self.fabric.is_global_zero:
+            tensors = {
+                "model": self.model.state_dict(),
+                "ema": self.ema.model.state_dict(),
+                "optimizer": optimizer_tensors(self.adamw),
+            }
+            save(self.folder, Checkpoint(self.step, tensors, self.facts))
+        self.saved = self.step
+        self.fabric.barrier()
+
+    def evaluate(self, evaluate: Evaluate | None, writer: SummaryWriter) -> dict[str, float]:
+        """What `evaluate` finds about the averaged weights; logged, and the same however often it is asked."""
+        metrics: dict[str, float] = {}
+        if evaluate is not None and self.fabric.is_global_zero:
+            torch.manual_seed(_seed(self.config.seed, self.step, rank=2**31))  # a rank that no trainer has
+            with torch.no_grad(), self.fabric.autocast():
+                metrics = {k: float(v) for k, v in evaluate(self.ema.model.eval(), self.step, writer).items()}
+            for name, value in metrics.items():
+                writer.add_scalar(name, value, self.step)
+        return self.fabric.broadcast(metrics)
+
+    def final_metrics(self, evaluate: Evaluate | None) -> dict[str, float]:
+        """The evaluation of the finished run: read if it was made, made and written if not."""
+        path = self.folder / "metrics.json"
+        if evaluate is None:
+            return {}
+        if path.is_file() and (found := read_json(path)).get("step") == self.step:
+            return found["metrics"]
+        with self._writer() as writer:
+            metrics = self.evaluate(evaluate, writer)
+        self.fabric.barrier()  # no rank may find the file that another did not
+        if self.fabric.is_global_zero:
+            write_json(path, {"step": self.step, "metrics": metrics})
+        return metrics
+
+    def _update(self, batch: Any) -> dict[str, Tensor]:
+        """One step of the optimizer; returns what it measured, still on the device."""
+        rate = learning_rate(self.step, self.config)
+        for group in self.adamw.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(_seed(self.config.seed, self.step, self.fabric.global_rank))
+        batch = batch.to(self.fabric.device)
+        loss, metrics = self.objective(lambda: batch)
+        self.fabric.backward(loss)
+        norm = self.fabric.clip_gradients(
+            self.objective, self.optimizer, max_norm=self.config.clip_norm or 1e30, error_if_nonfinite=False
+        )
+        assert norm is not None
+        finite = torch.isfinite(loss.detach() + norm)
+        self.broken = torch.where(finite, self.broken, self.broken.clamp(max=self.step))
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.update(self.model, self.step)
+        self.step += 1
+        return {"loss": loss, "gradient_norm": norm, **metrics}
+
+    def _refuse_broken(self) -> None:
+        """Reading the flag waits for the device, so it is read where others do, not at every step."""
+        if (step := int(self.broken)) != NEVER:
+            raise FloatingPointError(
+                f"loss or gradient is not finite at step {step}; the last good checkpoint in {self.folder} stays. "
+                "Try a lower learning_rate, a smaller clip_norm, or precision: 32-true"
+            )
+
+    def _next(self, stream: Iterator[Any], guard: SignalGuard, window: Window) -> Any:
+        alone = self.fabric.world_size == 1  # ranks must take the same number of steps: there, none breaks off here
+        try:
+            with window.waiting(), guard.patiently() if alone else nullcontext():
+                return next(stream)
+        except KeyboardInterrupt:
+            return self._stop(guard)
+
+    def _stopped(self, guard: SignalGuard) -> bool:
+        if self.fabric.world_size == 1:
+            return bool(guard.signum)
+        flag = torch.tensor(float(bool(guard.signum)), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(flag, reduce_op="max"))  # torchrun may signal one rank before another
+
+    def _stop(self, guard: SignalGuard) -> None:
+        self.save()
+        if self.fabric.is_global_zero:
+            tqdm.write(f"stopped and saved at step {self.step} of {self.config.steps}; the same command goes on")
+        raise Interrupted(self.step, guard.signum or 15)
+
+    def _stream(self, batches: Dataset) -> Iterator[Any]:
+        world, rank, workers = self.fabric.world_size, self.fabric.global_rank, self.config.workers
+        return iter(
+            DataLoader(
+                batches,
+                batch_size=None,
+                sampler=range(self.step * world + rank, self.config.steps * world, world),
+                num_workers=workers,
+                worker_init_fn=leave_interrupts_to_parent if workers else None,
+                pin_memory=self.fabric.device.type == "cuda",
+            )
+        )
+
+    def _due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.config.steps
+
+    def _log(self, window: Window, writer: SummaryWriter, bar: tqdm) -> None:
+        self._refuse_broken()
+        means = window.means()
+        bar.set_postfix({name: f"{value:.3g}" for name, value in means.items()}, refresh=False)
+        train = {"learning_rate": learning_rate(self.step - 1, self.config), **means}
+        if self.fabric.is_global_zero:
+            for name, value in (*((f"train/{k}", v) for k, v in train.items()), *window.speed().items()):
+                writer.add_scalar(name, value, self.step)
+
+    def _writer(self) -> SummaryWriter:
+        return open_writer(self.folder, self.step, self.fabric.is_global_zero)
+
+    def _bar(self) -> tqdm:
+        hidden = not self.fabric.is_global_zero
+        steps, name = self.config.steps, self.folder.name
+        return tqdm(total=steps, initial=self.step, desc=name, unit="step", dynamic_ncols=True, disable=hidden)
+
+
+def _fabric(config: FitConfig) -> Fabric:
+    """One device, or what torchrun says."""
+    local, world = (int(os.environ.get(name, "1")) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    fabric = Fabric(accelerator=config.accelerator, devices=local, num_nodes=world // local, precision=config.precision)
+    fabric.launch()
+    return fabric
+
+
+def _seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0])
+
+
+def _refuse_other_run(found: Checkpoint, facts: dict[str, Any], steps: int, folder: Path) -> None:
+    remedy = f"choose another run name, or delete {folder} to start again"
+    differing = [
+        f"{part}.{name}: {found.progress[part].get(name)!r} there, {facts[part].get(name)!r} here"
+        for part in facts
+        for name in sorted({*facts[part], *found.progress[part]})
+        if facts[part].get(name) != found.progress[part].get(name)
+    ]
+    if differing:
+        raise ValueError(f"{folder} holds another run ({'; '.join(differing)}); {remedy}")
+    if found.step > steps:
+        raise ValueError(f"{folder} is at step {found.step}, beyond steps={steps}; raise steps, {remedy}")

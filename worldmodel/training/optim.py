@@ -1,0 +1,88 @@
+"""What moves the weights: the optimizer, its learning rate as a function of the step, and the averaged weights."""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How to fit. Times are in steps; a step is one batch (on each device) and one update."""
+
+    steps: int = 1000
+    batch_size: int = 16  # clips per device and step; read by whoever makes the batches
+    learning_rate: float = 3e-4  # at its peak
+    warmup_steps: int = 100  # rising in a straight line
+    schedule: Literal["cosine", "constant"] = "cosine"  # after that: falling to zero at `steps`, or not
+    weight_decay: float = 0.01  # AdamW's, on matrices and kernels, not on biases and gains
+    clip_norm: float = 1.0  # of the gradient; 0 turns clipping off
+    ema_decay: float = 0.999  # of the averaged weights that are evaluated and kept; 0 takes the last ones
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    seed: int = 0
+    log_every: int = 20
+    eval_every: int = 0  # 0: at the end only
+    checkpoint_every: int = 500
+    workers: int = 2  # processes that read batches; 0 reads them between steps
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "warmup_steps", "weight_decay", "clip_norm", "eval_every", "workers"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+
+
+def learning_rate(step: int, config: FitConfig) -> float:
+    """The learning rate of update `step`, counted from 0."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.learning_rate
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def adamw(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
+    """AdamW over what is trained in a model; weight decay pulls on matrices and kernels only.
+
+    Raises:
+        ValueError: nothing in the model is to be trained.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if not trained:
+        raise ValueError(f"{type(model).__name__} has no parameters that require gradients: nothing to fit")
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    fused = all(p.is_cuda for p in trained)  # one kernel instead of hundreds; no gain on the CPU
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, fused=fused)
+
+
+class Ema:
+    """A copy of a model whose weights are the running average of the model's, and its buffers the model's own.
+
+    The average warms up, min(decay, (1 + n) / (10 + n)) at update n, so that it forgets the random start.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take in the weights after update `step`, counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        average = get_ema_multi_avg_fn(decay)  # all parameters in one kernel
+        average([p.detach() for p in self.model.parameters()], [p.detach() for p in model.parameters()], None)
+        for own, new in zip(self.model.buffers(), model.buffers(), strict=True):
+            own.copy_(new)
