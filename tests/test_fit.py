@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -41,6 +44,12 @@ class Batches(Dataset):
         if step == self.at and self.accident is not None:
             return self.accident(Pairs(x, x.sum(1, keepdim=True)))
         return Pairs(x, x.sum(1, keepdim=True))
+
+
+class Slow(Batches):
+    def __getitem__(self, step: int) -> Pairs:
+        time.sleep(0.02)
+        return super().__getitem__(step)
 
 
 class Net(nn.Module):
@@ -108,6 +117,20 @@ def test_a_signal_while_a_step_is_computed_stops_after_it(tmp_path, signum, code
     with pytest.raises(Interrupted) as stop:
         fit(Struck(), Batches(), CONFIG, tmp_path)
     assert (stop.value.step, stop.value.code, checkpoints(tmp_path)) == (5, code, [5])
+
+
+def test_a_signal_to_the_whole_group_stops_the_parent_and_not_its_readers_first(tmp_path):
+    program = "import test_fit as t; t.fit(t.Net(), t.Slow(), t.replace(t.CONFIG, steps=999, workers=1), 'run')"
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    while not (tmp_path / "run" / "checkpoints").exists():
+        assert child.poll() is None
+        time.sleep(0.05)
+    os.killpg(child.pid, signal.SIGTERM)
+    assert "the same command goes on" in child.communicate(timeout=60)[0] and child.returncode == 143
 
 
 def test_handlers_of_signals_are_given_back():

@@ -76,7 +76,7 @@ def _tensors(past):
 
 
 def test_what_does_not_fit_is_refused_with_the_setting_to_change():
-    with pytest.raises(ValueError, match="tokenizer.space_stride"):
+    with pytest.raises(ValueError, match=r"tokenizer\.space_stride"):
         small_tokenizer(8, 1, (20, 24, 3))
     tokenizer = small_tokenizer(time_stride=2)
     with pytest.raises(ValueError, match=r"1 \+ n \* 2 frames, got 4"):

@@ -122,7 +122,7 @@ def test_an_incomplete_or_foreign_folder_is_refused(tmp_path):
     world = small_world()
     world.save(tmp_path)
     (tmp_path / "weights.safetensors").rename(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match="weights.safetensors is missing"):
+    with pytest.raises(ValueError, match=r"weights\.safetensors is missing"):
         WorldModel.load(tmp_path)
     (tmp_path / "elsewhere").rename(tmp_path / "weights.safetensors")
     config = json.loads((tmp_path / "config.json").read_text())

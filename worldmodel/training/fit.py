@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -22,11 +22,12 @@ from tqdm import tqdm
 
 from worldmodel.checkpoint import read_json, write_json
 from worldmodel.training.checkpoint import Checkpoint, latest, load_optimizer_tensors, optimizer_tensors, save
-from worldmodel.training.interrupt import Interrupted, SignalGuard, leave_interrupts_to_parent
+from worldmodel.training.interrupt import Interrupted, SignalGuard, leave_signals_to_parent
 from worldmodel.training.log import Window, open_writer
 from worldmodel.training.optim import Ema, FitConfig, adamw, learning_rate
 
-Evaluate = Callable[[nn.Module, int, SummaryWriter], Mapping[str, float]]
+M = TypeVar("M", bound=nn.Module)
+Evaluate = Callable[[M, int, SummaryWriter], Mapping[str, float]]
 
 # A run may be resumed with other values of these: they change when it is watched or ends, not what it computes.
 FREE = {"steps", "log_every", "eval_every", "checkpoint_every", "workers", "accelerator"}
@@ -34,23 +35,23 @@ NEVER = torch.iinfo(torch.int64).max  # a step that no run reaches
 
 
 @dataclass
-class FitResult:
+class FitResult(Generic[M]):
     """A fitted model with averaged weights, in evaluation mode, and what its last evaluation found."""
 
-    model: nn.Module
+    model: M
     step: int
     metrics: dict[str, float]
 
 
 def fit(
-    model: nn.Module,
+    model: M,
     batches: Dataset,
     config: FitConfig,
     folder: str | Path,
     *,
-    evaluate: Evaluate | None = None,
+    evaluate: Evaluate[M] | None = None,
     identity: Mapping[str, Any] | None = None,
-) -> FitResult:
+) -> FitResult[M]:
     """Train `model` until `config.steps`, going on from the newest checkpoint in `folder` if there is one.
 
     `model.loss(batch)` returns a scalar loss and a dict of scalar metrics. `batches[step]` is a pure function of
@@ -84,16 +85,16 @@ class _Objective(nn.Module):
         return self.model.loss(batch())  # wrapped, because Fabric would take a batch apart and choke if frozen
 
 
-class _Run:
+class _Run(Generic[M]):
     """One training run: its models, its optimizer, its folder and how far it is."""
 
-    def __init__(self, model: nn.Module, config: FitConfig, folder: Path, identity: dict[str, Any]):
+    def __init__(self, model: M, config: FitConfig, folder: Path, identity: dict[str, Any]):
         self.config, self.folder, self.step = config, folder, 0
         facts = {"fit": {k: v for k, v in asdict(config).items() if k not in FREE}, "identity": identity}
         self.facts = json.loads(json.dumps(facts))  # as a checkpoint gives it back: tuples are lists
         self.fabric = _fabric(config)
         self.model = model.to(self.fabric.device).train()
-        self.ema = Ema(model, config.ema_decay)
+        self.ema: Ema[M] = Ema(model, config.ema_decay)
         self.adamw = adamw(model, config)
         self.objective, self.optimizer = self.fabric.setup(_Objective(model), self.adamw)
         self.broken = torch.full((), NEVER, device=self.fabric.device)  # the first step that was not finite
@@ -109,7 +110,7 @@ class _Run:
         load_optimizer_tensors(self.adamw, found.tensors["optimizer"])
         self.step = self.saved = found.step
 
-    def train(self, batches: Dataset, evaluate: Evaluate | None) -> None:
+    def train(self, batches: Dataset, evaluate: Evaluate[M] | None) -> None:
         """All steps that are left."""
         config = self.config
         with SignalGuard() as guard, self._writer() as writer, self._bar() as bar:
@@ -142,7 +143,7 @@ class _Run:
         self.saved = self.step
         self.fabric.barrier()
 
-    def evaluate(self, evaluate: Evaluate | None, writer: SummaryWriter) -> dict[str, float]:
+    def evaluate(self, evaluate: Evaluate[M] | None, writer: SummaryWriter) -> dict[str, float]:
         """What `evaluate` finds about the averaged weights; logged, and the same however often it is asked."""
         metrics: dict[str, float] = {}
         if evaluate is not None and self.fabric.is_global_zero:
@@ -153,7 +154,7 @@ class _Run:
                 writer.add_scalar(name, value, self.step)
         return self.fabric.broadcast(metrics)
 
-    def final_metrics(self, evaluate: Evaluate | None) -> dict[str, float]:
+    def final_metrics(self, evaluate: Evaluate[M] | None) -> dict[str, float]:
         """The evaluation of the finished run: read if it was made, made and written if not."""
         path = self.folder / "metrics.json"
         if evaluate is None:
@@ -224,7 +225,7 @@ class _Run:
                 batch_size=None,
                 sampler=range(self.step * world + rank, self.config.steps * world, world),
                 num_workers=workers,
-                worker_init_fn=leave_interrupts_to_parent if workers else None,
+                worker_init_fn=leave_signals_to_parent if workers else None,
                 pin_memory=self.fabric.device.type == "cuda",
             )
         )

@@ -54,6 +54,10 @@ class SignalGuard:
             raise KeyboardInterrupt
 
 
-def leave_interrupts_to_parent(worker: int) -> None:
-    """Start a data worker deaf to Ctrl-C: the parent gets it too, and ends its workers in order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def leave_signals_to_parent(worker: int) -> None:
+    """Start a data worker deaf to Ctrl-C and SIGTERM: terminals and job systems signal the parent too.
+
+    It ends its workers in order; a worker that died first would break off the parent's step or checkpoint.
+    """
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)

@@ -3,11 +3,13 @@
 import copy
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -68,18 +70,18 @@ def adamw(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, fused=fused)
 
 
-class Ema:
+class Ema(Generic[M]):
     """A copy of a model whose weights are the running average of the model's, and its buffers the model's own.
 
     The average warms up, min(decay, (1 + n) / (10 + n)) at update n, so that it forgets the random start.
     """
 
-    def __init__(self, model: nn.Module, decay: float):
+    def __init__(self, model: M, decay: float):
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
+    def update(self, model: M, step: int) -> None:
         """Take in the weights after update `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         average = get_ema_multi_avg_fn(decay)  # all parameters in one kernel

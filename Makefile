@@ -1,0 +1,37 @@
+# Every target sets up what it needs: a virtual environment in .venv, rebuilt when a dependency changes.
+# Another Python: `make test PYTHON=python3.12`.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test check clean
+.DEFAULT_GOAL := test
+
+demo: $(INSTALLED)  ## collect, train both models, evaluate and dream, with the defaults of each script
+	$(BIN)/python scripts/collect.py
+	$(BIN)/python scripts/train_tokenizer.py
+	$(BIN)/python scripts/train_prior.py
+	$(BIN)/python scripts/evaluate.py
+	$(BIN)/python scripts/rollout.py
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q -n 2
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+clean:  ## remove what was built, never what was collected or trained (runs/)
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" \
+		|| { echo "worldmodel needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
+	@$(PYTHON) -c "import venv, ensurepip" \
+		|| { echo "$(PYTHON) cannot make virtual environments (on Debian: apt install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,atari]"
+	@touch $@

@@ -1,0 +1,48 @@
+"""Collect episodes from an environment into RUN/episodes."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from _run import script
+
+import envs
+from worldmodel.config import to_dict, typed
+from worldmodel.data.collect import collect, describe
+from worldmodel.data.store import EpisodeStore
+
+
+@dataclass
+class CollectConfig:
+    """The keys of configs/collect.yaml, explained there."""
+
+    run: Path
+    env: dict[str, Any]
+    episodes: int
+    workers: int
+    seed: int
+    policy: str
+    hold: float
+    max_steps: int | None
+    info_keys: tuple[str, ...]
+
+
+@script(CollectConfig)
+def main(config: CollectConfig) -> None:
+    env_config = typed(envs.schema(config.env.get("name", "")), config.env, "env")
+    make_env = partial(envs.make, env_config)
+    how = {"policy": config.policy, "hold": config.hold, "seed": config.seed}
+    how |= {"max_steps": config.max_steps, "info_keys": config.info_keys}
+    env = make_env()
+    info = describe(env, to_dict(env_config), frame_skip=getattr(env_config, "frame_skip", None), **how)
+    env.close()
+    store = EpisodeStore.create(config.run / "episodes", info)
+    report = collect(make_env, store, config.episodes, workers=config.workers, **how)
+    frames = sum(store.lengths.values())
+    print(f"episodes: {len(store.indices)} with {frames:,} frames in {store.folder}", end="")
+    print(f" ({report.episodes} new, {report.frames_per_s:,.0f} frames/s)" if report.episodes else " (nothing to do)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Train the PixelCNN prior on the tokens of RUN/episodes; the joined world goes to RUN/world, logs to RUN/prior."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from _run import parameters, script, shown
+from torch.utils.tensorboard import SummaryWriter
+
+from worldmodel.actions import ActionEncoder
+from worldmodel.config import to_dict
+from worldmodel.data.clips import split
+from worldmodel.data.store import EpisodeStore
+from worldmodel.data.tokens import TokenBatches
+from worldmodel.evaluate import likelihood
+from worldmodel.evaluate.metrics import real_clips
+from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig
+from worldmodel.tokenizer import load_tokenizer, tokenize
+from worldmodel.training.fit import FitConfig, fit
+from worldmodel.video import log_video
+from worldmodel.world import WorldInfo, WorldModel
+
+CONTEXT, HORIZON = 5, 24  # frames of the video in TensorBoard: whole latents at any time stride
+
+
+@dataclass
+class TrainPriorConfig:
+    """The keys of configs/train_prior.yaml, explained there."""
+
+    run: Path
+    clip_latents: int
+    prior: PriorConfig
+    fit: FitConfig
+
+
+@script(TrainPriorConfig)
+def main(config: TrainPriorConfig) -> None:
+    store = EpisodeStore.open(config.run / "episodes")
+    tokenizer = load_tokenizer(config.run / "tokenizer")
+    tokens = tokenize(tokenizer, store, config.run / "tokens")
+    train, held_out = split(store)
+    shape = {"length": config.clip_latents, "batch_size": config.fit.batch_size, "seed": config.fit.seed}
+    batches, checks = (TokenBatches(tokens, store, episodes, **shape) for episodes in (train, held_out))
+    torch.manual_seed(config.fit.seed)
+    actions = ActionEncoder(store.info.action_space).width * tokenizer.config.time_stride
+    prior = PixelCNN(config.prior, tokens.info.codes, tokenizer.grid, actions)
+    prior.use_codebook(tokenizer.quantizer.codebook)
+    longest = max(store.length(index) for index in held_out)
+    horizon = min(HORIZON, (longest - CONTEXT) // 4 * 4)
+    about = store.info
+    info = WorldInfo(about.frame_shape, about.action_space, about.action_names, dict(about.env))
+
+    def evaluate(model: PixelCNN, step: int, writer: SummaryWriter) -> dict[str, float]:
+        world = WorldModel(tokenizer.to(model.start.device), model, info)
+        frames, given = real_clips(store, held_out, length=CONTEXT + horizon, clips=2, seed=config.fit.seed)
+        dream = world.imagine(frames[:, :CONTEXT], given, horizon, SamplerConfig(), config.fit.seed)
+        both = torch.cat([frames[:, CONTEXT:], dream], dim=2)  # real above imagined
+        log_video(writer, "dream", torch.cat(list(both), dim=2).numpy(), step, fps=8)
+        return {f"held_out/{name}": value for name, value in likelihood(model, checks, count=16).items()}
+
+    identity = {"prior": to_dict(config.prior), "tokens": tokens.info.key, "clip": config.clip_latents}
+    result = fit(prior, batches, config.fit, config.run / "prior", evaluate=evaluate, identity=identity)
+    world = WorldModel(tokenizer.cpu(), result.model.cpu(), info)
+    world.save(config.run / "world")
+    print(f"world: {config.run / 'world'}, {parameters(prior):,} parameters in its prior; {shown(result.metrics)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Train the causal VQ-VAE on RUN/episodes; its weights and logs go to RUN/tokenizer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from _run import parameters, script, shown
+from torch.utils.tensorboard import SummaryWriter
+
+from worldmodel.config import to_dict
+from worldmodel.data.clips import ClipBatches, split
+from worldmodel.data.store import EpisodeStore
+from worldmodel.evaluate import reconstruction
+from worldmodel.tokenizer import VQVAE, TokenizerConfig, save_tokenizer
+from worldmodel.training.fit import FitConfig, fit
+from worldmodel.video import log_video
+
+
+@dataclass
+class TrainTokenizerConfig:
+    """The keys of configs/train_tokenizer.yaml, explained there."""
+
+    run: Path
+    clip_latents: int
+    tokenizer: TokenizerConfig
+    fit: FitConfig
+
+
+@script(TrainTokenizerConfig)
+def main(config: TrainTokenizerConfig) -> None:
+    store = EpisodeStore.open(config.run / "episodes")
+    train, held_out = split(store)
+    torch.manual_seed(config.fit.seed)
+    tokenizer = VQVAE(config.tokenizer, store.info.frame_shape)
+    frames = 1 + config.tokenizer.time_stride * (config.clip_latents - 1)
+    shape = {"length": frames, "batch_size": config.fit.batch_size, "seed": config.fit.seed}
+    batches, checks = (ClipBatches(store, episodes, **shape) for episodes in (train, held_out))
+
+    def evaluate(model: VQVAE, step: int, writer: SummaryWriter) -> dict[str, float]:
+        frames = checks[0].frames[:4].to(model.quantizer.codebook.device)
+        both = torch.cat([frames, model.decode(model.encode(frames))], dim=2)  # real above decoded
+        log_video(writer, "reconstruction", torch.cat(list(both), dim=2).cpu().numpy(), step, fps=8)
+        writer.add_histogram("codebook/use", model.encode(frames).flatten(), step, bins="auto")
+        return {f"held_out/{name}": value for name, value in reconstruction(model, checks, count=16).items()}
+
+    identity = {"tokenizer": to_dict(config.tokenizer), "data": store.fingerprint(), "clip": frames}
+    result = fit(tokenizer, batches, config.fit, config.run / "tokenizer", evaluate=evaluate, identity=identity)
+    save_tokenizer(result.model, config.run / "tokenizer")
+    print(f"tokenizer: {config.run / 'tokenizer'}, {parameters(tokenizer):,} parameters; {shown(result.metrics)}")
+
+
+if __name__ == "__main__":
+    main()

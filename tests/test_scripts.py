@@ -1,0 +1,103 @@
+"""The scripts as a user runs them: four steps on two environments, resuming, and errors that say what to do."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+TINY = {
+    "collect": ["episodes=4", "workers=1", "max_steps=24"],
+    "train_tokenizer": [
+        "clip_latents=4",
+        "tokenizer.width=8",
+        "tokenizer.quantizer.codes=16",
+        "tokenizer.quantizer.warm_up=2",
+        "fit.steps=6",
+        "fit.batch_size=2",
+        "fit.workers=0",
+    ],
+    "train_prior": [
+        "clip_latents=4",
+        "prior.width=8",
+        "prior.layers=1",
+        "prior.core_width=8",
+        "prior.core_layers=1",
+        "fit.steps=6",
+        "fit.batch_size=2",
+        "fit.workers=0",
+    ],
+    "evaluate": ["report.batches=2", "report.clips=2", "report.horizons=[1,4]"],
+    "rollout": ["horizon=8", "scale=2"],
+}
+
+
+def run(script: str, *settings: str, folder: Path | None = None, ok: bool = True) -> str:
+    """Run a script in a process of its own; what it printed."""
+    command = [sys.executable, f"scripts/{script}.py", *([f"run={folder}"] if folder else []), *settings]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    assert (done.returncode == 0) == ok, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+WORLDS = {
+    "maze": (["env=maze", "env.height=16", "env.width=24", "info_keys=[pose]"], [], "actions=forward"),
+    "continuous": (
+        ["env=gymnasium", "env.id=Pendulum-v1", "env.height=16", "env.width=32"],
+        ["tokenizer.time_stride=2"],
+        "actions=random",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WORLDS)
+def test_all_steps_run_one_after_the_other_and_running_again_does_nothing_twice(name, tmp_path):
+    env, tokenizer, actions = WORLDS[name]
+    run("collect", *env, *TINY["collect"], folder=tmp_path)
+    run("train_tokenizer", *tokenizer, *TINY["train_tokenizer"], folder=tmp_path)
+    run("train_prior", *TINY["train_prior"], folder=tmp_path)
+    run("evaluate", *TINY["evaluate"], folder=tmp_path)
+    run("rollout", actions, *TINY["rollout"], folder=tmp_path)
+    figures = json.loads((tmp_path / "report.json").read_text())["figures"]
+    assert all(np.isfinite(list(figures.values()))) and "open_loop_psnr/dream@4" in figures
+    assert len(np.load(tmp_path / "rollout/tokens.npy")) == (4 if tokenizer else 8)
+    assert Image.open(tmp_path / "rollout/sheet.png").width > 8 * 16
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert "nothing to do" in run("collect", *env, *TINY["collect"], folder=tmp_path)
+    run("train_tokenizer", *tokenizer, *TINY["train_tokenizer"], folder=tmp_path)
+    run("train_prior", *TINY["train_prior"], folder=tmp_path)
+    run("evaluate", *TINY["evaluate"], folder=tmp_path)
+    run("rollout", actions, *TINY["rollout"], folder=tmp_path)
+    done_again = {path.name for path, when in written.items() if path.stat().st_mtime_ns != when}
+    assert not done_again & {"report.json", "rollout.mp4", "sheet.png", "tokens.npy"}
+    assert not any(name.startswith(("episode_", "tokens_", "0000")) for name in done_again)
+
+
+@pytest.mark.parametrize("script", TINY)
+def test_help_explains_every_key(script):
+    text = run(script, "--help")
+    explanation, _, config = text.partition("$" if "$" in text else "\nrun:")
+    keys = re.findall(r"^(\w+):", "run:" + config, flags=re.MULTILINE)
+    assert len(keys) > 2
+    for key in keys:
+        assert re.search(rf"^  .*\b{key}\b", explanation, flags=re.MULTILINE), f"{script} --help is silent about {key}"
+
+
+def test_a_misspelt_key_a_wrong_type_and_an_unknown_scenario_are_named_with_their_path(tmp_path):
+    assert "env: unknown key 'hight'" in run("collect", "+env.hight=3", folder=tmp_path, ok=False)
+    assert "tokenizer.width: expected int" in run("train_tokenizer", "tokenizer.width=big", folder=tmp_path, ok=False)
+    message = run("collect", "env.scenario=MyWayHom", folder=tmp_path, ok=False)
+    assert "MyWayHome" in message and "Traceback" not in message
+
+
+def test_a_step_without_the_one_before_it_says_which_to_run(tmp_path):
+    assert "scripts/collect.py" in run("train_tokenizer", folder=tmp_path, ok=False)
+    assert "error:" in run("rollout", folder=tmp_path, ok=False)
