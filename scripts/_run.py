@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -43,7 +43,7 @@ def script(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[[], None
     return decorate
 
 
-def stop(error: Exception) -> Any:
+def stop(error: Exception) -> NoReturn:
     """Leave with the error's message alone."""
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(2)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from _run import made_already, made_with, script
@@ -35,7 +36,7 @@ class RolloutConfig:
     temperature: float
     top_k: int
     top_p: float
-    sampler: str
+    sampler: Literal["cached", "naive"]
     fps: float
     scale: int
     device: str

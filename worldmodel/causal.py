@@ -40,7 +40,8 @@ class CausalConv3d(nn.Module):
             (time, space, space),
             stride=(time_stride, space_stride, space_stride),
             padding=(0, pad, pad),
-        ).to(memory_format=torch.channels_last_3d)  # 1.1 to 1.3 times the speed on CPUs
+        )
+        self.conv.to(memory_format=torch.channels_last_3d)  # pyright: ignore  # 1.1 to 1.3 times the speed on CPUs
         self.first = time - 1  # frames to invent before the very first one
         self.keep = time - time_stride  # frames to carry over to the next chunk
 

@@ -75,6 +75,7 @@ def _action(name: str, info: WorldInfo) -> np.ndarray:
 
     Raises: ValueError when there is none.
     """
+    assert info.action_space is not None
     if name in info.action_names:
         start = getattr(info.action_space, "start", 0)
         return np.asarray(info.action_names.index(name) + start)

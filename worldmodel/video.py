@@ -6,7 +6,7 @@ Everything takes frames as uint8 arrays or tensors `t h w 3`. Files are for the 
 import io
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,8 @@ def write_video(path: str | Path, frames: Frames | Iterable[Picture], fps: float
     """
     from moviepy.video.io.ffmpeg_writer import FFMPEG_VideoWriter  # slow to import, and only this function needs it
 
-    path, pictures = Path(path), iter(_array(frames) if hasattr(frames, "shape") else frames)
+    path = Path(path)
+    pictures: Iterator[Picture] = iter(_array(frames) if isinstance(frames, np.ndarray | Tensor) else frames)
     if path.suffix != ".mp4":
         raise ValueError(f"expected a path that ends in .mp4, got {path}")
     _check_fps(fps)
@@ -125,10 +126,10 @@ def contact_sheet(
     if columns < 1:
         raise ValueError(f"expected at least 1 column, got {columns}")
     t, h, w, _ = videos[0].shape
-    moments = np.unique(np.linspace(0, t - 1, columns).round().astype(int))
+    moments = np.unique(np.linspace(0, t - 1, columns).round().astype(int)).tolist()
     margin = max(_text_width(label) for label in labels) + 3 * GAP
-    titles = titles or [str(m) for m in range(t)]
-    header = [text_picture("", margin, LINE), *(text_picture(titles[m], w + GAP, LINE) for m in moments)]
+    over = [titles[m] if titles else str(m) for m in moments]
+    header = [text_picture("", margin, LINE), *(text_picture(title, w + GAP, LINE) for title in over)]
     body = [
         np.concatenate([text_picture(label, margin, h + GAP), *(_framed(video[m]) for m in moments)], axis=1)
         for label, video in zip(labels, videos, strict=True)

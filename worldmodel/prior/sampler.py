@@ -117,7 +117,7 @@ class _Frame:
 
     def __init__(self, core: SpatialCore, context: Tensor, actions: Tensor):
         self.core = core
-        self.layers: list[GatedLayer] = list(core.layers)  # pyright: ignore[reportAssignmentType]
+        self.layers = [layer for layer in core.layers if isinstance(layer, GatedLayer)]
         self.conditions = core.conditions(context, actions)
         self.shortcut = core.shortcut(context)
         b, _, _, columns = context.shape

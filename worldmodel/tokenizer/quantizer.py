@@ -108,7 +108,8 @@ class Quantizer(nn.Module):
         use = torch.bincount(codes, minlength=self.config.codes).to(z.dtype)
         sums = torch.zeros_like(self.sums).index_add_(0, codes, z)
         if is_available() and is_initialized():
-            all_reduce(use), all_reduce(sums)
+            all_reduce(use)
+            all_reduce(sums)
         self.mass.lerp_(use, 1 - self.config.decay)
         self.sums.lerp_(sums, 1 - self.config.decay)
         if self.config.learning == "ema":
