@@ -77,7 +77,7 @@ def _make(config: GenericConfig, **more: Any) -> gymnasium.Env:
         return gymnasium.make(config.id, disable_env_checker=True, **{**config.kwargs, **more})
     except gymnasium.error.DependencyNotInstalled as error:
         raise ImportError(f"{config.id}: {error}") from error
-    except gymnasium.error.UnregisteredEnv as error:
+    except gymnasium.error.Error as error:  # unregistered, malformed, or too old
         raise unknown("Gymnasium id", config.id, gymnasium.registry, setting="env.id") from error
 
 

@@ -28,10 +28,10 @@ class VizdoomConfig:
     """Which scenario, and how it is seen and stepped."""
 
     name: str = "vizdoom"
-    scenario: str = "MyWayHome"  # as in the id "VizdoomMyWayHome-v1", without "Vizdoom" and the version
+    scenario: str = "HealthGathering"  # as in the id "VizdoomMyWayHome-v1", without "Vizdoom" and the version
     height: int = 64  # pixels of a frame; the engine draws 320x240, which is averaged down
     width: int = 64
-    frame_skip: int = 4  # engine tics (1/35 s) per action
+    frame_skip: int = 2  # engine tics (1/35 s) per action
     buttons: int = 1  # most buttons that one action presses; 1 gives "noop" and one action per button
 
     def __post_init__(self) -> None:

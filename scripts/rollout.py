@@ -1,23 +1,19 @@
-"""Imagine a long video from a few real frames: rollout.mp4, sheet.png and tokens.npy in RUN/rollout."""
+"""Imagine a long video from a few real frames: rollout.mp4, rollout.gif, sheet.png and tokens.npy in RUN/rollout."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from _run import made_already, made_with, script
-from tqdm import tqdm
 
 from worldmodel.checkpoint import write_json
 from worldmodel.data.clips import split
 from worldmodel.data.store import EpisodeStore
 from worldmodel.prior import SamplerConfig
-from worldmodel.rollout import beginning, dream, film, plan
-from worldmodel.video import contact_sheet, write_png, write_video
+from worldmodel.progress import progress
+from worldmodel.rollout import Recording, beginning, dream, film, plan
+from worldmodel.video import write_video
 from worldmodel.world import WorldModel
-
-SHEET = 16  # moments on the contact sheet, spread evenly
 
 
 @dataclass
@@ -63,23 +59,12 @@ def imagine(config: RolloutConfig, video: Path) -> None:
     if config.actions != "episode":  # what truly happened went another way
         begin.next_frames = begin.next_frames[:0]
     sampler = SamplerConfig(config.sampler, config.temperature, config.top_k, config.top_p)
-    steps = dream(world, begin, actions, sampler, config.seed)
-    shots = tqdm(film(begin, steps, actions, world.info, config.scale), "rollout", config.horizon, unit="frame")
-    moments = set(np.linspace(0, config.horizon - 1, SHEET).round().astype(int).tolist())
-    kept, tokens = [], []
-
-    def pictures() -> Iterator[np.ndarray]:
-        for n, shot in enumerate(shots):
-            tokens.append(shot.tokens)
-            if n in moments:
-                kept.append(shot)
-            yield shot.picture
-
-    write_video(video, pictures(), config.fps)
-    rows = [[shot.real for shot in kept], [shot.imagined for shot in kept]]
-    titles = [str(1 + n) for n in sorted(moments)]
-    write_png(config.out / "sheet.png", contact_sheet(list(np.array(rows)), ["real", "imagined"], SHEET, titles))
-    np.save(config.out / "tokens.npy", np.stack(tokens))
+    recording = Recording(config.horizon)
+    steps = recording.listen(dream(world, begin, actions, sampler, config.seed))
+    shots = film(begin, steps, actions, world.info, config.scale)
+    shown = progress(recording.watch(shots), "rollout", total=config.horizon, unit="frame")
+    write_video(video, shown, config.fps)
+    recording.save(config.out, config.fps)
 
 
 def longest_held_out(store: EpisodeStore) -> int:

@@ -4,7 +4,9 @@ Written from docs/users/python_api.md and the checks in python/dmlab_module.c of
 Pixels hold what an engine would be asked for: seed, episode, engine frames since the reset, and the last action.
 """
 
+import tempfile
 import types
+from pathlib import Path
 
 import numpy as np
 
@@ -38,7 +40,7 @@ class Lab:
         if unknown := set(observations) - {"RGB_INTERLEAVED"}:
             raise ValueError(f"Unknown observation '{unknown.pop()}'.")
         self.calls = {"level": level, "config": config, "renderer": renderer, "cache": level_cache}
-        self.moves, self.resets = [], []
+        self.moves, self.resets, self.compiled = [], [], []
         self._state = "uninitialized"
 
     def reset(self, episode=-1, seed=None):
@@ -48,9 +50,24 @@ class Lab:
             raise ValueError(f"'seed' must be int or None, was '{type(seed).__name__}'.")
         if seed is not None and not -(2**31) <= seed < 2**31:
             raise OverflowError("the engine's seed is a C int")
+        self._load_level(f"{self.calls['level']}/{episode}/{seed}")
         self.resets.append((episode, seed))
         self._state, self._now, self._last = "running", 0, 0
         return True
+
+    def _load_level(self, key):
+        """As the engine does for a map drawn per episode: ask the cache, else compile and hand the file over."""
+        cache = self.calls["cache"]
+        if cache is None:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            level = Path(folder) / "level.pk3"
+            if cache.fetch(key, str(level)):
+                assert level.read_text() == key, "fetch said yes, and gave another level or none"
+                return
+            level.write_text(key)
+            self.compiled.append(key)
+            cache.write(key, str(level))
 
     def is_running(self):
         return self._state == "running"

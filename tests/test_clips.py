@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from tests.helpers_env import NO_ACTION, CounterEnv, counter_info
-from worldmodel.data.clips import ClipBatches, Windows, loader, split
+from worldmodel.data.clips import ClipBatches, Windows, split
 from worldmodel.data.collect import collect
 from worldmodel.data.store import EpisodeStore
 
@@ -105,7 +106,7 @@ def test_no_more_frames_are_read_than_the_clips_have(store, monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # the test process has threads of its own
 def test_the_loader_gives_the_batches_in_order_whatever_reads_them(store, workers):
     source = batches(store, batch_size=3)
-    loaded = list(loader(source, 4, 9, workers))
+    loaded = list(DataLoader(source, batch_size=None, sampler=range(4, 9), num_workers=workers))
     assert len(loaded) == 5
     for step, clip in zip(range(4, 9), loaded, strict=True):
         assert_equal(clip, source[step])

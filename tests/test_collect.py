@@ -175,10 +175,12 @@ def test_an_info_that_the_env_does_not_report_is_refused_with_those_it_has(tmp_p
         gather(tmp_path, 1, info_keys=("health",))
 
 
-def test_progress_is_silent_where_nobody_watches(tmp_path, capfd):
+def test_progress_tells_the_speed_and_can_be_turned_off(tmp_path, capfd):
     store = EpisodeStore.create(tmp_path, counter_info())
-    collect(CounterEnv, store, 1, info_keys=("now",), progress=True)
+    collect(CounterEnv, store, 1, info_keys=("now",), progress=False)
     assert capfd.readouterr() == ("", "")
+    collect(CounterEnv, store, 2, info_keys=("now",), progress=True)
+    assert "frames/s" in capfd.readouterr().err
 
 
 def test_describe_takes_names_and_shapes_from_the_env():

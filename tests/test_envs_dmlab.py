@@ -109,9 +109,19 @@ def test_a_level_written_to_the_cache_is_fetched_byte_for_byte(tmp_path):
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
-def test_the_cache_folder_reaches_the_engine(lab, tmp_path):
-    assert isinstance(lab(level_cache=str(tmp_path))._engine.calls["cache"], LevelCache)
-    assert len(DMLAB30) == 32
+def test_a_level_is_compiled_once_and_fetched_by_later_resets_and_later_engines(lab, tmp_path):
+    compiled = []
+    for _ in range(2):
+        env = lab(level_cache=str(tmp_path))
+        for seed in (1, 2, 1):
+            env.reset(seed=seed)
+        compiled.append(len(env._engine.compiled))
+        env.close()
+    assert compiled == [2, 0] and len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_thirty_levels_are_known_two_of_them_as_a_pair():
+    assert len(set(DMLAB30)) == 32 and "rooms_watermaze" in DMLAB30
 
 
 def test_the_real_engine_plays_the_same_episode_twice():

@@ -113,9 +113,18 @@ def test_classic_control_is_seen_as_it_is_rendered(name):
     assert isinstance(env.action_space, spaces.Box if name == "Pendulum-v1" else spaces.Discrete)
 
 
-def test_an_unknown_id_is_answered_with_close_ones():
+@pytest.mark.parametrize("wrong", ["CartPol-v1", "CartPole v1", "CartPole-v99"])
+def test_an_unknown_id_is_answered_with_close_ones(wrong):
     with pytest.raises(ValueError, match="Did you mean CartPole-v1"):
-        envs.make(GenericConfig(id="CartPol-v1"))
+        envs.make(GenericConfig(id=wrong))
+
+
+def test_an_environment_that_lacks_its_package_names_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "Box2D", None)
+    monkeypatch.delitem(sys.modules, "gymnasium.envs.box2d.car_racing", raising=False)
+    monkeypatch.delitem(sys.modules, "gymnasium.envs.box2d", raising=False)
+    with pytest.raises(ImportError, match=r"CarRacing-v3: .*gymnasium\[box2d\]"):
+        envs.make(GenericConfig(id="CarRacing-v3"))
 
 
 def test_atari_actions_have_the_joysticks_names_and_unknown_games_get_close_ones():

@@ -78,7 +78,7 @@ def test_an_action_presses_the_buttons_that_it_is_named_by():
 
 
 def test_one_button_at_a_time_gives_the_plain_names():
-    env = envs.make(VizdoomConfig())
+    env = envs.make(VizdoomConfig(scenario="MyWayHome"))
     assert set(env.action_names) == {"noop", "turn_left", "turn_right", "forward", "move_left", "move_right"}
     env.close()
 
@@ -102,3 +102,9 @@ def test_an_unknown_scenario_is_answered_with_close_ones_and_the_short_list():
     with pytest.raises(ValueError, match=r"Did you mean HealthGathering.*MyWayHome"):
         envs.make(VizdoomConfig(scenario="healthgatherin"))
     assert "TakeCover" in scenarios() and len(scenarios()) < 20
+
+
+def test_without_the_package_the_error_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vizdoom.gymnasium_wrapper", None)
+    with pytest.raises(ImportError, match="pip install vizdoom"):
+        envs.make(VizdoomConfig())

@@ -69,7 +69,8 @@ def test_all_steps_run_one_after_the_other_and_running_again_does_nothing_twice(
     figures = json.loads((tmp_path / "report.json").read_text())["figures"]
     assert all(np.isfinite(list(figures.values()))) and "open_loop_psnr/dream@4" in figures
     assert len(np.load(tmp_path / "rollout/tokens.npy")) == (4 if tokenizer else 8)
-    assert Image.open(tmp_path / "rollout/sheet.png").width > 8 * 16
+    with Image.open(tmp_path / "rollout/sheet.png") as sheet:
+        assert sheet.width > 8 * 16
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     assert "nothing to do" in run("collect", *env, *TINY["collect"], folder=tmp_path)
     run("train_tokenizer", *tokenizer, *TINY["train_tokenizer"], folder=tmp_path)

@@ -1,7 +1,9 @@
 """A long dream from a real beginning: which actions it follows, and the frames that show it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +12,11 @@ from jaxtyping import UInt8
 from worldmodel.data.policies import make_policy
 from worldmodel.data.store import EpisodeStore
 from worldmodel.prior import SamplerConfig
-from worldmodel.video import annotate
+from worldmodel.video import annotate, contact_sheet, write_gif, write_png
 from worldmodel.world import Step, WorldInfo, WorldModel
+
+SHEET = 16  # moments on the contact sheet, spread evenly
+GIF, GIF_BYTES = 72, 1_900_000  # frames of the GIF, which shows the beginning, and its largest size
 
 
 @dataclass
@@ -31,7 +36,6 @@ class Shot:
     picture: UInt8[np.ndarray, "H W 3"]
     imagined: UInt8[np.ndarray, "h w c"]
     real: UInt8[np.ndarray, "h w c"]  # black where it is not known
-    tokens: np.ndarray
 
 
 def beginning(store: EpisodeStore, episode: int, start: int, context: int, horizon: int) -> Beginning:
@@ -105,7 +109,7 @@ def dream(
         yield step
 
 
-def name_of(action: np.ndarray, info: WorldInfo) -> str:
+def name_of(action: Any, info: WorldInfo) -> str:
     """What to write on a frame: the action's name, or its values."""
     if info.action_names and np.ndim(action) == 0:
         return info.action_names[int(action) - int(getattr(info.action_space, "start", 0))]
@@ -123,5 +127,39 @@ def film(begin: Beginning, steps: Iterator[Step], actions: np.ndarray, info: Wor
             above = annotate(real[None], ["real" if known else "real: not known"], scale)
             text = f"imagined {n + 1}  {name_of(actions[n], info)}  {share:.0f} bits"
             picture = np.concatenate([above, annotate(frame[None], [text], scale)], axis=1)[0]
-            yield Shot(picture, frame, real, step.tokens[0].cpu().numpy())
+            yield Shot(picture, frame, real)
             n += 1
+
+
+@dataclass
+class Recording:
+    """What is kept of a film of `horizon` frames, besides the video: all tokens, some moments, and the beginning."""
+
+    horizon: int
+    tokens: list[np.ndarray] = field(default_factory=list)
+    sheet: dict[int, Shot] = field(default_factory=dict)
+    opening: list[np.ndarray] = field(default_factory=list)
+
+    def listen(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """The same steps; their tokens are kept."""
+        for step in steps:
+            self.tokens.append(step.tokens[0].cpu().numpy())
+            yield step
+
+    def watch(self, shots: Iterator[Shot]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        """The pictures of the shots; some of these are kept."""
+        moments = set(np.linspace(0, self.horizon - 1, SHEET).round().astype(int).tolist())
+        for n, shot in enumerate(shots):
+            if n in moments:
+                self.sheet[n] = shot
+            if n < GIF:
+                self.opening.append(shot.picture)
+            yield shot.picture
+
+    def save(self, folder: Path, fps: float) -> None:
+        """Write tokens.npy (`s y x`), sheet.png and rollout.gif."""
+        np.save(folder / "tokens.npy", np.stack(self.tokens))
+        rows = [np.stack([getattr(shot, name) for shot in self.sheet.values()]) for name in ("real", "imagined")]
+        titles = [str(n + 1) for n in self.sheet]
+        write_png(folder / "sheet.png", contact_sheet(rows, ["real", "imagined"], SHEET, titles))
+        write_gif(folder / "rollout.gif", np.stack(self.opening), fps, GIF_BYTES)

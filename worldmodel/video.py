@@ -128,7 +128,7 @@ def contact_sheet(
     t, h, w, _ = videos[0].shape
     moments = np.unique(np.linspace(0, t - 1, columns).round().astype(int)).tolist()
     margin = max(_text_width(label) for label in labels) + 3 * GAP
-    over = [titles[m] if titles else str(m) for m in moments]
+    over = [str(m) if titles is None else titles[m] for m in moments]
     header = [text_picture("", margin, LINE), *(text_picture(title, w + GAP, LINE) for title in over)]
     body = [
         np.concatenate([text_picture(label, margin, h + GAP), *(_framed(video[m]) for m in moments)], axis=1)

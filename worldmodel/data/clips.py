@@ -1,15 +1,15 @@
 """Clips: short windows of episodes, drawn at random into batches that depend on (seed, step) alone."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from worldmodel.actions import ActionEncoder
 from worldmodel.data.store import EpisodeStore
@@ -109,14 +109,6 @@ class ClipBatches(Dataset):
         actions = self.encoder.encode(self.store.actions(index)[steps])
         frames = self.store.frames(index, start, start + self.length)
         return frames, actions, self.store.rewards(index)[steps], ends
-
-
-def loader(batches: Dataset, start: int, stop: int, workers: int = 0) -> Iterator[Any]:
-    """Batches of the steps `start` to `stop - 1`, in order, read ahead by `workers` processes (0: none)."""
-    options: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
-    steps = range(start, stop)
-    pin = torch.cuda.is_available()
-    return iter(DataLoader(batches, batch_size=None, sampler=steps, num_workers=workers, pin_memory=pin, **options))
 
 
 def split(store: EpisodeStore, validation: float = 0.1) -> tuple[list[int], list[int]]:

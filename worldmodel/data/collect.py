@@ -15,12 +15,12 @@ import joblib
 import numpy as np
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from tqdm import tqdm
 
 from worldmodel.data.episode import Episode
 from worldmodel.data.info import DatasetInfo
 from worldmodel.data.policies import make_policy
 from worldmodel.data.store import EpisodeStore
+from worldmodel.progress import progress as bar_of
 
 MakeEnv = Callable[[], gymnasium.Env]
 
@@ -83,7 +83,7 @@ def collect(
 
     One worker runs in this process, more in processes of their own. Each process makes one env and resets it
     with a seed for each episode; `fresh_env` makes one per episode, for envs that carry state across a reset.
-    At a terminal, a bar shows progress, unless `progress` is off.
+    A bar shows frames/s and the time to go, unless `progress` is off.
 
     Raises:
         ValueError: settings other than `store.info` has, or an env, action or info that does not fit.
@@ -107,8 +107,7 @@ def collect(
     workers = min(workers, max(1, len(missing)))
     plan = _Plan(make_env, store, fresh_env, workers > 1, uuid.uuid4().hex)
     began, frames = time.monotonic(), 0
-    # disable=None: silent unless stderr is a terminal
-    with tqdm(total=len(missing), unit="episode", mininterval=0.5, disable=None if progress else True) as bar:
+    with bar_of(name="collect", total=len(missing), unit="episode", shown=progress and bool(missing)) as bar:
         for count in _results(plan, missing, workers):
             frames += count
             bar.set_postfix_str(f"{frames / (time.monotonic() - began):,.0f} frames/s", refresh=False)

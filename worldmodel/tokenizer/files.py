@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from worldmodel.checkpoint import load_weights, save_weights
 from worldmodel.config import to_dict, typed
 from worldmodel.data.store import EpisodeStore
 from worldmodel.data.tokens import TokenStore, token_key
+from worldmodel.progress import progress
 from worldmodel.tokenizer.vqvae import VQVAE, TokenizerConfig
 
 CHUNK = 64  # latents encoded at once: enough to fill the cores, little enough for any memory
@@ -51,7 +51,7 @@ def fingerprint(tokenizer: VQVAE) -> str:
     return digest.hexdigest()
 
 
-def tokenize(tokenizer: VQVAE, store: EpisodeStore, folder: str | Path, progress: bool = True) -> TokenStore:
+def tokenize(tokenizer: VQVAE, store: EpisodeStore, folder: str | Path, show: bool = True) -> TokenStore:
     """Encode every episode into `folder`, unless its tokens are there; stale ones are made anew.
 
     An episode's last frames that do not fill a latent are left out.
@@ -63,7 +63,8 @@ def tokenize(tokenizer: VQVAE, store: EpisodeStore, folder: str | Path, progress
         folder, key=key, codes=config.quantizer.codes, grid=tokenizer.grid, time_stride=config.time_stride
     )
     missing = sorted(set(store.indices) - set(tokens.indices))
-    for index in tqdm(missing, "tokens", unit="episode", disable=None if progress else True):
+    shown = show and bool(missing)
+    for index in progress(missing, "tokens", total=len(missing), unit="episode", shown=shown):
         tokens.write(index, encode_episode(tokenizer, store, index).numpy())
     return tokens
 

@@ -85,7 +85,7 @@ class Quantizer(nn.Module):
         warming = self.training and self._warming(z.detach().flatten(0, -2))
         codes = nearest(z.detach().flatten(0, -2), self.codebook.detach()).view(z.shape[:-1])
         if warming:
-            return Quantized(codes, z, z.new_zeros(()))
+            return Quantized(codes, z, 0.0 * self.codebook.sum())  # DDP wants every parameter to take part
         vectors = self.vectors(codes)
         loss = self.config.commitment * F.mse_loss(z, vectors.detach())
         if self.config.learning == "loss":

@@ -21,6 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from worldmodel.checkpoint import read_json, write_json
+from worldmodel.progress import progress
 from worldmodel.training.checkpoint import Checkpoint, latest, load_optimizer_tensors, optimizer_tensors, save
 from worldmodel.training.interrupt import Interrupted, SignalGuard, leave_signals_to_parent
 from worldmodel.training.log import Window, open_writer
@@ -248,7 +249,7 @@ class _Run(Generic[M]):
     def _bar(self) -> tqdm:
         hidden = not self.fabric.is_global_zero
         steps, name = self.config.steps, self.folder.name
-        return tqdm(total=steps, initial=self.step, desc=name, unit="step", dynamic_ncols=True, disable=hidden)
+        return progress(name=name, total=steps, done=self.step, unit="step", shown=not hidden)
 
 
 def _fabric(config: FitConfig) -> Fabric:

@@ -1,0 +1,32 @@
+"""Progress that suits where it is shown: a moving bar at a terminal, a line every ten seconds in a log file."""
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+LINE_EVERY = 10.0  # seconds
+
+
+class _Lines(tqdm):
+    """A tqdm that prints whole lines instead of drawing over the last one."""
+
+    @staticmethod
+    def status_printer(file: Any) -> Callable[[str], None]:
+        def print_status(line: str) -> None:
+            if line.strip():
+                file.write(line.rstrip() + "\n")
+                file.flush()
+
+        return print_status
+
+
+def progress(
+    of: Iterable[Any] | None = None, name: str = "", *, total: int, unit: str, done: int = 0, shown: bool = True
+) -> tqdm:
+    """A bar with speed and the time still to go, over `of` or to be updated by hand; as a context, it closes itself."""
+    common = {"desc": name, "total": total, "initial": done, "unit": unit, "disable": not shown}
+    if sys.stderr.isatty():
+        return tqdm(of, **common, dynamic_ncols=True, mininterval=0.5)
+    return _Lines(of, **common, ascii=True, ncols=100, mininterval=LINE_EVERY, maxinterval=LINE_EVERY, miniters=1)
