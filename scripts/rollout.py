@@ -46,6 +46,8 @@ def main(config: RolloutConfig) -> None:
         imagine(config, video)
         write_json(record, {"made_with": made})
     print(f"video: {video}\ncontact sheet: {config.out / 'sheet.png'}\ntokens: {config.out / 'tokens.npy'}")
+    if (report := config.run / "report.json").is_file():
+        print(f"figures: {report}")
     print(f"logs: tensorboard --logdir {config.run.parent}")
 
 
