@@ -23,7 +23,7 @@ class RolloutConfig:
     run: Path
     world: Path
     out: Path
-    actions: str
+    actions: str | int | tuple[str | int, ...]
     horizon: int
     episode: int | None
     start: int

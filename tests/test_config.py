@@ -56,9 +56,9 @@ def test_a_composed_omegaconf_tree_is_a_mapping_like_any_other():
 @pytest.mark.parametrize(
     ("node", "error", "message"),
     [
-        ({"name": "a", "tokeniser": {}}, ValueError, "config: unknown key 'tokeniser'; did you mean 'tokenizer'?"),
-        ({"name": "a", "tokenizer": {"code": 1}}, ValueError, "tokenizer: unknown key 'code'; did you mean 'codes'?"),
-        ({"name": "a", "tokenizer": {"zzz": 1}}, ValueError, "tokenizer: unknown key 'zzz'; known keys: codes, rate"),
+        ({"name": "a", "tokeniser": {}}, ValueError, "tokeniser: unknown key; did you mean 'tokenizer'?"),
+        ({"name": "a", "tokenizer": {"code": 1}}, ValueError, "tokenizer.code: unknown key; did you mean 'codes'?"),
+        ({"name": "a", "tokenizer": {"zzz": 1}}, ValueError, "tokenizer.zzz: unknown key; known keys: codes, rate"),
         ({}, ValueError, "name: missing; set it to a value of type str"),
         ({"name": "???"}, ValueError, "name: missing"),
         ({"name": "a", "tokenizer": {"codes": "big"}}, TypeError, "tokenizer.codes: expected int, got str 'big'"),

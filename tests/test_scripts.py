@@ -48,7 +48,7 @@ def run(script: str, *settings: str, folder: Path | None = None, ok: bool = True
 
 
 WORLDS = {
-    "maze": (["env=maze", "env.height=16", "env.width=24", "info_keys=[pose]"], [], "actions=forward"),
+    "maze": (["env=maze", "env.height=16", "env.width=24", "info_keys=[pose]"], [], "actions=[forward,turn_left]"),
     "continuous": (
         ["env=gymnasium", "env.id=Pendulum-v1", "env.height=16", "env.width=32"],
         ["tokenizer.time_stride=2"],
@@ -93,7 +93,7 @@ def test_help_explains_every_key(script):
 
 
 def test_a_misspelt_key_a_wrong_type_and_an_unknown_scenario_are_named_with_their_path(tmp_path):
-    assert "env: unknown key 'hight'" in run("collect", "+env.hight=3", folder=tmp_path, ok=False)
+    assert "env.hight: unknown key" in run("collect", "+env.hight=3", folder=tmp_path, ok=False)
     assert "tokenizer.width: expected int" in run("train_tokenizer", "tokenizer.width=big", folder=tmp_path, ok=False)
     message = run("collect", "env.scenario=MyWayHom", folder=tmp_path, ok=False)
     assert "MyWayHome" in message and "Traceback" not in message

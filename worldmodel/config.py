@@ -61,7 +61,7 @@ def _refuse_unknown(node: Mapping[Any, Any], fields: Mapping[str, Any], path: st
         if key not in fields:
             close = difflib.get_close_matches(str(key), fields, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(fields) or 'none'}"
-            raise ValueError(f"{path or 'config'}: unknown key {key!r}; {hint}")
+            raise ValueError(f"{_join(path, str(key))}: unknown key; {hint}")
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:

@@ -29,4 +29,4 @@ def progress(
     common = {"desc": name, "total": total, "initial": done, "unit": unit, "disable": not shown}
     if sys.stderr.isatty():
         return tqdm(of, **common, dynamic_ncols=True, mininterval=0.5)
-    return _Lines(of, **common, ascii=True, ncols=100, mininterval=LINE_EVERY, maxinterval=LINE_EVERY, miniters=1)
+    return _Lines(of, **common, ascii=True, ncols=140, mininterval=LINE_EVERY, maxinterval=LINE_EVERY, miniters=1)

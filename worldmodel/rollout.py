@@ -1,6 +1,6 @@
 """A long dream from a real beginning: which actions it follows, and the frames that show it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,23 +54,26 @@ def beginning(store: EpisodeStore, episode: int, start: int, context: int, horiz
     return Beginning(video[:context], actions[: context - 1], video[context:], actions[context - 1 :])
 
 
-def plan(kind: str, info: WorldInfo, real: np.ndarray, horizon: int, seed: int) -> np.ndarray:
+Wanted = str | int | Sequence[str | int]  # what a user may ask for as the actions of a dream
+
+
+def plan(wanted: Wanted, info: WorldInfo, real: np.ndarray, horizon: int, seed: int) -> np.ndarray:
     """The `horizon` actions of a dream, `n *space`.
 
-    kind: "episode" (the real ones, then, where the episode is over, held random ones), "random", the name of an
-    action ("forward"), its number, or a list of either, separated by commas and repeated until the end.
+    wanted: "episode" (the real ones, then, where the episode is over, held random ones), "random", the name of an
+    action ("forward"), its number, or a list of either, repeated until the end.
     Raises: ValueError for a name that the world does not know, or an action outside its space.
     """
     if info.action_space is None:
         return np.zeros(horizon)
-    if kind in ("episode", "random"):
-        known = real[:horizon] if kind == "episode" else real[:0]
+    if wanted in ("episode", "random"):
+        known = real[:horizon] if wanted == "episode" else real[:0]
         rng = np.random.default_rng(seed)
         info.action_space.seed(int(rng.integers(2**31)))
         policy = make_policy("sticky", info.action_space, rng)
         more = [policy(None) for _ in range(horizon - len(known))]
         return np.concatenate([known, np.stack(more)]) if more else known
-    chosen = [_action(part.strip(), info) for part in kind.strip("[]").split(",")]
+    chosen = [_action(str(each), info) for each in ([wanted] if isinstance(wanted, str | int) else wanted)]
     return np.stack([chosen[i % len(chosen)] for i in range(horizon)])
 
 
