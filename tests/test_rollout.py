@@ -7,7 +7,7 @@ from gymnasium.spaces import Box
 from helpers_models import random_frames, small_world
 
 from worldmodel.prior import SamplerConfig
-from worldmodel.rollout import Beginning, dream, film, name_of, plan
+from worldmodel.rollout import Beginning, Recording, dream, film, name_of, plan
 from worldmodel.world import WorldInfo
 
 REAL = np.array([3, 1, 2])
@@ -59,3 +59,14 @@ def test_the_film_shows_truth_above_the_dream_as_long_as_it_is_known(stride):
     assert np.array_equal(shots[2].real, begin.next_frames[2]) and not shots[3].real.any()
     assert np.array_equal(shots[0].picture[:16], begin.next_frames[0])
     assert len({shot.picture.shape for shot in shots}) == 1
+
+
+def test_without_a_known_truth_the_film_shows_the_dream_alone(tmp_path):
+    world, begin = small_world(), begin_with(next_frames=0)
+    recording = Recording(horizon=4)
+    steps = recording.listen(dream(world, begin, np.array([1, 2, 3, 1]), SamplerConfig(), seed=4))
+    pictures = list(recording.watch(film(begin, steps, np.array([1, 2, 3, 1]), world.info, scale=2)))
+    assert np.array_equal(pictures[0][:32:2, ::2], recording.sheet[0].imagined)
+    recording.save(tmp_path, fps=5)
+    assert np.load(tmp_path / "tokens.npy").shape == (4, 2, 3)
+    assert {path.name for path in tmp_path.iterdir()} == {"tokens.npy", "sheet.png", "rollout.gif"}

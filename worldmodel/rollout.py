@@ -120,8 +120,8 @@ def name_of(action: Any, info: WorldInfo) -> str:
 
 
 def film(begin: Beginning, steps: Iterator[Step], actions: np.ndarray, info: WorldInfo, scale: int) -> Iterator[Shot]:
-    """The dream frame by frame: enlarged, captioned, below what truly happened as long as that is known."""
-    n = 0
+    """The dream frame by frame, enlarged and captioned; where truth is known, that above it until it ends."""
+    n, compare = 0, len(begin.next_frames) > 0
     for step in steps:
         for frame in step.frames[0].cpu().numpy():
             known = n < len(begin.next_frames)
@@ -129,8 +129,8 @@ def film(begin: Beginning, steps: Iterator[Step], actions: np.ndarray, info: Wor
             share = float(step.bits[0]) / step.frames.shape[1]
             above = annotate(real[None], ["real" if known else "real: not known"], scale)
             text = f"imagined {n + 1}  {name_of(actions[n], info)}  {share:.0f} bits"
-            picture = np.concatenate([above, annotate(frame[None], [text], scale)], axis=1)[0]
-            yield Shot(picture, frame, real)
+            below = annotate(frame[None], [text], scale)
+            yield Shot(np.concatenate([above, below], axis=1)[0] if compare else below[0], frame, real)
             n += 1
 
 
@@ -162,7 +162,8 @@ class Recording:
     def save(self, folder: Path, fps: float) -> None:
         """Write tokens.npy (`s y x`), sheet.png and rollout.gif."""
         np.save(folder / "tokens.npy", np.stack(self.tokens))
-        rows = [np.stack([getattr(shot, name) for shot in self.sheet.values()]) for name in ("real", "imagined")]
+        labels = ["real", "imagined"] if any(shot.real.any() for shot in self.sheet.values()) else ["imagined"]
+        rows = [np.stack([getattr(shot, label) for shot in self.sheet.values()]) for label in labels]
         titles = [str(n + 1) for n in self.sheet]
-        write_png(folder / "sheet.png", contact_sheet(rows, ["real", "imagined"], SHEET, titles))
+        write_png(folder / "sheet.png", contact_sheet(rows, labels, SHEET, titles))
         write_gif(folder / "rollout.gif", np.stack(self.opening), fps, GIF_BYTES)
