@@ -126,7 +126,7 @@ def contact_sheet(
     if columns < 1:
         raise ValueError(f"expected at least 1 column, got {columns}")
     t, h, w, _ = videos[0].shape
-    moments = np.unique(np.linspace(0, t - 1, columns).round().astype(int)).tolist()
+    moments: list[int] = np.unique(np.linspace(0, t - 1, columns).round().astype(int)).tolist()
     margin = max(_text_width(label) for label in labels) + 3 * GAP
     over = [str(m) if titles is None else titles[m] for m in moments]
     header = [text_picture("", margin, LINE), *(text_picture(title, w + GAP, LINE) for title in over)]
