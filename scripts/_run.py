@@ -1,7 +1,6 @@
 """What every script shares: a typed config from Hydra, and errors that a person can read."""
 
 import inspect
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import nn
 
 from worldmodel.checkpoint import read_json
 from worldmodel.config import to_dict, typed
+from worldmodel.data.store import EpisodeStore
 
 T = TypeVar("T")
 
@@ -49,16 +49,18 @@ def stop(error: Exception) -> NoReturn:
     raise SystemExit(2)
 
 
-def made_with(config: Any, world: Path) -> dict[str, Any]:
-    """What decides a result: the settings, and the weights of the world."""
-    return {"settings": to_dict(config), "world": read_json(world / "config.json").get("weights")}
+def made_with(config: Any, world: Path, store: EpisodeStore) -> dict[str, Any]:
+    """What decides a result: the settings, the weights of the world, and the episodes."""
+    weights = read_json(world / "config.json").get("weights")
+    return {"settings": to_dict(config), "world": weights, "episodes": store.fingerprint()}
 
 
 def made_already(path: Path, made: dict[str, Any]) -> bool:
-    """Whether the result at `path` was made with just this."""
-    if not path.is_file():
+    """Whether the result at `path` is whole and was made with just this."""
+    try:
+        return read_json(path).get("made_with") == made
+    except ValueError:  # missing or damaged
         return False
-    return json.loads(path.read_text()).get("made_with") == made
 
 
 def parameters(model: nn.Module) -> int:

@@ -41,9 +41,11 @@ class RolloutConfig:
 @script(RolloutConfig)
 def main(config: RolloutConfig) -> None:
     record, video = config.out / "rollout.json", config.out / "rollout.mp4"
-    made = made_with(config, config.world)
-    if not made_already(record, made):
-        imagine(config, video)
+    store = EpisodeStore.open(config.run / "episodes")
+    made = made_with(config, config.world, store)
+    if not (video.is_file() and made_already(record, made)):
+        record.unlink(missing_ok=True)  # from here on the files are in between
+        imagine(config, store, video)
         write_json(record, {"made_with": made})
     print(f"video: {video}\ncontact sheet: {config.out / 'sheet.png'}\ntokens: {config.out / 'tokens.npy'}")
     if (report := config.run / "report.json").is_file():
@@ -51,10 +53,9 @@ def main(config: RolloutConfig) -> None:
     print(f"logs: tensorboard --logdir {config.run.parent}")
 
 
-def imagine(config: RolloutConfig, video: Path) -> None:
+def imagine(config: RolloutConfig, store: EpisodeStore, video: Path) -> None:
     """Dream, and write what there is to see as it comes."""
     world = WorldModel.load(config.world, config.device)
-    store = EpisodeStore.open(config.run / "episodes")
     episode = longest_held_out(store) if config.episode is None else config.episode
     begin = beginning(store, episode, config.start, world.whole(config.context), config.horizon)
     actions = plan(config.actions, world.info, begin.next_actions, config.horizon, config.seed)

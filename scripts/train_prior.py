@@ -39,6 +39,8 @@ def main(config: TrainPriorConfig) -> None:
     tokenizer = load_tokenizer(config.run / "tokenizer")
     tokens = tokenize(tokenizer, store, config.run / "tokens")
     train, held_out = split(store)
+    if not held_out:
+        raise ValueError("one episode must be held out: collect 2 or more, scripts/collect.py episodes=2")
     shape = {"length": config.clip_latents, "batch_size": config.fit.batch_size, "seed": config.fit.seed}
     batches, checks = (TokenBatches(tokens, store, episodes, **shape) for episodes in (train, held_out))
     torch.manual_seed(config.fit.seed)
@@ -50,13 +52,18 @@ def main(config: TrainPriorConfig) -> None:
     about = store.info
     info = WorldInfo(about.frame_shape, about.action_space, about.action_names, dict(about.env))
 
+    def figures(model: PixelCNN) -> dict[str, float]:
+        return {f"held_out/{name}": value for name, value in likelihood(model, checks, count=16).items()}
+
     def evaluate(model: PixelCNN, step: int, writer: SummaryWriter) -> dict[str, float]:
         world = WorldModel(tokenizer.to(model.start.device), model, info)
+        if horizon < 4:  # the episodes are too short to show anything
+            return figures(model)
         frames, given = real_clips(store, held_out, length=CONTEXT + horizon, clips=2, seed=config.fit.seed)
         dream = world.imagine(frames[:, :CONTEXT], given, horizon, SamplerConfig(), config.fit.seed)
         both = torch.cat([frames[:, CONTEXT:], dream], dim=2)  # real above imagined
         log_video(writer, "dream", torch.cat(list(both), dim=2).numpy(), step, fps=8)
-        return {f"held_out/{name}": value for name, value in likelihood(model, checks, count=16).items()}
+        return figures(model)
 
     identity = {"prior": to_dict(config.prior), "tokens": tokens.info.key, "clip": config.clip_latents}
     result = fit(prior, batches, config.fit, config.run / "prior", evaluate=evaluate, identity=identity)

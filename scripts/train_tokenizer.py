@@ -30,6 +30,8 @@ class TrainTokenizerConfig:
 def main(config: TrainTokenizerConfig) -> None:
     store = EpisodeStore.open(config.run / "episodes")
     train, held_out = split(store)
+    if not held_out:
+        raise ValueError("one episode must be held out: collect 2 or more, scripts/collect.py episodes=2")
     torch.manual_seed(config.fit.seed)
     tokenizer = VQVAE(config.tokenizer, store.info.frame_shape)
     frames = 1 + config.tokenizer.time_stride * (config.clip_latents - 1)

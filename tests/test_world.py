@@ -142,8 +142,19 @@ def test_actions_outside_the_space_or_too_few_are_refused():
         world.imagine(frames, np.full((1, 6), 7), 4)
     with pytest.raises(ValueError, match=r"expected 2 \+ 4 actions"):
         world.imagine(frames, some_actions(1, 5), 4)
-    with pytest.raises(ValueError, match="multiple of the time stride 2"):
+    with pytest.raises(ValueError, match="positive multiple of the time stride 2"):
         small_world(2).imagine(frames, some_actions(1, 9), 3)
+
+
+def test_actions_with_dreams_and_steps_exchanged_are_refused():
+    world = small_world()
+    with pytest.raises(ValueError, match="2 dreams and 3 steps"):
+        world.start(random_frames(2, 4), some_actions(3, 2))
+    state = world.start(random_frames(2, 4), some_actions(2, 3))
+    with pytest.raises(ValueError, match="2 dreams and 1 steps"):
+        world.step(state, some_actions(1, 2))
+    with pytest.raises(ValueError, match="seed"):
+        world.start(random_frames(2, 4), some_actions(2, 3), seed=2**63)
 
 
 def test_info_survives_json_with_any_action_space():

@@ -145,6 +145,8 @@ class WorldModel(nn.Module):
         `seed` and the number of each dream (0 … b − 1 by default) decide all chance to come.
         Raises: ValueError for frames that do not fill whole latents, or actions outside the space.
         """
+        if not -(2**63) <= seed < 2**63:
+            raise ValueError(f"seed: expected a signed 64-bit number, got {seed}")
         frames = frames.to(self.device)
         tokens = self.tokenizer.encode(frames)
         latents = tokens.shape[1]
@@ -185,8 +187,8 @@ class WorldModel(nn.Module):
         """
         stride, given = self.tokenizer.config.time_stride, frames.shape[1] - 1
         actions = np.asarray(actions)
-        if horizon % stride:
-            raise ValueError(f"horizon: expected a multiple of the time stride {stride}, got {horizon}")
+        if horizon < 1 or horizon % stride:
+            raise ValueError(f"horizon: expected a positive multiple of the time stride {stride}, got {horizon}")
         if actions.ndim < 2 or actions.shape[1] < given + horizon:
             raise ValueError(f"expected {given} + {horizon} actions per dream, got shape {actions.shape}")
         state = self.start(frames, actions[:, :given], seed)
@@ -210,8 +212,8 @@ class WorldModel(nn.Module):
         """Actions in the env's own terms → one row per latent, the actions of a stride side by side."""
         if not self.encoder.width:
             return torch.zeros(b, latents, 0, device=self.device)
-        encoded = self.encoder.encode(np.asarray(actions)).reshape(-1, self.encoder.width)
-        expected = b * latents * self.tokenizer.config.time_stride
-        if len(encoded) != expected:
-            raise ValueError(f"expected {expected} actions for {b} dreams, got {len(encoded)}")
+        encoded = self.encoder.encode(np.asarray(actions))
+        steps = latents * self.tokenizer.config.time_stride
+        if encoded.shape[:-1] != (b, steps) and not (steps == 1 and encoded.shape[:-1] == (b,)):
+            raise ValueError(f"expected actions for {b} dreams and {steps} steps, got {encoded.shape[:-1]}")
         return torch.from_numpy(encoded).view(b, latents, self.prior.actions).to(self.device)

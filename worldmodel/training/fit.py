@@ -255,7 +255,14 @@ class _Run(Generic[M]):
 def _fabric(config: FitConfig) -> Fabric:
     """One device, or what torchrun says."""
     local, world = (int(os.environ.get(name, "1")) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
-    fabric = Fabric(accelerator=config.accelerator, devices=local, num_nodes=world // local, precision=config.precision)
+    cuda = config.accelerator == "cuda" or (config.accelerator == "auto" and torch.cuda.is_available())
+    fabric = Fabric(
+        accelerator="cuda" if cuda else "cpu",  # not Apple's: sampling needs float64
+        devices=local,
+        num_nodes=world // local,
+        precision=config.precision,
+        strategy="ddp_find_unused_parameters_true" if world > 1 else "auto",  # the prior's last rows go nowhere
+    )
     fabric.launch()
     return fabric
 

@@ -25,7 +25,7 @@ class FitConfig:
     clip_norm: float = 1.0  # of the gradient; 0 turns clipping off
     ema_decay: float = 0.999  # of the averaged weights that are evaluated and kept; 0 takes the last ones
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
     log_every: int = 20
     eval_every: int = 0  # 0: at the end only
