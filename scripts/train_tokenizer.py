@@ -40,9 +40,10 @@ def main(config: TrainTokenizerConfig) -> None:
 
     def evaluate(model: VQVAE, step: int, writer: SummaryWriter) -> dict[str, float]:
         frames = checks[0].frames[:4].to(model.quantizer.codebook.device)
-        both = torch.cat([frames, model.decode(model.encode(frames))], dim=2)  # real above decoded
+        tokens = model.encode(frames)
+        both = torch.cat([frames, model.decode(tokens)], dim=2)  # real above decoded
         log_video(writer, "reconstruction", torch.cat(list(both), dim=2).cpu().numpy(), step, fps=8)
-        writer.add_histogram("codebook/use", model.encode(frames).flatten(), step, bins="auto")
+        writer.add_histogram("codebook/use", tokens.flatten(), step, bins="auto")
         return {f"held_out/{name}": value for name, value in reconstruction(model, checks, count=16).items()}
 
     identity = {"tokenizer": to_dict(config.tokenizer), "data": store.fingerprint(), "clip": frames}

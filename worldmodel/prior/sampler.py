@@ -70,6 +70,7 @@ def cut(share: Float[Tensor, "b k"], config: SamplerConfig) -> Float[Tensor, "b 
     return torch.zeros_like(share).scatter(-1, order, ranked * keep)
 
 
+@torch.no_grad()
 def sample(
     core: SpatialCore,
     context: Float[Tensor, "b c y x"],
@@ -78,59 +79,60 @@ def sample(
     config: SamplerConfig,
 ) -> Draw:
     """Draw the tokens of one frame, in raster order, from one uniform number per site."""
-    return SAMPLERS[config.kind](core, context, actions, noise, config)
+    b, _, rows, columns = context.shape
+    score = SAMPLERS[config.kind](core, context, actions)
+    tokens = torch.zeros(b, rows, columns, dtype=torch.long, device=context.device)
+    nats = torch.zeros(b, rows, columns, device=context.device)
+    for y in range(rows):
+        for x in range(columns):
+            logits = score(tokens, y, x).float()
+            tokens[:, y, x] = choose(logits, noise[:, y * columns + x], config)
+            nats[:, y, x] = F.cross_entropy(logits, tokens[:, y, x], reduction="none")
+    return Draw(tokens, nats)
 
 
-@torch.no_grad()
-def naive(core, context, actions, noise, config) -> Draw:
+Score = Callable[[Int[Tensor, "b y x"], int, int], Float[Tensor, "b k"]]  # of the token at (y, x), given those before
+
+
+def naive(core: SpatialCore, context: Tensor, actions: Tensor) -> Score:
     """One full pass of the core per token."""
-    b, _, rows, columns = context.shape
-    tokens = torch.zeros(b, rows, columns, dtype=torch.long, device=context.device)
-    nats = torch.zeros(b, rows, columns, device=context.device)
-    for y in range(rows):
-        for x in range(columns):
-            logits = core(tokens, context, actions)[:, y, x].float()
-            tokens[:, y, x] = choose(logits, noise[:, y * columns + x], config)
-            nats[:, y, x] = F.cross_entropy(logits, tokens[:, y, x], reduction="none")
-    return Draw(tokens, nats)
+    return lambda tokens, y, x: core(tokens, context, actions)[:, y, x]
 
 
-@torch.no_grad()
-def cached(core, context, actions, noise, config) -> Draw:
-    """Each activation once: what a token needs of earlier rows and columns is kept."""
-    frame = _Frame(core, context, actions)
-    b, _, rows, columns = context.shape
-    tokens = torch.zeros(b, rows, columns, dtype=torch.long, device=context.device)
-    nats = torch.zeros(b, rows, columns, device=context.device)
-    for y in range(rows):
-        frame.begin_row(y, tokens[:, y - 1] if y else None)
-        for x in range(columns):
-            logits = frame.logits(x, tokens[:, y, x - 1] if x else None)
-            tokens[:, y, x] = choose(logits, noise[:, y * columns + x], config)
-            nats[:, y, x] = F.cross_entropy(logits, tokens[:, y, x], reduction="none")
-    return Draw(tokens, nats)
-
-
-class _Frame:
-    """The activations of a frame in the making: per layer the last rows of the vertical stack, and the last columns
-    of the horizontal stack of the present row."""
+class Cached:
+    """Each activation once: per layer, the last rows of the vertical stack and the last columns of the horizontal
+    stack of the present row are kept."""
 
     def __init__(self, core: SpatialCore, context: Tensor, actions: Tensor):
         self.core = core
         self.layers = [layer for layer in core.layers if isinstance(layer, GatedLayer)]
+        self.kernels = [layer.horizontal.weight[:, :, 0].transpose(1, 2).flatten(1) for layer in self.layers]
         self.conditions = core.conditions(context, actions)
         self.shortcut = core.shortcut(context)
         b, _, _, columns = context.shape
-        width = self.layers[0].width
-        zero_row = context.new_zeros(b, width, 1, columns)
-        self.rows = [[zero_row] * (layer.ROWS - 1) for layer in self.layers]
-        self.zero = context.new_zeros(b, width)
+        self.zero = context.new_zeros(b, self.layers[0].width)
+        self.zero_row = self.zero[:, :, None, None].expand(-1, -1, 1, columns)
+        self.rows = [[self.zero_row] * (layer.ROWS - 1) for layer in self.layers]
         self.columns: list[list[Tensor]] = []
         self.to_h: list[Tensor] = []
 
-    def begin_row(self, y: int, above: Int[Tensor, "b x"] | None) -> None:
+    def __call__(self, tokens: Int[Tensor, "b y x"], y: int, x: int) -> Float[Tensor, "b k"]:
+        """Scores of the token at (y, x); to be asked for in raster order."""
+        if x == 0:
+            self._begin_row(tokens, y)
+        h = self._enter(tokens[:, y, x - 1 : x])[1][:, :, 0, 0] if x else self.zero
+        for layer, kernel, earlier, to_h in zip(self.layers, self.kernels, self.columns, self.to_h, strict=True):
+            seen = [*earlier, h]
+            gates = F.linear(torch.cat(seen, dim=1), kernel, layer.horizontal.bias) + to_h[x]
+            earlier[:] = seen[1:]
+            out = layer.horizontal_out
+            h = h + F.linear(gate(gates), out.weight[:, :, 0, 0], out.bias)
+        leave = self.core.leave
+        return self.core.logits(F.linear(h, leave.weight[:, :, 0, 0], leave.bias) + self.row_shortcut[x])
+
+    def _begin_row(self, tokens: Int[Tensor, "b y x"], y: int) -> None:
         """Run the vertical stack for row y, and lay out what it gives the horizontal stack."""
-        v = self.enter(above)[0] if above is not None else self.rows[0][-1].new_zeros(self.rows[0][-1].shape)
+        v = self._enter(tokens[:, y - 1])[0] if y else self.zero_row
         self.to_h = []
         for layer, earlier, condition in zip(self.layers, self.rows, self.conditions, strict=True):
             to_v, to_h = condition[:, :, y : y + 1].chunk(2, dim=1)
@@ -142,23 +144,9 @@ class _Frame:
         self.columns = [[self.zero] * (layer.COLUMNS - 1) for layer in self.layers]
         self.row_shortcut = self.shortcut[:, :, y].permute(2, 0, 1).contiguous()
 
-    def logits(self, x: int, left: Int[Tensor, "b"] | None) -> Float[Tensor, "b k"]:
-        """Scores of the next token of the row, given the token to its left."""
-        h = self.enter(left[:, None])[1][:, :, 0, 0] if left is not None else self.zero
-        for layer, earlier, to_h in zip(self.layers, self.columns, self.to_h, strict=True):
-            seen = [*earlier, h]
-            weight = layer.horizontal.weight[:, :, 0].transpose(1, 2).flatten(1)
-            gates = F.linear(torch.cat(seen, dim=1), weight, layer.horizontal.bias) + to_h[x]
-            earlier[:] = seen[1:]
-            out = layer.horizontal_out
-            h = h + F.linear(gate(gates), out.weight[:, :, 0, 0], out.bias)
-        leave = self.core.leave
-        features = F.linear(h, leave.weight[:, :, 0, 0], leave.bias) + self.row_shortcut[x]
-        return self.core.logits(features).float()
-
-    def enter(self, tokens: Int[Tensor, "b x"]) -> tuple[Tensor, ...]:
+    def _enter(self, tokens: Int[Tensor, "b x"]) -> tuple[Tensor, ...]:
         """The two stacks' inputs `b w 1 x` at known tokens."""
         return self.core.enter(self.core.embedding(tokens).movedim(-1, 1)[:, :, None]).chunk(2, dim=1)
 
 
-SAMPLERS: dict[str, Callable[..., Draw]] = {"naive": naive, "cached": cached}
+SAMPLERS: dict[str, Callable[[SpatialCore, Tensor, Tensor], Score]] = {"naive": naive, "cached": Cached}

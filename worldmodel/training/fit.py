@@ -1,7 +1,8 @@
-"""Fit anything that has `loss(batch)`: one loop for CPU, GPU and many GPUs, that can be stopped at any time.
+"""Fit anything that has `loss(batch)`: one loop for one device or many, that can be stopped at any time.
 
 Step n sees batch n under random numbers seeded by (seed, n), so a run that was stopped and resumed is, on the
-CPU, equal to the last bit to one that was not. For many GPUs: `torchrun --nproc-per-node 8 scripts/...`.
+CPU, equal to the last bit to one that was not. Under `torchrun` every rank calls `fit`; the scripts do not expect
+ranks yet, as each would tokenize and save.
 """
 
 import json
