@@ -50,18 +50,18 @@ class GatedLayer(nn.Module):
 
     Inputs are already shifted: `v` at row y holds rows < y, `h` at column x holds columns < x of the row, so every
     kernel here may include its own place. `condition` holds the gate inputs of both stacks that come from context
-    and action, `4 w` channels.
+    and action, `4 w` channels. Nothing reads the vertical stack after the `last` layer, which leaves it as it is.
     """
 
     ROWS, COLUMNS = 2, 2  # reach upwards of the vertical stack, leftwards of the horizontal stack
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, last: bool = False):
         super().__init__()
         self.width = width
         self.vertical = nn.Conv2d(width, 2 * width, (self.ROWS, 3))
         self.horizontal = nn.Conv2d(width, 2 * width, (1, self.COLUMNS))
         self.down = nn.Conv2d(2 * width, 2 * width, 1)  # vertical gate inputs → horizontal gate inputs
-        self.vertical_out = nn.Conv2d(width, width, 1)
+        self.vertical_out = None if last else nn.Conv2d(width, width, 1)
         self.horizontal_out = nn.Conv2d(width, width, 1)
 
     def forward(
@@ -73,7 +73,11 @@ class GatedLayer(nn.Module):
         to_v, to_h = condition.chunk(2, dim=1)
         above = self.vertical(F.pad(v, (1, 1, self.ROWS - 1, 0))) + to_v
         left = self.horizontal(F.pad(h, (self.COLUMNS - 1, 0))) + self.down(above) + to_h
-        return v + self.vertical_out(gate(above)), h + self.horizontal_out(gate(left))
+        return self.next_v(v, above), h + self.horizontal_out(gate(left))
+
+    def next_v(self, v: Float[Tensor, "n w y x"], above: Float[Tensor, "n w2 y x"]) -> Float[Tensor, "n w y x"]:
+        """The vertical stack after this layer."""
+        return v if self.vertical_out is None else v + self.vertical_out(gate(above))
 
 
 def shift_down(x: Float[Tensor, "n w y x"]) -> Float[Tensor, "n w y x"]:

@@ -56,7 +56,7 @@ class SpatialCore(nn.Module):
         self.enter = nn.Conv2d(config.embed, 2 * w, 1)
         self.condition = nn.Conv2d(config.width, 4 * w * depth, 1)
         self.action = ActionLinear(actions, 4 * w * depth)
-        self.layers = nn.ModuleList(GatedLayer(w) for _ in range(depth))
+        self.layers = nn.ModuleList(GatedLayer(w, last=i == depth - 1) for i in range(depth))
         self.leave = nn.Conv2d(w, config.embed, 1)
         self.shortcut = nn.Conv2d(config.width, config.embed, 1)
         self.bias = nn.Parameter(torch.zeros(codes))
@@ -129,6 +129,7 @@ class PixelCNN(nn.Module):
     def forward(self, tokens: Int[Tensor, "b s y x"], actions: Float[Tensor, "b s a"]) -> Float[Tensor, "b s y x k"]:
         """Logits of every token given all before it, in one parallel pass (teacher forcing)."""
         self._check(tokens, actions)
+        actions = torch.cat([torch.zeros_like(actions[:, :1]), actions[:, 1:]], dim=1)  # none leads into a first latent
         past_tokens = self._roughen(tokens) if self.training and self.config.context_noise else tokens
         context, _ = self.context(self.embed_past(past_tokens[:, :-1], first=True), actions)
         frames = context.transpose(1, 2).flatten(0, 1)

@@ -140,7 +140,7 @@ class Cached:
             gates = layer.vertical(F.pad(torch.cat(seen, dim=2), (1, 1))) + to_v
             self.to_h.append((layer.down(gates) + to_h)[:, :, 0].permute(2, 0, 1).contiguous())
             earlier[:] = seen[1:]
-            v = v + layer.vertical_out(gate(gates))
+            v = layer.next_v(v, gates)
         self.columns = [[self.zero] * (layer.COLUMNS - 1) for layer in self.layers]
         self.row_shortcut = self.shortcut[:, :, y].permute(2, 0, 1).contiguous()
 

@@ -262,7 +262,7 @@ def _fabric(config: FitConfig) -> Fabric:
         devices=local,
         num_nodes=world // local,
         precision=config.precision,
-        strategy="ddp_find_unused_parameters_true" if world > 1 else "auto",  # the prior's last rows go nowhere
+        strategy="ddp" if world > 1 else "auto",
     )
     fabric.launch()
     return fabric
