@@ -32,7 +32,7 @@ class RolloutConfig:
     temperature: float
     top_k: int
     top_p: float
-    sampler: Literal["cached", "naive"]
+    sampler: Literal["auto", "fused", "predictive", "cached", "naive"]
     fps: float
     scale: int
     device: str

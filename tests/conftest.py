@@ -1,6 +1,8 @@
 """Before any test imports the package: check every annotated shape, and start every test from one seed."""
 
 import os
+import pkgutil
+from pathlib import Path
 
 # Tiny models gain nothing from threads, and two test processes would fight over them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -8,7 +10,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from jaxtyping import install_import_hook
 
 # Must come before the first import of worldmodel. The tower: an int will do where a float is asked for (PEP 484).
-install_import_hook(["worldmodel"], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+# The kernels are left out: numba compiles them as they stand.
+ROOMS = {room.name for room in pkgutil.iter_modules([str(Path(__file__).parents[1] / "worldmodel")])} - {"kernels"}
+install_import_hook(
+    [f"worldmodel.{room}" for room in sorted(ROOMS)],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -45,3 +45,11 @@ def small_world(time_stride=1, actions=4) -> WorldModel:
 def random_frames(b: int, t: int, frame=(16, 24, 3), seed=0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (b, t, *frame), generator=generator, dtype=torch.uint8)
+
+
+def some_tokens(b=2, s=3, grid=(2, 3), codes=19, seed=0) -> torch.Tensor:
+    return torch.randint(0, codes, (b, s, *grid), generator=torch.Generator().manual_seed(seed))
+
+
+def some_actions(b=2, s=3, a=4, seed=0) -> torch.Tensor:
+    return torch.randn(b, s, a, generator=torch.Generator().manual_seed(seed))

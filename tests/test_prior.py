@@ -1,22 +1,12 @@
 """Laws of the prior: what a logit may depend on, exact likelihoods, and samplers that agree token for token."""
 
-import math
 from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers_models import small_prior, stirred
+from helpers_models import small_prior, some_actions, some_tokens, stirred
 
-from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, sample, uniform
-from worldmodel.prior.sampler import choose
-
-
-def some_tokens(b=2, s=3, grid=(2, 3), codes=19, seed=0):
-    return torch.randint(0, codes, (b, s, *grid), generator=torch.Generator().manual_seed(seed))
-
-
-def some_actions(b=2, s=3, a=4, seed=0):
-    return torch.randn(b, s, a, generator=torch.Generator().manual_seed(seed))
+from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, uniform
 
 
 @torch.no_grad()
@@ -68,51 +58,6 @@ def test_the_context_frame_by_frame_equals_the_context_in_one_pass():
         embedded = prior.embed_past(tokens[:, s - 1 : s] if s else tokens[:, :0], first=s == 0)
         step, past = prior.context(embedded, actions[:, s : s + 1], past)
         torch.testing.assert_close(step[:, :, 0], whole[:, :, s], rtol=1e-5, atol=1e-5)
-
-
-SHAPES = [(1, (8, 8), 4), (3, (5, 7), 4), (64, (2, 3), 4), (2, (4, 1), 8), (3, (3, 5), 0)]
-
-
-@pytest.mark.parametrize(("b", "grid", "actions"), SHAPES)
-@pytest.mark.parametrize("cut", [{}, {"temperature": 0.7, "top_k": 5}, {"top_p": 0.6}, {"temperature": 0.0}])
-def test_the_cached_sampler_equals_the_naive_one_token_for_token(b, grid, actions, cut):
-    prior = small_prior(grid=grid, actions=actions)
-    context = torch.randn(b, 10, *grid, generator=torch.Generator().manual_seed(0))
-    action, noise = (
-        some_actions(b, 1, actions)[:, 0],
-        uniform(5, torch.arange(b), torch.zeros(b).long(), math.prod(grid)),
-    )
-    draws = [sample(prior.core, context, action, noise, SamplerConfig(kind, **cut)) for kind in ("naive", "cached")]
-    assert torch.equal(draws[0].tokens, draws[1].tokens)
-    assert draws[0].tokens.unique().numel() > 1
-    torch.testing.assert_close(draws[0].nats, draws[1].nats, rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def test_the_sampler_reports_the_likelihood_that_the_parallel_pass_gives():
-    prior, context = small_prior(), torch.randn(4, 10, 2, 3)
-    action, noise = some_actions(4, 1)[:, 0], uniform(1, torch.arange(4), torch.zeros(4).long(), 6)
-    draw = sample(prior.core, context, action, noise, SamplerConfig(temperature=0.5, top_k=3))
-    logits = prior.core(draw.tokens, context, action)
-    nats = -logits.log_softmax(-1).gather(-1, draw.tokens[..., None])[..., 0]
-    torch.testing.assert_close(draw.nats, nats, rtol=1e-4, atol=1e-5)
-
-
-def test_draws_follow_the_distribution():
-    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
-    n = 20_000
-    noise = uniform(3, torch.arange(n), torch.zeros(n).long(), 1)[:, 0]
-    counts = torch.bincount(choose(logits.expand(n, -1), noise, SamplerConfig()), minlength=4)
-    expected = logits[0].softmax(0)
-    assert ((counts / n - expected).abs() < 4 * (expected * (1 - expected) / n).sqrt()).all()
-
-
-def test_top_k_and_top_p_leave_out_what_they_say():
-    logits = torch.tensor([0.4, 0.3, 0.2, 0.1]).log().expand(5000, -1)
-    noise = uniform(3, torch.arange(5000), torch.zeros(5000).long(), 1)[:, 0]
-    drawn = lambda **cut: set(choose(logits, noise, SamplerConfig(**cut)).tolist())  # noqa: E731
-    assert drawn(top_k=2) == {0, 1} and drawn(top_p=0.65) == {0, 1} and drawn(top_p=0.71) == {0, 1, 2}
-    assert drawn(temperature=0.0) == {0} and drawn() == {0, 1, 2, 3}
 
 
 def test_noise_depends_on_its_key_alone():

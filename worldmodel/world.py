@@ -15,7 +15,7 @@ from worldmodel.actions import ActionEncoder, space_from_json, space_to_json
 from worldmodel.causal import Past, map_past
 from worldmodel.checkpoint import load_weights, save_weights
 from worldmodel.config import to_dict, typed
-from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, sample, uniform
+from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, resolve, sample, uniform
 from worldmodel.tokenizer import VQVAE, TokenizerConfig
 
 
@@ -72,11 +72,15 @@ class DreamState:
 
 @dataclass(frozen=True)
 class Step:
-    """What one latent step brought: `time_stride` frames, their tokens, and −log2 p of these under the prior."""
+    """What one latent step brought: `time_stride` frames, their tokens, and −log2 p of these under the prior.
+
+    passes: how often the sampler did the arithmetic of a frame for it.
+    """
 
     frames: UInt8[Tensor, "b t h w c"]
     tokens: Int[Tensor, "b y x"]
     bits: Float[Tensor, "b"]
+    passes: Int[Tensor, "b"]
 
 
 class WorldModel(nn.Module):
@@ -163,14 +167,15 @@ class WorldModel(nn.Module):
     ) -> tuple[DreamState, Step]:
         """Imagine the next latent under one action per dream, or `b time_stride *space` where frames share latents."""
         b, rows, columns = state.tokens.shape
-        lead = self._encode(actions, b, 1)
-        past_tokens = self.prior.embed_past(state.tokens[:, None], first=False)
-        features, context = self.prior.context(past_tokens, lead, state.context)
+        config = sampler or SamplerConfig()
+        lead = self._encode(actions, b, 1)[:, 0]
+        compiled = resolve(config.kind, self.device) == "fused" and self.device.type == "cpu"
+        features, context = self._context(state, lead, compiled)
         noise = uniform(state.seed, state.dreams, state.steps, rows * columns)
-        draw = sample(self.prior.core, features[:, :, 0], lead[:, 0], noise, sampler or SamplerConfig())
-        frames, decoder = self.tokenizer.decode_chunk(draw.tokens[:, None], state.decoder)
+        draw = sample(self.prior.core, features, lead, noise, config, guess=state.tokens)
+        frames, decoder = self._frames(state, draw.tokens, compiled)
         state = replace(state, context=context, decoder=decoder, tokens=draw.tokens, steps=state.steps + 1)
-        return state, Step(frames, draw.tokens, draw.nats.sum((1, 2)) / np.log(2))
+        return state, Step(frames, draw.tokens, draw.nats.sum((1, 2)) / np.log(2), draw.passes)
 
     def imagine(
         self,
@@ -207,6 +212,24 @@ class WorldModel(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.prior.start.device
+
+    def _context(self, state: DreamState, lead: Float[Tensor, "b a"], compiled: bool) -> tuple[Tensor, Past]:
+        """Features `b c y x` of the next latent from all before it."""
+        if compiled:
+            from worldmodel.prior.fused import next_context
+
+            return next_context(self.prior, state.tokens, lead, state.context)
+        past_tokens = self.prior.embed_past(state.tokens[:, None], first=False)
+        features, past = self.prior.context(past_tokens, lead[:, None], state.context)
+        return features[:, :, 0], past
+
+    def _frames(self, state: DreamState, tokens: Int[Tensor, "b y x"], compiled: bool) -> tuple[Tensor, Past]:
+        """Frames `b t h w c` of the next latent."""
+        if compiled:
+            from worldmodel.tokenizer.fused import next_frames
+
+            return next_frames(self.tokenizer, tokens, state.decoder)
+        return self.tokenizer.decode_chunk(tokens[:, None], state.decoder)
 
     def _encode(self, actions: Any, b: int, latents: int) -> Float32[Tensor, "b s a"]:
         """Actions in the env's own terms → one row per latent, the actions of a stride side by side."""

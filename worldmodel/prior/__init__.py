@@ -1,7 +1,8 @@
 """Tokens and actions → next tokens: the action-conditioned PixelCNN prior and its samplers."""
 
+from worldmodel.prior.choose import Draw, SamplerConfig
 from worldmodel.prior.noise import uniform
 from worldmodel.prior.pixelcnn import PixelCNN, PriorConfig
-from worldmodel.prior.sampler import Draw, SamplerConfig, sample
+from worldmodel.prior.sampler import resolve, sample
 
-__all__ = ["Draw", "PixelCNN", "PriorConfig", "SamplerConfig", "sample", "uniform"]
+__all__ = ["Draw", "PixelCNN", "PriorConfig", "SamplerConfig", "resolve", "sample", "uniform"]

@@ -93,7 +93,7 @@ class PixelCNN(nn.Module):
         super().__init__()
         self.config = config
         self.codes = codes
-        self.grid = tuple(grid)
+        self.grid = (grid[0], grid[1])
         self.actions = actions
         self.core = SpatialCore(config, codes, actions)
         self.enter = CausalConv3d(config.embed, config.width, (1, 3))

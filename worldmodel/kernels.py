@@ -1,0 +1,514 @@
+"""What is compiled: the arithmetic of one dream step, without a call into a library on the way (needs numba).
+
+One dream is one thread's work, in its cache, whatever is dreamed beside it: so a dream's numbers do not depend on
+the batch. Every product is a chain of fused multiply-adds in a fixed order, so they do not depend on the size of
+vectors or tiles either. Arrays are float32 and channels-last; `n` columns of weights are padded to whole `PAD`s.
+
+All in one file, as numba's cache on disk is renewed when a function's own file changes, and not for others.
+"""
+
+# pyright: reportCallIssue=false, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
+# (an intrinsic is called without the typing context that it is written with)
+
+import platform
+from typing import NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.core import cgutils
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+
+PAD = 16  # columns are padded to this many
+FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+
+# Floats in a vector, and the tiles of results (rows, columns in vectors) that fit into the registers, the largest
+# first. 16 floats are one register of AVX-512 (32 of them), 8 one of AVX2 (16), 4 one of NEON (32).
+if "+avx512f" in FEATURES:
+    LANES, TILES = 16, ((8, (3, 2, 1)), (4, (3, 2, 1)), (1, (8, 4, 2, 1)))
+elif "+fma" in FEATURES:
+    LANES, TILES = 8, ((4, (3, 2, 1)), (1, (8, 4, 2, 1)))
+elif platform.machine() in ("aarch64", "arm64"):
+    LANES, TILES = 4, ((8, (3, 2, 1)), (4, (3, 2, 1)), (1, (8, 4, 2, 1)))
+else:
+    raise ImportError("this processor has no fused multiply-add")
+
+F32, I64 = ir.FloatType(), ir.IntType(64)
+VECTOR = ir.VectorType(F32, LANES)
+COMPILED = {"nogil": True, "cache": True, "error_model": "numpy"}  # numpy's division: no check, so it vectorises
+
+
+@intrinsic
+def _product(typing, out, out_stride, a, a_stride, w, m, k, n):
+    """See `product`. Written in LLVM's own terms, because only so the accumulators surely stay in registers."""
+
+    def generate(context, builder, signature, args):
+        _Product(builder, *args).emit()
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 8), generate
+
+
+class _Product:
+    """Emits the loops of a matrix product, tile by tile; addresses are in bytes, strides and sizes in floats."""
+
+    def __init__(self, builder, out, out_stride, a, a_stride, w, m, k, n):
+        self.builder, self.out, self.out_stride, self.a, self.a_stride = builder, out, out_stride, a, a_stride
+        self.w, self.m, self.k, self.n = w, m, k, n
+        signature = ir.FunctionType(VECTOR, [VECTOR] * 3)
+        self.fma = cgutils.get_or_insert_function(builder.module, signature, f"llvm.fma.v{LANES}f32")
+
+    def emit(self) -> None:
+        row = self._variable(0)
+        for height, widths in TILES:
+            with self._while_fits(row, height, self.m):
+                column = self._variable(0)
+                for width in widths:
+                    with self._while_fits(column, width * LANES, self.n):
+                        self._tile(self.builder.load(row), self.builder.load(column), height, width)
+
+    def _tile(self, row, column, height: int, width: int) -> None:
+        b = self.builder
+        places = [
+            [self._at(self.out, self._offset(row, r, self.out_stride), b.add(column, I64(v * LANES)), VECTOR)]
+            for r in range(height)
+            for v in range(width)
+        ]
+        sums = [cgutils.alloca_once(b, VECTOR) for _ in places]
+        for (place,), total in zip(places, sums, strict=True):
+            b.store(b.load(place, align=4), total)
+        with cgutils.for_range(b, self.k) as loop:
+            line = b.add(b.mul(loop.index, self.n), column)
+            weights = [b.load(self._at(self.w, line, I64(v * LANES), VECTOR), align=4) for v in range(width)]
+            for r in range(height):
+                value = b.load(self._at(self.a, self._offset(row, r, self.a_stride), loop.index, F32), align=4)
+                same = self._broadcast(value)
+                for v in range(width):
+                    total = sums[r * width + v]
+                    b.store(b.call(self.fma, [same, weights[v], b.load(total)]), total)
+        for (place,), total in zip(places, sums, strict=True):
+            b.store(b.load(total), place, align=4)
+
+    def _variable(self, start: int):
+        variable = cgutils.alloca_once(self.builder, I64)
+        self.builder.store(I64(start), variable)
+        return variable
+
+    def _while_fits(self, variable, size: int, end):
+        return _Steps(self.builder, variable, size, end)
+
+    def _offset(self, row, r: int, stride):
+        return self.builder.mul(self.builder.add(row, I64(r)), stride)
+
+    def _at(self, base, first, second, kind):
+        b = self.builder
+        return b.inttoptr(b.add(base, b.mul(b.add(first, second), I64(4))), kind.as_pointer())
+
+    def _broadcast(self, value):
+        undefined = ir.Constant(VECTOR, ir.Undefined)
+        one = self.builder.insert_element(undefined, value, ir.IntType(32)(0))
+        return self.builder.shuffle_vector(
+            one, undefined, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        )
+
+
+class _Steps:
+    """`while variable + size <= end: ...; variable += size`, as a context manager."""
+
+    def __init__(self, builder, variable, size: int, end):
+        self.builder, self.variable, self.size, self.end = builder, variable, I64(size), end
+
+    def __enter__(self) -> None:
+        b = self.builder
+        self.head, self.body, self.after = (b.append_basic_block(name) for name in ("head", "body", "after"))
+        b.branch(self.head)
+        b.position_at_end(self.head)
+        b.cbranch(b.icmp_signed("<=", b.add(b.load(self.variable), self.size), self.end), self.body, self.after)
+        b.position_at_end(self.body)
+
+    def __exit__(self, *_) -> None:
+        b = self.builder
+        b.store(b.add(b.load(self.variable), self.size), self.variable)
+        b.branch(self.head)
+        b.position_at_end(self.after)
+
+
+@njit(**COMPILED)
+def product(out, out_stride, a, a_stride, w, m, k, n):
+    """out[m, n] += a[m, k] @ w[k, n], at these addresses; rows of `a` may overlap, which makes it a convolution."""
+    _product(out, out_stride, a, a_stride, w, m, k, n)
+
+
+@intrinsic
+def _pointer(typing, address):
+    def generate(context, builder, signature, args):
+        return builder.inttoptr(args[0], F32.as_pointer())
+
+    return types.CPointer(types.float32)(types.intp), generate
+
+
+@njit(**COMPILED)
+def address(array, index):
+    """The address of a float of a flat array."""
+    return array.ctypes.data + 4 * index
+
+
+@njit(inline="always", **COMPILED)
+def exp(x):
+    """e**x, to a relative error of 1e-7 (Cephes' expf, S. Moshier), in steps that become vectors."""
+    x = min(max(x, np.float32(-87.0)), np.float32(88.0))
+    n = (x * np.float32(1.44269504) + np.float32(12582912.0)) - np.float32(12582912.0)  # rounded: 1.5 * 2**23
+    r = (x - n * np.float32(0.693359375)) - n * np.float32(-2.12194440e-4)
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23))
+    return (p * (r * r) + r + np.float32(1)) * power.view(np.float32)
+
+
+@njit(inline="always", **COMPILED)
+def silu(x):
+    return x / (np.float32(1) + exp(-x))
+
+
+@njit(inline="always", **COMPILED)
+def gate(a, b):
+    """tanh(a) * sigmoid(b), with one division; beyond these bounds float32 knows no difference."""
+    e = exp(np.float32(2) * min(max(a, np.float32(-10)), np.float32(10)))
+    s = exp(-min(max(b, np.float32(-40)), np.float32(40)))
+    return (e - np.float32(1)) / ((e + np.float32(1)) * (np.float32(1) + s))
+
+
+# --- a chain of convolutions, written as a tape --------------------------------------------------------------------
+
+CONV, FILM, FOLD, SPREAD = range(4)  # kinds of operations; see worldmodel/tape.py, which writes them
+
+
+OP = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "kind",
+            "inputs",  # channels
+            "outputs",  # channels, padded
+            "weights",  # offset into the weights of the tape
+            "bias",  # offset into the weights of the tape
+            "time",  # kernel in time
+            "space",  # kernel in space; or the side of a patch to unfold, or the frames to spread
+            "silu",  # 1: of the input
+            "keep",  # 1: remember the input
+            "add",  # 1: the input that was remembered last is added
+            "past",  # which past the kernel in time reads and writes
+        )
+    ]
+)
+
+
+@njit(**COMPILED)
+def _pad(op, source, stride, t, y, x, padded, pasts, news, dream):
+    """Lay out the input of a convolution with zeros around it and the past before it; write the new past."""
+    c, p, before = op.inputs, op.space // 2, op.time - 1
+    row = (x + 2 * p) * c
+    frame = (y + 2 * p) * row
+    if p:
+        padded[: (before + t) * frame] = 0
+    for f in range(t):
+        for i in range(y):
+            for j in range(x):
+                at = (before + f) * frame + (i + p) * row + (j + p) * c
+                to, of = padded[at : at + c], source[((f * y + i) * x + j) * stride :]
+                if op.silu:
+                    for n in range(c):
+                        to[n] = silu(of[n])
+                else:
+                    for n in range(c):
+                        to[n] = of[n]
+    if before:
+        size = before * y * x * c
+        past = carray(_pointer(pasts[op.past] + 4 * dream * size), (size,))
+        new = carray(_pointer(news[op.past] + 4 * dream * size), (size,))
+        for f in range(before):
+            for i in range(y):
+                line = ((f * y) + i) * x * c
+                at = f * frame + (i + p) * row + p * c
+                padded[at : at + x * c] = past[line : line + x * c]
+        for f in range(before):
+            for i in range(y):
+                line = ((f * y) + i) * x * c
+                at = (f + t) * frame + (i + p) * row + p * c
+                new[line : line + x * c] = padded[at : at + x * c]
+
+
+@njit(**COMPILED)
+def _convolve(op, weights, padded, target, kept, t, y, x):
+    """The convolution of what was laid out: row by row, products with overlapping rows of pixels."""
+    c, n, k = op.inputs, op.outputs, op.space
+    row = (x + 2 * (k // 2)) * c
+    frame = (y + 2 * (k // 2)) * row
+    bias = weights[op.bias : op.bias + n]
+    for site in range(t * y * x):
+        to = target[site * n : site * n + n]
+        if op.add:
+            of = kept[site * n : site * n + n]
+            for i in range(n):
+                to[i] = of[i] + bias[i]
+        else:
+            for i in range(n):
+                to[i] = bias[i]
+    for f in range(t):
+        for i in range(y):
+            out = address(target, (f * y + i) * x * n)
+            for dt in range(op.time):
+                for dy in range(k):
+                    line = address(padded, (f + dt) * frame + (i + dy) * row)
+                    w = address(weights, op.weights + (dt * k + dy) * k * c * n)
+                    product(out, n, line, c, w, x, k * c, n)
+
+
+@njit(**COMPILED)
+def _film(op, weights, action, values, sites):
+    """values * (1 + scale) + shift, both linear in the action."""
+    n = op.outputs
+    line = weights[op.bias : op.bias + 2 * n].copy()
+    product(address(line, 0), 2 * n, action.ctypes.data, op.inputs, address(weights, op.weights), 1, op.inputs, 2 * n)
+    for site in range(sites):
+        of = values[site * n : site * n + n]
+        for i in range(n):
+            of[i] = of[i] * (np.float32(1) + line[i]) + line[n + i]
+
+
+@njit(**COMPILED)
+def _fold(op, source, stride, target, t, y, x):
+    """Unfold channels into patches of pixels."""
+    c, p, n = op.inputs, op.space, op.outputs
+    for f in range(t * y):
+        for j in range(x):
+            for dy in range(p):
+                for dx in range(p):
+                    of = source[(f * x + j) * stride + (dy * p + dx) * c :]
+                    to = target[((f * p + dy) * x * p + j * p + dx) * n :]
+                    for i in range(c):
+                        to[i] = of[i]
+
+
+@njit(**COMPILED)
+def _spread(op, source, stride, target, sites):
+    """Unfold channels into frames."""
+    c, n = op.inputs, op.outputs
+    for f in range(op.space):
+        for site in range(sites):
+            of, to = source[site * stride + f * c :], target[(f * sites + site) * n :]
+            for i in range(c):
+                to[i] = of[i]
+
+
+@njit(**COMPILED)
+def play(first, last, ops, weights, table, tokens, actions, pasts, news, buffers, padded, features, frames):
+    """Run a tape on the embedded tokens of these dreams; the result goes to features or frames, `b n c`."""
+    _, rows, columns = tokens.shape
+    for dream in range(first, last):
+        now, kept, t, y, x, stride = 0, 0, 1, rows, columns, table.shape[1]
+        for site in range(y * x):
+            buffers[0, site * stride : (site + 1) * stride] = table[tokens[dream, site // x, site % x]]
+        for o in range(len(ops)):
+            op = ops[o]
+            if op.keep:
+                kept = now
+            free = 0 if now != 0 and kept != 0 else 1 if now != 1 and kept != 1 else 2
+            if op.kind == CONV:
+                _pad(op, buffers[now], stride, t, y, x, padded, pasts, news, dream)
+                _convolve(op, weights, padded, buffers[free], buffers[kept], t, y, x)
+                now, stride = free, op.outputs
+                kept = now if op.add else kept
+            elif op.kind == FILM:
+                _film(op, weights, actions[dream], buffers[now], t * y * x)
+            elif op.kind == FOLD:
+                _fold(op, buffers[now], stride, buffers[free], t, y, x)
+                now, kept, y, x, stride = free, free, y * op.space, x * op.space, op.outputs
+            else:
+                _spread(op, buffers[now], stride, buffers[free], y * x)
+                now, kept, t, stride = free, free, t * op.space, op.outputs
+        for site in range(features.shape[1]):
+            for i in range(features.shape[2]):
+                features[dream, site, i] = buffers[now, site * stride + i]
+        for site in range(frames.shape[1]):
+            for i in range(frames.shape[2]):
+                value = (buffers[now, site * stride + i] + np.float32(1)) * np.float32(127.5)
+                frames[dream, site, i] = np.uint8(min(max(np.rint(value), np.float32(0)), np.float32(255)))
+
+
+# --- the tokens of a frame -----------------------------------------------------------------------------------------
+
+
+class Core(NamedTuple):
+    """The weights of the spatial core as `draw` wants them: widths padded, both halves of a gate each by itself."""
+
+    table: np.ndarray  # k+1 2w: what a known token enters into the vertical and the horizontal stack; none: zeros
+    condition: np.ndarray  # c l*4w: context → gates of both stacks of each layer
+    condition_bias: np.ndarray  # l*4w: with the biases of all that adds to these gates
+    action: np.ndarray  # a l*4w
+    vertical: np.ndarray  # l rows 3w 2w
+    down: np.ndarray  # l 2w 2w
+    vertical_out: np.ndarray  # l w w
+    vertical_bias: np.ndarray  # l w
+    horizontal: np.ndarray  # l columns*w 2w
+    horizontal_out: np.ndarray  # l w w
+    horizontal_bias: np.ndarray  # l w
+    shortcut: np.ndarray  # c e
+    shortcut_bias: np.ndarray  # e
+    leave: np.ndarray  # w e
+    head: np.ndarray  # e k
+    head_bias: np.ndarray  # k: with minus infinity for what is no code but padding
+
+
+@njit(**COMPILED)
+def _spread_lines(line, out):
+    for site in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            out[site, i] = line[i]
+
+
+@njit(**COMPILED)
+def _gate_rows(gates, start, w, out):
+    """The gated activation of some rows, from their gate inputs `a | b` at column `start`."""
+    for x in range(out.shape[0]):
+        a, b, to = gates[x, start : start + w], gates[x, start + w : start + 2 * w], out[x]
+        for i in range(w):
+            to[i] = gate(a[i], b[i])
+
+
+@njit(**COMPILED)
+def _vertical(core, y, gates, v, hidden):
+    """Run the vertical stack for row y: it completes the gate inputs of the row, of both stacks."""
+    layers, reach, _, w2 = core.vertical.shape
+    w, stride = w2 // 2, layers * 2 * w2
+    columns = len(hidden)
+    for n in range(layers):
+        to_v = address(gates, n * 2 * w2)
+        for dy in range(reach):
+            product(to_v, stride, address(v[n, y + dy], 0), w, address(core.vertical[n, dy], 0), columns, 3 * w, w2)
+        product(address(gates, n * 2 * w2 + w2), stride, to_v, stride, address(core.down[n], 0), columns, w2, w2)
+        if n + 1 < layers:
+            _gate_rows(gates, n * 2 * w2, w, hidden)
+            below = v[n + 1, y + reach - 1, 1 : columns + 1]
+            for x in range(columns):
+                for i in range(w):
+                    below[x, i] = v[n, y + reach - 1, x + 1, i] + core.vertical_bias[n, i]
+            product(address(below, 0), w, address(hidden, 0), w, address(core.vertical_out[n], 0), columns, w, w)
+
+
+@njit(**COMPILED)
+def _horizontal(core, x, gates, h, hidden, out, logits):
+    """Run the horizontal stack for column x, and give the scores of the token there."""
+    layers, seen, w2 = core.horizontal.shape
+    w = w2 // 2
+    for n in range(layers):
+        start = n * 2 * w2 + w2
+        product(address(gates[x], start), w2, address(h[n], x * w), w, address(core.horizontal[n], 0), 1, seen, w2)
+        _gate_rows(gates[x : x + 1], start, w, hidden[:1])
+        to = h[n + 1, x + seen // w - 1]
+        for i in range(w):
+            to[i] = h[n, x + seen // w - 1, i] + core.horizontal_bias[n, i]
+        product(address(to, 0), w, address(hidden, 0), w, address(core.horizontal_out[n], 0), 1, w, w)
+    e, k = core.head.shape
+    product(address(out[x], 0), e, address(h[layers], (x + seen // w - 1) * w), w, address(core.leave, 0), 1, w, e)
+    for i in range(e):
+        out[x, i] = silu(out[x, i])
+    logits[:] = core.head_bias
+    product(address(logits, 0), k, address(out[x], 0), e, address(core.head, 0), 1, e, k)
+
+
+@njit(**COMPILED)
+def _weigh(logits, codes, temperature, weights):
+    """exp(logits / temperature), up to a factor; returns their sum."""
+    top = logits[0]
+    for i in range(codes):
+        top = max(top, logits[i])
+    warmth = np.float32(1 / temperature)
+    for i in range(codes):
+        weights[i] = exp((logits[i] - top) * warmth)
+    total = 0.0
+    for i in range(codes):
+        total += weights[i]
+    return total
+
+
+@njit(**COMPILED)
+def _cut(weights, codes, total, top_k, top_p):
+    """Set to zero what top-k and top-p leave out; ties fall to the lower code. Returns the sum of the rest."""
+    order = np.argsort(-weights[:codes], kind="mergesort")
+    seen = left = 0.0
+    for rank in range(codes):
+        i = order[rank]
+        weight = np.float64(weights[i])
+        if seen < top_p * total and (top_k == 0 or rank < top_k):
+            left += weight
+        else:
+            weights[i] = 0
+        seen += weight
+    return left
+
+
+@njit(**COMPILED)
+def _choose(logits, codes, uniform, temperature, top_k, top_p, weights):
+    """The token that the uniform number draws, and −log p of it at temperature 1."""
+    token, total = 0, 0.0
+    if temperature == 0:
+        for i in range(codes):
+            token = i if logits[i] > logits[token] else token
+    else:
+        total = _weigh(logits, codes, temperature, weights)
+        if top_k or top_p < 1:
+            total = _cut(weights, codes, total, top_k, top_p)
+        threshold, reached = uniform * total, 0.0
+        token = codes - 1
+        for i in range(codes):
+            reached += weights[i]
+            if reached > threshold:
+                token = i
+                break
+    if temperature != 1 or top_k or top_p < 1:
+        total = _weigh(logits, codes, 1.0, weights)
+    top = logits[0]
+    for i in range(codes):
+        top = max(top, logits[i])
+    return token, np.log(total) - (logits[token] - top)
+
+
+@njit(**COMPILED)
+def draw(first, last, core, features, actions, noise, temperature, top_k, top_p, tokens, nats):
+    """Draw the tokens `b y x` of a frame for these dreams, site by site in raster order."""
+    layers, reach, w3, _ = core.vertical.shape
+    _, rows, columns = tokens.shape
+    w, context, e, n = w3 // 3, features.shape[2], len(core.shortcut_bias), len(core.condition_bias)
+    shift = core.horizontal.shape[1] // w - 1  # columns of zeros to the left of a row
+    gates = np.empty((rows, columns, n), np.float32)
+    out = np.empty((rows, columns, e), np.float32)
+    v = np.zeros((layers, rows + reach - 1, columns + 2, w), np.float32)
+    h = np.zeros((layers + 1, columns + shift, w), np.float32)
+    hidden = np.empty((columns, w), np.float32)
+    logits, weights = np.empty(len(core.head_bias), np.float32), np.empty(len(core.head_bias), np.float32)
+    line, codes = np.empty(n, np.float32), len(core.table) - 1
+    for dream in range(first, last):
+        line[:] = core.condition_bias
+        a = actions.shape[1]
+        product(address(line, 0), n, actions[dream].ctypes.data, a, core.action.ctypes.data, 1, a, n)
+        _spread_lines(line, gates.reshape(rows * columns, n))
+        _spread_lines(core.shortcut_bias, out.reshape(rows * columns, e))
+        seen = address(features[dream], 0)
+        product(address(gates, 0), n, seen, context, address(core.condition, 0), rows * columns, context, n)
+        product(address(out, 0), e, seen, context, address(core.shortcut, 0), rows * columns, context, e)
+        for y in range(rows):
+            for x in range(columns):
+                v[0, y + reach - 1, x + 1] = core.table[tokens[dream, y - 1, x] if y else codes, :w]
+            _vertical(core, y, gates[y], v, hidden)
+            for x in range(columns):
+                h[0, x + shift] = core.table[tokens[dream, y, x - 1] if x else codes, w:]
+                _horizontal(core, x, gates[y], h, hidden, out[y], logits)
+                tokens[dream, y, x], nats[dream, y, x] = _choose(
+                    logits, codes, noise[dream, y * columns + x], temperature, top_k, top_p, weights
+                )

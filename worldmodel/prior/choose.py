@@ -1,0 +1,66 @@
+"""From scores and a uniform number to a token: how temperature, top-k and top-p shape the draw."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass
+class SamplerConfig:
+    """How tokens are drawn.
+
+    kind: which sampler; all draw the same tokens. auto: the fastest by measurement (LOG.md), which is `fused` at
+    every batch size, or `cached` where that cannot be had. temperature: 1 draws from the model itself, 0 takes the
+    likeliest token. top_k: only the k likeliest (0: all). top_p: only the likeliest that together hold this much
+    probability (1: all).
+    """
+
+    kind: Literal["auto", "fused", "predictive", "cached", "naive"] = "auto"
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature: expected 0 or more, got {self.temperature}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k: expected 0 (all) or more, got {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p: expected a share in (0, 1], got {self.top_p}")
+
+
+@dataclass
+class Draw:
+    """Tokens of one frame, and −log p of each under the model itself (temperature 1, nothing cut).
+
+    passes: how often the arithmetic of a frame was done.
+    """
+
+    tokens: Int[Tensor, "b y x"]
+    nats: Float[Tensor, "b y x"]
+    passes: Int[Tensor, "b"]
+
+
+def choose(logits: Float[Tensor, "b k"], uniform: Float[Tensor, "b"], config: SamplerConfig) -> Int[Tensor, "b"]:
+    """The code at which the cumulative probability passes the uniform number (inverse of the distribution)."""
+    if config.temperature == 0:
+        return logits.argmax(-1)
+    share = cut((logits.double() / config.temperature).softmax(-1), config)
+    reached = share.cumsum(-1)
+    return torch.searchsorted(reached, (uniform * reached[:, -1])[:, None], right=True)[:, 0].clamp_max(
+        logits.shape[-1] - 1
+    )
+
+
+def cut(share: Float[Tensor, "b k"], config: SamplerConfig) -> Float[Tensor, "b k"]:
+    """Probabilities with what top-k and top-p leave out set to zero; ties fall to the lower code."""
+    if not config.top_k and config.top_p == 1:
+        return share
+    ranked, order = share.sort(dim=-1, descending=True, stable=True)
+    rank = torch.arange(share.shape[-1], device=share.device)
+    keep = ranked.cumsum(-1) - ranked < config.top_p
+    keep &= rank < (config.top_k or len(rank))
+    return torch.zeros_like(share).scatter(-1, order, ranked * keep)

@@ -1,0 +1,102 @@
+"""The prior on the CPU, compiled: the context of the next latent, and a frame's tokens drawn from it."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from worldmodel import kernels
+from worldmodel.causal import Past
+from worldmodel.packed import packed
+from worldmodel.prior.choose import Draw, SamplerConfig
+from worldmodel.prior.layers import ContextBlock, GatedLayer
+from worldmodel.prior.pixelcnn import PixelCNN, SpatialCore
+from worldmodel.tape import Tape, pack, padded, spread
+
+
+def next_context(
+    prior: PixelCNN, tokens: Int[Tensor, "b y x"], actions: Float[Tensor, "b a"], past: Past
+) -> tuple[Float[Tensor, "b c y x"], Past]:
+    """`PixelCNN.context` of one more latent, after these tokens and under these actions."""
+    features, past = packed(prior, lambda: _context(prior)).play(tokens, actions, past, frames=False)
+    return features[:, :, 0], past
+
+
+def _context(prior: PixelCNN) -> Tape:
+    tape = Tape(prior.core.embedding.weight, prior.grid)
+    tape.convolution(prior.enter)
+    for block in prior.blocks:
+        assert isinstance(block, ContextBlock)
+        tape.convolution(block.inner, silu=True, keep=True)
+        tape.film(block.film.weight, block.film.bias)
+        tape.convolution(block.outer, silu=True, add=True)
+    return tape
+
+
+def draw(
+    core: SpatialCore,
+    context: Float[Tensor, "b c y x"],
+    actions: Float[Tensor, "b a"],
+    noise: Float[Tensor, "b n"],
+    config: SamplerConfig,
+) -> Draw:
+    """Tokens of a frame, the same as other samplers draw."""
+    b, c, rows, columns = context.shape
+    weights = packed(core, lambda: pack_core(core))
+    features = context.permute(0, 2, 3, 1).contiguous().view(b, rows * columns, c).numpy()
+    tokens, nats = torch.empty(b, rows, columns, dtype=torch.long), torch.empty(b, rows, columns)
+    shaping = (float(config.temperature), config.top_k, float(config.top_p))
+    inputs = (weights, features, actions.contiguous().numpy(), noise.contiguous().numpy(), *shaping)
+    spread(lambda first, last: kernels.draw(first, last, *inputs, tokens.numpy(), nats.numpy()), b)
+    return Draw(tokens, nats, torch.ones(b, dtype=torch.long))
+
+
+@torch.no_grad()
+def pack_core(core: SpatialCore) -> kernels.Core:
+    """Weights with every width padded, halves of gates each by itself, and biases that meet added up."""
+    layers = [layer for layer in core.layers if isinstance(layer, GatedLayer)]
+    width, w = layers[0].width, padded(layers[0].width)
+
+    def halves(weight: Tensor, rows: int = 0) -> np.ndarray:
+        """Both halves of the last axis, padded each."""
+        return np.concatenate([pack(half, rows) for half in weight.chunk(2, dim=-1)], axis=-1)
+
+    def quarters(weight: Tensor) -> np.ndarray:
+        """The gates of both stacks of each layer, `l*4w` in the last axis."""
+        return np.concatenate([halves(part) for part in weight.chunk(2 * len(layers), dim=-1)], axis=-1)
+
+    def taps(weight: Float[Tensor, "o i y x"]) -> Float[Tensor, "y x i o"]:
+        return weight.permute(2, 3, 1, 0)
+
+    def stack(parts: list[np.ndarray]) -> np.ndarray:
+        return np.ascontiguousarray(np.stack(parts))
+
+    both = [F.pad(layer.down.weight[:, :, 0, 0].T.unflatten(0, (2, width)), (0, 0, 0, w - width)) for layer in layers]
+    biases = [
+        torch.cat([layer.vertical.bias, layer.horizontal.bias + layer.down.bias])  # pyright: ignore
+        for layer in layers
+    ]
+    ends = [layer.vertical_out for layer in layers]
+    none = np.zeros((w, w), np.float32)
+    embedding = core.embedding.weight
+    head_bias = pack(core.bias)
+    head_bias[len(core.bias) :] = -np.inf
+    return kernels.Core(
+        table=halves(F.pad(F.linear(embedding, core.enter.weight[:, :, 0, 0], core.enter.bias), (0, 0, 0, 1))),
+        condition=quarters(core.condition.weight[:, :, 0, 0].T),
+        condition_bias=quarters(core.condition.bias + core.action.bias + torch.cat(biases)),  # pyright: ignore
+        action=quarters(core.action.weight.T),
+        vertical=stack([halves(taps(each.vertical.weight), w).reshape(each.ROWS, 3 * w, 2 * w) for each in layers]),
+        down=stack([halves(each.flatten(0, 1)) for each in both]),
+        vertical_out=stack([none if end is None else pack(end.weight[:, :, 0, 0].T, w) for end in ends]),
+        vertical_bias=stack([none[0] if end is None else pack(end.bias) for end in ends]),  # pyright: ignore
+        horizontal=stack([halves(taps(each.horizontal.weight)[0], w).reshape(-1, 2 * w) for each in layers]),
+        horizontal_out=stack([pack(each.horizontal_out.weight[:, :, 0, 0].T, w) for each in layers]),
+        horizontal_bias=stack([pack(each.horizontal_out.bias) for each in layers]),  # pyright: ignore
+        shortcut=pack(core.shortcut.weight[:, :, 0, 0].T),
+        shortcut_bias=pack(core.shortcut.bias + core.leave.bias),  # pyright: ignore
+        leave=pack(core.leave.weight[:, :, 0, 0].T, w),
+        head=pack(embedding.T, padded(embedding.shape[1])),
+        head_bias=head_bias,
+    )

@@ -1,0 +1,35 @@
+"""The decoder on the CPU, compiled: the frames of the next latent."""
+
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from worldmodel.causal import CausalConv3d, Past
+from worldmodel.packed import packed
+from worldmodel.tape import Tape
+from worldmodel.tokenizer.layers import Activation, PatchOut, Residual, TimeOut
+from worldmodel.tokenizer.vqvae import VQVAE
+
+
+def next_frames(tokenizer: VQVAE, tokens: Int[Tensor, "b y x"], past: Past) -> tuple[UInt8[Tensor, "b t h w c"], Past]:
+    """`VQVAE.decode_chunk` of one more latent."""
+    none = tokenizer.quantizer.codebook.new_zeros(len(tokens), 0)
+    return packed(tokenizer, lambda: _decoder(tokenizer)).play(tokens, none, past, frames=True)
+
+
+def _decoder(tokenizer: VQVAE) -> Tape:
+    tape = Tape(tokenizer.quantizer.codebook, tokenizer.grid)
+    layers = list(tokenizer.decoder.layers)
+    for before, layer, after in zip([None, *layers], layers, [*layers[1:], None], strict=False):
+        if isinstance(layer, CausalConv3d):
+            patch = after.size if isinstance(after, PatchOut) else 1
+            tape.convolution(layer, silu=isinstance(before, Activation), patch=patch)
+        elif isinstance(layer, Residual):
+            tape.convolution(layer.inner, silu=True, keep=True)
+            tape.convolution(layer.outer, silu=True, add=True)
+        elif isinstance(layer, PatchOut):
+            tape.fold(layer.size)
+        elif isinstance(layer, TimeOut):
+            tape.spread(layer.stride)
+        else:
+            assert isinstance(layer, Activation), f"no tape for {type(layer).__name__}"
+    return tape
