@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)  ## collect, train both models, evaluate and dream, with the defaults of each script
@@ -16,6 +16,9 @@ demo: $(INSTALLED)  ## collect, train both models, evaluate and dream, with the 
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n 2
+
+bench: $(INSTALLED)  ## the README's table of speed; nothing else should run beside it
+	$(BIN)/python benchmarks/run.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -10,8 +10,8 @@ import pytest
 import torch
 from helpers_models import random_frames, small_prior, small_tokenizer, small_world, some_actions, some_tokens
 
-from worldmodel import kernels
-from worldmodel.prior import SamplerConfig, sample, sampler, uniform
+from worldmodel import compiled, kernels
+from worldmodel.prior import SamplerConfig, sample, uniform
 from worldmodel.prior.choose import choose
 from worldmodel.prior.fused import next_context
 from worldmodel.tape import pack, padded
@@ -127,13 +127,13 @@ def test_weights_that_change_are_packed_anew():
 
 def test_without_its_package_fused_runs_as_cached_and_says_so_once(monkeypatch):
     monkeypatch.setitem(sys.modules, "worldmodel.kernels", None)
-    sampler.compiled.cache_clear()
-    with pytest.warns(UserWarning, match="fused is not to be had"):
+    compiled.available.cache_clear()
+    with pytest.warns(UserWarning, match="nothing compiled is to be had"):
         draw = some_draw("auto", 2, (2, 3), 4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert torch.equal(some_draw("fused", 2, (2, 3), 4).tokens, draw.tokens)
-    sampler.compiled.cache_clear()
+    compiled.available.cache_clear()
 
 
 def test_draws_follow_the_distribution():

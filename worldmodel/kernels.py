@@ -341,6 +341,39 @@ def play(first, last, ops, weights, table, tokens, actions, pasts, news, buffers
                 frames[dream, site, i] = np.uint8(min(max(np.rint(value), np.float32(0)), np.float32(255)))
 
 
+# --- the nearest codes ---------------------------------------------------------------------------------------------
+
+ROWS = 8  # vectors whose distances are held at once: they stay in the cache
+
+
+@njit(**COMPILED)
+def nearest(first, last, vectors, twice, squares, codes):
+    """Index of the nearest code, lowest at a tie. twice: −2 × the codes, `d k`; squares: their lengths squared."""
+    d, k = twice.shape
+    distances = np.empty((ROWS, k), np.float32)
+    best, where = np.empty(PAD, np.float32), np.empty(PAD, np.int32)
+    for start in range(first, last, ROWS):
+        rows = min(ROWS, last - start)
+        for row in range(rows):
+            distances[row] = squares
+        product(address(distances, 0), k, address(vectors[start], 0), d, address(twice, 0), rows, d, k)
+        for row in range(rows):
+            best[:], where[:] = distances[row, :PAD], 0
+            for block in range(PAD, k, PAD):  # each lane by itself, which becomes one vector
+                line = distances[row, block : block + PAD]
+                for lane in range(PAD):
+                    nearer = line[lane] < best[lane]
+                    best[lane] = line[lane] if nearer else best[lane]
+                    where[lane] = np.int32(block) if nearer else where[lane]
+            found = where[0]
+            winner = best[0]
+            for lane in range(1, PAD):
+                index = where[lane] + np.int32(lane)
+                if best[lane] < winner or (best[lane] == winner and index < found):
+                    winner, found = best[lane], index
+            codes[start + row] = found
+
+
 # --- the tokens of a frame -----------------------------------------------------------------------------------------
 
 

@@ -126,10 +126,10 @@ def pack(weights: Float[Tensor, "*n o"], rows: int = 0) -> np.ndarray:
     return np.ascontiguousarray(np.pad(values, widths))
 
 
-def spread(work: Callable[[int, int], None], count: int) -> None:
-    """Call `work(first, last)` on shares of `range(count)`, on as many threads as torch would take."""
-    threads = min(count, torch.get_num_threads())
-    if threads == 1:
+def spread(work: Callable[[int, int], None], count: int, least: int = 1) -> None:
+    """Call `work(first, last)` on shares of `range(count)`, `least` or more, on as many threads as torch would take."""
+    threads = min(count // least, torch.get_num_threads())
+    if threads <= 1:
         return work(0, count)
     bounds = np.linspace(0, count, threads + 1).astype(int).tolist()
     for done in [_pool(threads).submit(work, *share) for share in pairwise(bounds)]:

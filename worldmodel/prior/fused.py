@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from worldmodel import kernels
 from worldmodel.causal import Past
-from worldmodel.packed import packed
+from worldmodel.compiled import packed
 from worldmodel.prior.choose import Draw, SamplerConfig
 from worldmodel.prior.layers import ContextBlock, GatedLayer
 from worldmodel.prior.pixelcnn import PixelCNN, SpatialCore

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.packed import packed
+from worldmodel.compiled import packed
 from worldmodel.prior.choose import Draw, SamplerConfig
 from worldmodel.prior.loops import cached
 from worldmodel.prior.pixelcnn import SpatialCore

@@ -8,13 +8,11 @@
   stay (fixed-point iteration on shared noise, Wiggers & Hoogeboom 2020, arXiv 2002.09928).
 """
 
-import warnings
-from functools import cache
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from worldmodel.compiled import available
 from worldmodel.prior.choose import Draw, SamplerConfig
 from worldmodel.prior.loops import cached, naive, predictive
 from worldmodel.prior.pixelcnn import SpatialCore
@@ -45,18 +43,7 @@ def resolve(kind: str, device: torch.device) -> str:
     """The sampler that runs there: `auto` decided, and `fused` only where it can be had."""
     if kind not in ("auto", "fused"):
         return kind
-    return "fused" if device.type == "cuda" or (device.type == "cpu" and compiled()) else "cached"
-
-
-@cache
-def compiled() -> bool:
-    """Whether the compiled kernels can be had; says once why not."""
-    try:
-        import worldmodel.kernels  # noqa: F401
-    except (ImportError, RuntimeError) as error:  # RuntimeError: numba finds no folder to keep what it compiled
-        warnings.warn(f"sampler: fused is not to be had, the slower cached runs instead: {error}", stacklevel=2)
-        return False
-    return True
+    return "fused" if device.type == "cuda" or (device.type == "cpu" and available()) else "cached"
 
 
 def _fused(core, context, actions, noise, config) -> Draw:

@@ -1,13 +1,28 @@
-"""The decoder on the CPU, compiled: the frames of the next latent."""
+"""The tokenizer on the CPU, compiled: nearest codes, and the frames of the next latent."""
 
-from jaxtyping import Int, UInt8
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from worldmodel import kernels
 from worldmodel.causal import CausalConv3d, Past
-from worldmodel.packed import packed
-from worldmodel.tape import Tape
+from worldmodel.compiled import packed
+from worldmodel.tape import Tape, pack, spread
 from worldmodel.tokenizer.layers import Activation, PatchOut, Residual, TimeOut
 from worldmodel.tokenizer.vqvae import VQVAE
+
+SHARE = 4096  # vectors that are worth a thread
+
+
+def nearest(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]) -> Int[Tensor, "n"]:
+    """Index of the nearest code: distances are compared as they are computed, and never written to memory."""
+    squares = pack(codebook.square().sum(1))
+    squares[len(codebook) :] = np.inf  # padding is no code
+    found = torch.empty(len(vectors), dtype=torch.long)
+    inputs = (vectors.contiguous().numpy(), pack(-2 * codebook.T), squares, found.numpy())
+    spread(lambda first, last: kernels.nearest(first, last, *inputs), len(vectors), least=SHARE)
+    return found
 
 
 def next_frames(tokenizer: VQVAE, tokens: Int[Tensor, "b y x"], past: Past) -> tuple[UInt8[Tensor, "b t h w c"], Past]:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.distributed import all_reduce, broadcast, get_rank, is_available, is_initialized
 from torch.nn import functional as F
 
+from worldmodel.compiled import available
+
 SEARCH_FLOATS = 1 << 22  # distances held at once by the nearest-code search: 16 MB, whatever n * k is
 
 
@@ -42,6 +44,15 @@ class Quantized:
 
 def nearest(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]) -> Int[Tensor, "n"]:
     """Index of the nearest code in Euclidean distance, lowest index at a tie, in memory independent of n · k."""
+    if vectors.device.type == "cpu" and available():
+        from worldmodel.tokenizer.fused import nearest as fused  # imported where it runs: it needs numba
+
+        return fused(vectors, codebook)
+    return plain_nearest(vectors, codebook)
+
+
+def plain_nearest(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]) -> Int[Tensor, "n"]:
+    """`nearest` in PyTorch, a few rows of distances at a time."""
     bias = codebook.square().sum(1)
     rows = max(1, SEARCH_FLOATS // len(codebook))
     parts = [torch.addmm(bias, part, codebook.T, alpha=-2).argmin(1) for part in vectors.split(rows)]

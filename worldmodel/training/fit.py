@@ -8,7 +8,7 @@ ranks yet, as each would tokenize and save.
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from worldmodel.checkpoint import read_json, write_json
 from worldmodel.progress import progress
+from worldmodel.training.ahead import Ahead
 from worldmodel.training.checkpoint import Checkpoint, latest, load_optimizer_tensors, optimizer_tensors, save
 from worldmodel.training.interrupt import Interrupted, SignalGuard, leave_signals_to_parent
 from worldmodel.training.log import Window, open_writer
@@ -115,8 +116,8 @@ class _Run(Generic[M]):
     def train(self, batches: Dataset, evaluate: Evaluate[M] | None) -> None:
         """All steps that are left."""
         config = self.config
-        with SignalGuard() as guard, self._writer() as writer, self._bar() as bar:
-            stream, window = self._stream(batches), Window()
+        with SignalGuard() as guard, self._writer() as writer, self._bar() as bar, self._stream(batches) as stream:
+            window = Window()
             while self.step < config.steps:
                 batch = self._next(stream, guard, window)
                 window.add(self._update(batch))
@@ -219,9 +220,9 @@ class _Run(Generic[M]):
             tqdm.write(f"stopped and saved at step {self.step} of {self.config.steps}; the same command goes on")
         raise Interrupted(self.step, guard.signum or 15)
 
-    def _stream(self, batches: Dataset) -> Iterator[Any]:
+    def _stream(self, batches: Dataset) -> AbstractContextManager[Iterator[Any]]:
         world, rank, workers = self.fabric.world_size, self.fabric.global_rank, self.config.workers
-        return iter(
+        loaded = iter(
             DataLoader(
                 batches,
                 batch_size=None,
@@ -231,6 +232,7 @@ class _Run(Generic[M]):
                 pin_memory=self.fabric.device.type == "cuda",
             )
         )
+        return Ahead(loaded) if workers else nullcontext(loaded)
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps

@@ -1,0 +1,136 @@
+"""How fast frames are imagined: the samplers against one parallel pass, and the whole step from action to pixel."""
+
+from collections.abc import Iterator
+from statistics import median
+
+import numpy as np
+import torch
+from gymnasium.spaces import Discrete
+from measure import Row, Work, memory, preset, row, seconds, typical, versus
+
+from worldmodel.causal import Past
+from worldmodel.config import typed
+from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, sample, uniform
+from worldmodel.prior.choose import choose
+from worldmodel.prior.fused import next_context
+from worldmodel.tokenizer import VQVAE, TokenizerConfig
+from worldmodel.world import DreamState, WorldInfo, WorldModel
+
+ACTIONS, FRAME = 8, (64, 64, 3)  # as in ViZDoom's HealthGathering
+FRAMES = 4  # that are sampled one after the other, or passed through in parallel
+GRIDS = ((8, 8), (16, 16))
+BATCHES = (1, 16, 64)
+LIMITS = {1: 2.0, 16: 2.0, 64: 1.5}  # sampling ÷ parallel pass
+LONG = 10_000  # steps of the long dream
+
+
+def sampling() -> Iterator[Row]:
+    """The prior alone: context and tokens of a few frames, sampled and passed through in parallel."""
+    for grid in GRIDS:
+        prior = demo_prior(grid)
+        for b in BATCHES:
+            yield from against_the_floor(prior, b, slowest=grid == (16, 16) and b == 16)
+
+
+@torch.no_grad()
+def against_the_floor(prior: PixelCNN, b: int, slowest: bool) -> list[Row]:
+    """Fused sampling against the parallel pass, and the naive sampler against it where that is asked for."""
+    (y, x), repeats = prior.grid, 15 if b == 1 else 5
+    tokens, actions = torch.randint(0, prior.codes, (b, FRAMES, y, x)), torch.randn(b, FRAMES, prior.actions)
+    past = first_past(prior, tokens[:, 0], actions[:, 0])
+    sampled = lambda: fused_frames(prior, tokens, actions, past)  # noqa: E731
+    times, cost, floor = versus(sampled, lambda: prior(tokens, actions), repeats)
+    note = f"{cost / FRAMES * 1e3:.2f} ms a frame of the batch against {floor / FRAMES * 1e3:.2f} ms"
+    rows = [row(f"fused ÷ one parallel pass, {y}×{x} tokens, batch {b}", times, "", most=LIMITS[b], note=note)]
+    if slowest:
+        naive = naive_frame(prior, tokens[:, 0], actions[:, 0])
+        note = f"naive {naive:.1f} s a frame of the batch, extrapolated from some of its steps"
+        rows.append(row(f"naive ÷ fused, {y}×{x} tokens, batch {b}", naive * FRAMES / cost, "", least=100, note=note))
+    return rows
+
+
+def demo_prior(grid: tuple[int, int]) -> PixelCNN:
+    """The demo's prior with random weights, on that grid: its speed does not depend on what it learned."""
+    torch.manual_seed(0)
+    codes = preset("train_tokenizer")["tokenizer"]["quantizer"]["codes"]
+    return PixelCNN(typed(PriorConfig, preset("train_prior")["prior"]), codes, grid, ACTIONS).eval()
+
+
+def first_past(prior: PixelCNN, tokens: torch.Tensor, actions: torch.Tensor) -> Past:
+    """What a dream that has begun carries on."""
+    _, past = prior.context(prior.embed_past(tokens[:, None], first=True), torch.stack([actions] * 2, dim=1))
+    return next_context(prior, tokens, actions, past)[1]
+
+
+def fused_frames(prior: PixelCNN, tokens: torch.Tensor, actions: torch.Tensor, past: Past) -> None:
+    """Sample so many frames as `tokens` has, one after the other."""
+    b, frames, rows, columns = tokens.shape
+    newest, dreams = tokens[:, 0], torch.arange(b)
+    for s in range(frames):
+        features, past = next_context(prior, newest, actions[:, s], past)
+        noise = uniform(0, dreams, torch.full_like(dreams, s), rows * columns)
+        newest = sample(prior.core, features, actions[:, s], noise, SamplerConfig("fused")).tokens
+
+
+def naive_frame(prior: PixelCNN, tokens: torch.Tensor, actions: torch.Tensor) -> float:
+    """Seconds of a naive frame, from a few of its steps: each is one pass of the core and one choice."""
+    context = torch.randn(len(tokens), prior.config.width, *prior.grid)
+    noise, config = torch.rand(len(tokens), dtype=torch.float64), SamplerConfig("naive")
+    step = typical(lambda: choose(prior.core(tokens, context, actions)[:, 0, 0], noise, config))
+    return step * tokens[0].numel()
+
+
+def demo_world() -> WorldModel:
+    """The demo's world with random weights."""
+    torch.manual_seed(0)
+    tokenizer = VQVAE(typed(TokenizerConfig, preset("train_tokenizer")["tokenizer"]), FRAME)
+    return WorldModel(tokenizer, demo_prior(tokenizer.grid), WorldInfo(FRAME, Discrete(ACTIONS)))
+
+
+def beginning(world: WorldModel, b: int) -> DreamState:
+    return world.start(torch.randint(0, 256, (b, 6, *FRAME), dtype=torch.uint8), np.zeros((b, 5), int))
+
+
+def imagining() -> Iterator[Row]:
+    """Frames with pixels: action in, frame out."""
+    world = demo_world()
+    for b, least in zip(BATCHES, (100, None, 400), strict=True):
+        state = beginning(world, b)
+        step = typical(lambda: world.step(state, np.ones(b, int)), 100 if b == 1 else 15)  # noqa: B023
+        note = f"{step * 1e3:.2f} ms a step"
+        yield row(f"imagined frames with pixels, demo preset, batch {b}", b / step, "frames/s", least=least, note=note)
+    state = beginning(world, 1)
+    for sampler in (SamplerConfig("cached"), SamplerConfig("predictive")):
+        step = typical(lambda: world.step(state, [1], sampler), 5)  # noqa: B023
+        yield row(f"… sampler={sampler.kind}, batch 1", 1 / step, "frames/s")
+
+
+def endurance() -> Iterator[Row]:
+    """One long dream, and one long video encoded: what a frame costs early and late."""
+    world, frames = demo_world(), torch.randint(0, 256, (1, 1, *FRAME), dtype=torch.uint8)
+    state, past = beginning(world, 1), world.tokenizer.encode_chunk(frames, None)[1]
+
+    def imagine() -> None:
+        nonlocal state
+        state, _ = world.step(state, [1])
+
+    def encode() -> None:
+        nonlocal past
+        _, past = world.tokenizer.encode_chunk(frames, past)
+
+    yield from early_and_late("imagined frame", imagine)
+    yield from early_and_late("encoded frame", encode)
+
+
+def early_and_late(what: str, step: Work) -> Iterator[Row]:
+    """Time around, and memory at, steps 100 and 10,000."""
+    times, used = [], {}
+    for n in range(LONG + 100):
+        times.append(seconds(step))
+        if n in (100, LONG):
+            used[n] = memory()
+    early, late = (median(times[n - 100 : n + 100]) for n in (100, LONG))
+    note = f"{early * 1e3:.2f} and {late * 1e3:.2f} ms"
+    yield row(f"{what}: time at step 10,000 ÷ at step 100", late / early, "", most=1.05, note=note)
+    note = f"{used[LONG] / 2**20:.0f} MB in all"
+    yield row(f"{what}: memory at step 10,000 ÷ at step 100", used[LONG] / used[100], "", most=1.05, note=note)

@@ -1,0 +1,53 @@
+"""Laws of fetching ahead: the same items in the same order, errors passed on, and an end to the thread."""
+
+import threading
+import time
+
+import pytest
+
+from worldmodel.training.ahead import Ahead
+
+
+def test_items_come_in_order_and_end():
+    with Ahead(iter(range(5))) as stream:
+        assert list(stream) == [0, 1, 2, 3, 4]
+
+
+def test_the_next_item_is_fetched_while_this_one_is_in_use():
+    fetched = []
+
+    def stream():
+        for i in range(4):
+            fetched.append(i)
+            yield i
+
+    with Ahead(stream()) as ahead:
+        assert next(ahead) == 0
+        time.sleep(0.05)
+        assert 1 in fetched and 3 not in fetched
+
+
+def test_an_error_of_the_stream_reaches_whoever_asks():
+    def stream():
+        yield 1
+        raise OSError("the disk is gone")
+
+    with Ahead(stream()) as ahead:
+        assert next(ahead) == 1
+        with pytest.raises(OSError, match="the disk is gone"):
+            next(ahead)
+
+
+def test_closing_ends_the_thread_and_lets_go_of_the_stream():
+    closed = threading.Event()
+
+    def stream():
+        try:
+            while True:
+                yield 0
+        finally:
+            closed.set()
+
+    with Ahead(stream()) as ahead:
+        next(ahead)
+    assert closed.wait(2) and not ahead._thread.is_alive()

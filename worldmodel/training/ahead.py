@@ -1,0 +1,45 @@
+"""Batches that are unpacked while the step before them runs."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+
+class Ahead(Iterator[Any]):
+    """The items of a stream; a thread takes each one from the stream while the one before it is in use.
+
+    A data worker hands a batch over in a millisecond or two, which would be time that the trainer waits. To be
+    closed, or used in `with`: the thread ends and lets go of the stream.
+    """
+
+    def __init__(self, stream: Iterator[Any]):
+        self._ready: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(1)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._fetch, args=(stream,), daemon=True)
+        self._thread.start()
+
+    def __next__(self) -> Any:
+        item, error = self._ready.get()
+        if error is not None:
+            raise error
+        return item
+
+    def __enter__(self) -> "Ahead":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        while not self._ready.empty():
+            self._ready.get()
+        self._thread.join(timeout=5)  # a stream that hangs is left alone: the thread is a daemon
+
+    def _fetch(self, stream: Iterator[Any]) -> None:
+        try:
+            for item in stream:
+                self._ready.put((item, None))
+                if self._closed.is_set():
+                    return
+            self._ready.put((None, StopIteration()))
+        except BaseException as error:
+            self._ready.put((None, error))
