@@ -66,8 +66,7 @@ def adamw(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    fused = all(p.is_cuda for p in trained)  # one kernel instead of hundreds; no gain on the CPU
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, fused=fused)
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, fused=True)
 
 
 class Ema(Generic[M]):
