@@ -26,11 +26,11 @@ FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 # Floats in a vector, and the tiles of results (rows, columns in vectors) that fit into the registers, the largest
 # first. 16 floats are one register of AVX-512 (32 of them), 8 one of AVX2 (16), 4 one of NEON (32).
 if "+avx512f" in FEATURES:
-    LANES, TILES = 16, ((8, (3, 2, 1)), (4, (3, 2, 1)), (1, (8, 4, 2, 1)))
+    LANES, TILES = 16, ((8, (3, 2, 1)), (4, (3, 2, 1)), (1, (8, 6, 4, 3, 2, 1)))
 elif "+fma" in FEATURES:
-    LANES, TILES = 8, ((4, (3, 2, 1)), (1, (8, 4, 2, 1)))
+    LANES, TILES = 8, ((4, (3, 2, 1)), (1, (8, 6, 4, 3, 2, 1)))
 elif platform.machine() in ("aarch64", "arm64"):
-    LANES, TILES = 4, ((8, (3, 2, 1)), (4, (3, 2, 1)), (1, (8, 4, 2, 1)))
+    LANES, TILES = 4, ((8, (3, 2, 1)), (4, (3, 2, 1)), (1, (8, 6, 4, 3, 2, 1)))
 else:
     raise ImportError("this processor has no fused multiply-add")
 
