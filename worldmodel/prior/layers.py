@@ -21,21 +21,24 @@ class ActionLinear(nn.Module):
 
 
 class ContextBlock(nn.Module):
-    """Residual causal 3-D convolution over past latents, scaled and shifted by the action (FiLM, arXiv 1709.07871)."""
+    """Residual causal 3-D convolution over past latents, scaled and shifted by the action (FiLM, arXiv 1709.07871).
+
+    First over space, then over time: as good as one kernel over both (LOG.md) at two thirds of the arithmetic.
+    """
 
     def __init__(self, width: int, actions: int, time_kernel: int):
         super().__init__()
-        self.inner = CausalConv3d(width, width, (time_kernel, 3))
+        self.inner = CausalConv3d(width, width, (1, 3))
         self.film = ActionLinear(actions, 2 * width)
-        self.outer = CausalConv3d(width, width, (1, 1))
+        self.outer = CausalConv3d(width, width, (time_kernel, 1))
         nn.init.zeros_(self.outer.conv.weight)
 
     def forward(
         self, x: Float[Tensor, "b c s y x"], actions: Float[Tensor, "b s a"], past: Past = None
     ) -> tuple[Float[Tensor, "b c s y x"], Past]:
-        hidden, past = self.inner(F.silu(x), past)
+        hidden, _ = self.inner(F.silu(x))
         scale, shift = self.film(actions).movedim(-1, 1)[..., None, None].chunk(2, dim=1)
-        hidden, _ = self.outer(F.silu(hidden * (1 + scale) + shift))
+        hidden, past = self.outer(F.silu(hidden * (1 + scale) + shift), past)
         return x + hidden, past
 
 

@@ -28,7 +28,7 @@ class PriorConfig:
 
     embed: int = 64
     width: int = 96
-    layers: int = 4
+    layers: int = 6
     time_kernel: int = 2
     core_width: int = 48
     core_layers: int = 3
