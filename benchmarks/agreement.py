@@ -1,18 +1,18 @@
 """How often samplers differ in a token, on a trained world: sums in another order can turn a near-tie."""
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from measure import machine
-from torch import Tensor
 
 from worldmodel.data.clips import split
 from worldmodel.data.store import EpisodeStore
 from worldmodel.evaluate.metrics import real_clips
 from worldmodel.prior import SamplerConfig
-from worldmodel.world import DreamState, WorldModel
+from worldmodel.world import DreamState, Step, WorldModel
 
 DREAMS, STEPS, CONTEXT = 64, 50, 6
 
@@ -24,29 +24,35 @@ def main() -> None:
     world, store = WorldModel.load(run / "world"), EpisodeStore.open(run / "episodes")
     frames, actions = real_clips(store, split(store)[1], length=CONTEXT + STEPS, clips=DREAMS, seed=0)
     state = world.start(frames[:, :CONTEXT], actions[:, : CONTEXT - 1])
-    differing: dict[str, int] = {}
+    found: dict[str, list[tuple[int, float]]] = {}
     for n in range(CONTEXT - 1, CONTEXT - 1 + STEPS):
         following, step = world.step(state, actions[:, n], SamplerConfig("fused"))
-        for name, tokens in others(world, state, actions[:, n]).items():
-            differing[name] = differing.get(name, 0) + int((tokens != step.tokens).sum())
+        for name, other in others(world, state, actions[:, n]).items():
+            found.setdefault(name, []).append(difference(step, other))
         state = following
     print(machine())
     total = DREAMS * STEPS * state.tokens[0].numel()
-    for name, count in differing.items():
-        print(f"{name} against fused: {count} of {total:,} tokens differ, each given the same past")
+    for name, pairs in found.items():
+        count, most = sum(pair[0] for pair in pairs), max(pair[1] for pair in pairs)
+        print(f"{name}: {count} of {total:,} tokens differ; bits of an equal frame differ by {most:.1e} at most")
 
 
-def others(world: WorldModel, state: DreamState, actions: np.ndarray) -> dict[str, Tensor]:
-    """The tokens of the same step drawn in other ways."""
-    some = torch.arange(0, DREAMS, 16)
-    together = {kind: world.step(state, actions, SamplerConfig(kind))[1].tokens for kind in ("cached", "predictive")}
-    alone = [
-        world.step(state.rows(some[i : i + 1]), actions[some[i : i + 1]], SamplerConfig("fused"))[1].tokens
-        for i in range(len(some))
-    ]
-    changed = world.step(state, actions, SamplerConfig("fused"))[1].tokens
-    changed[some] = torch.cat(alone)
-    return {**together, "fused, some of the dreams alone,": changed}
+def difference(step: Step, other: Step) -> tuple[int, float]:
+    """How many tokens differ, and by how much the bits of frames that are equal do."""
+    changed = (step.tokens != other.tokens).flatten(1)
+    bits = (step.bits - other.bits)[~changed.any(1)].abs()
+    return int(changed.sum()), float(bits.max()) if len(bits) else 0.0
+
+
+def others(world: WorldModel, state: DreamState, actions: np.ndarray) -> dict[str, Step]:
+    """The same step, from the same past, in other ways."""
+    kinds = (SamplerConfig("cached"), SamplerConfig("predictive"))
+    steps = {f"{config.kind} against fused": world.step(state, actions, config)[1] for config in kinds}
+    for config in (SamplerConfig("fused"), SamplerConfig("cached")):
+        alone = [world.step(state.rows(torch.tensor([i])), actions[i : i + 1], config)[1] for i in range(DREAMS)]
+        joined = [torch.cat([getattr(each, field.name) for each in alone]) for field in fields(Step)]
+        steps[f"{config.kind} alone against fused among {DREAMS}"] = Step(*joined)
+    return steps
 
 
 if __name__ == "__main__":

@@ -102,7 +102,9 @@ def imagining() -> Iterator[Row]:
     state = beginning(world, 1)
     for sampler in (SamplerConfig("cached"), SamplerConfig("predictive")):
         step = typical(lambda: world.step(state, [1], sampler), 5)  # noqa: B023
-        yield row(f"… sampler={sampler.kind}, batch 1", 1 / step, "frames/s")
+        passes = float(world.step(state, [1], sampler)[1].passes[0])
+        note = f"{passes:.0f} passes over {world.prior.grid[0]}×{world.prior.grid[1]} tokens, untrained weights"
+        yield row(f"… sampler={sampler.kind}, batch 1", 1 / step, "frames/s", note=note if passes > 1 else "")
 
 
 def endurance() -> Iterator[Row]:

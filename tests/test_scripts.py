@@ -57,6 +57,14 @@ WORLDS = {
 }
 
 
+def run_the_readme(folder: Path) -> dict:
+    """What the README's piece of Python leaves behind when it runs on this run folder."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names: dict = {}
+    exec(code.replace("runs/demo", str(folder)), names)
+    return names
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WORLDS)
 def test_all_steps_run_one_after_the_other_and_running_again_does_nothing_twice(name, tmp_path):
@@ -66,6 +74,8 @@ def test_all_steps_run_one_after_the_other_and_running_again_does_nothing_twice(
     run("train_prior", *TINY["train_prior"], folder=tmp_path)
     run("evaluate", *TINY["evaluate"], folder=tmp_path)
     run("rollout", actions, *TINY["rollout"], folder=tmp_path)
+    if name == "maze":
+        assert run_the_readme(tmp_path)["video"].shape == (2, 10, 16, 24, 3)
     figures = json.loads((tmp_path / "report.json").read_text())["figures"]
     assert all(np.isfinite(list(figures.values()))) and "open_loop_psnr/dream@4" in figures
     assert len(np.load(tmp_path / "rollout/tokens.npy")) == (4 if tokenizer else 8)

@@ -9,8 +9,9 @@ from gymnasium.spaces import Box, Discrete
 from helpers_models import random_frames, small_prior, small_tokenizer, small_world
 from torch import Tensor
 
+from worldmodel.causal import map_past
 from worldmodel.prior import SamplerConfig
-from worldmodel.world import WorldInfo, WorldModel
+from worldmodel.world import DreamState, WorldInfo, WorldModel
 
 
 def some_actions(b: int, n: int, seed: int = 0) -> np.ndarray:
@@ -65,6 +66,29 @@ def test_picking_rows_of_a_state_picks_dreams():
     whole = tokens_of(world, state, actions)
     picked = tokens_of(world, state.rows(torch.tensor([2, 0, 2])), actions[[2, 0, 2]])
     assert torch.equal(picked, whole[[2, 0, 2]])
+
+
+def test_joining_states_joins_dreams_and_undoes_picking_rows():
+    world = small_world()
+    state, actions = world.start(random_frames(3, 4), some_actions(3, 3)), some_actions(3, 5, 1)
+    parts = [state.rows(torch.tensor(rows)) for rows in ([0], [1, 2])]
+    assert torch.equal(tokens_of(world, DreamState.join(parts), actions), tokens_of(world, state, actions))
+    with pytest.raises(ValueError, match="one seed"):
+        DreamState.join([state, world.start(random_frames(1, 4), some_actions(1, 3), seed=9)])
+
+
+def test_a_beginning_is_to_the_last_bit_the_same_alone_and_among_others():
+    world, frames, actions = small_world(2), random_frames(4, 5), some_actions(4, 4)
+    together = world.start(frames, actions)
+    alone = world.start(frames[2:3], actions[2:3], dreams=[2])
+    for one, among in zip(tensors_of(alone), tensors_of(together.rows(torch.tensor([2]))), strict=True):
+        assert torch.equal(one, among)
+
+
+def tensors_of(state: DreamState) -> list[Tensor]:
+    found: list[Tensor] = [state.tokens, state.steps, state.dreams]
+    map_past(lambda x: found.append(x) or x, (state.context, state.decoder))
+    return found
 
 
 def test_an_action_changes_nothing_before_it():

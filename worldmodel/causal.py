@@ -4,7 +4,7 @@ Layers map `(x, past) -> (y, past)` with x of shape `b c t h w`. `past` is a val
 whatever the layer returned before at each later chunk. Chunked and whole processing agree.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,13 @@ def map_past(function: Callable[[Tensor], Tensor], past: Past) -> Past:
     if isinstance(past, tuple):
         return tuple(map_past(function, part) for part in past)
     return None if past is None else function(past)
+
+
+def join_pasts(pasts: Sequence[Past]) -> Past:
+    """The past of all of these videos side by side."""
+    if isinstance(pasts[0], tuple):
+        return tuple(join_pasts(parts) for parts in zip(*pasts, strict=True))
+    return None if pasts[0] is None else torch.cat(list(pasts))
 
 
 class CausalConv3d(nn.Module):

@@ -62,21 +62,21 @@ class _Product:
     def emit(self) -> None:
         row = self._variable(0)
         for height, widths in TILES:
-            with self._while_fits(row, height, self.m):
+            with _While(self.builder, row, height, self.m):
                 column = self._variable(0)
                 for width in widths:
-                    with self._while_fits(column, width * LANES, self.n):
+                    with _While(self.builder, column, width * LANES, self.n):
                         self._tile(self.builder.load(row), self.builder.load(column), height, width)
 
     def _tile(self, row, column, height: int, width: int) -> None:
         b = self.builder
         places = [
-            [self._at(self.out, self._offset(row, r, self.out_stride), b.add(column, I64(v * LANES)), VECTOR)]
+            self._at(self.out, self._offset(row, r, self.out_stride), b.add(column, I64(v * LANES)), VECTOR)
             for r in range(height)
             for v in range(width)
         ]
         sums = [cgutils.alloca_once(b, VECTOR) for _ in places]
-        for (place,), total in zip(places, sums, strict=True):
+        for place, total in zip(places, sums, strict=True):
             b.store(b.load(place, align=4), total)
         with cgutils.for_range(b, self.k) as loop:
             line = b.add(b.mul(loop.index, self.n), column)
@@ -87,16 +87,13 @@ class _Product:
                 for v in range(width):
                     total = sums[r * width + v]
                     b.store(b.call(self.fma, [same, weights[v], b.load(total)]), total)
-        for (place,), total in zip(places, sums, strict=True):
+        for place, total in zip(places, sums, strict=True):
             b.store(b.load(total), place, align=4)
 
     def _variable(self, start: int):
         variable = cgutils.alloca_once(self.builder, I64)
         self.builder.store(I64(start), variable)
         return variable
-
-    def _while_fits(self, variable, size: int, end):
-        return _Steps(self.builder, variable, size, end)
 
     def _offset(self, row, r: int, stride):
         return self.builder.mul(self.builder.add(row, I64(r)), stride)
@@ -108,12 +105,11 @@ class _Product:
     def _broadcast(self, value):
         undefined = ir.Constant(VECTOR, ir.Undefined)
         one = self.builder.insert_element(undefined, value, ir.IntType(32)(0))
-        return self.builder.shuffle_vector(
-            one, undefined, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        )
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        return self.builder.shuffle_vector(one, undefined, zeros)
 
 
-class _Steps:
+class _While:
     """`while variable + size <= end: ...; variable += size`, as a context manager."""
 
     def __init__(self, builder, variable, size: int, end):
@@ -142,6 +138,8 @@ def product(out, out_stride, a, a_stride, w, m, k, n):
 
 @intrinsic
 def _pointer(typing, address):
+    """An address as a pointer to floats."""
+
     def generate(context, builder, signature, args):
         return builder.inttoptr(args[0], F32.as_pointer())
 
@@ -172,6 +170,7 @@ def exp(x):
 
 @njit(inline="always", **COMPILED)
 def silu(x):
+    """x · sigmoid(x)."""
     return x / (np.float32(1) + exp(-x))
 
 

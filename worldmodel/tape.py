@@ -1,5 +1,6 @@
 """Writes a chain of layers as a tape that `kernels.play` runs on the CPU: compiled, one latent of each dream a call."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -86,7 +87,7 @@ class Tape:
             kernels.play(first, last, *inputs, *places, *scratch, *outs)
             self.scratch.append(scratch)
 
-        spread(some, b)
+        in_threads(some, b)
         fresh = (new.movedim(-1, 1) for new in news)
         return out if frames else out.movedim(-1, 1), map_past(lambda x: next(fresh) if x.ndim == 5 else x, past)
 
@@ -126,19 +127,20 @@ def pack(weights: Float[Tensor, "*n o"], rows: int = 0) -> np.ndarray:
     return np.ascontiguousarray(np.pad(values, widths))
 
 
-def spread(work: Callable[[int, int], None], count: int, least: int = 1) -> None:
+def in_threads(work: Callable[[int, int], None], count: int, least: int = 1) -> None:
     """Call `work(first, last)` on shares of `range(count)`, `least` or more, on as many threads as torch would take."""
     threads = min(count // least, torch.get_num_threads())
     if threads <= 1:
         return work(0, count)
     bounds = np.linspace(0, count, threads + 1).astype(int).tolist()
-    for done in [_pool(threads).submit(work, *share) for share in pairwise(bounds)]:
+    for done in [_pool(threads, os.getpid()).submit(work, *share) for share in pairwise(bounds)]:
         done.result()
     return None
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads of this process: those of a parent do not survive a fork."""
     return ThreadPoolExecutor(threads, thread_name_prefix="dreams")
 
 

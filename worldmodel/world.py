@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor, nn
 
 from worldmodel.actions import ActionEncoder, space_from_json, space_to_json
-from worldmodel.causal import Past, map_past
+from worldmodel.causal import Past, join_pasts, map_past
 from worldmodel.checkpoint import load_weights, save_weights
 from worldmodel.config import to_dict, typed
 from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, resolve, sample, uniform
@@ -68,6 +68,18 @@ class DreamState:
         pick = lambda x: x[index]  # noqa: E731
         past = {name: map_past(pick, getattr(self, name)) for name in ("context", "decoder")}
         return replace(self, **past, tokens=self.tokens[index], steps=self.steps[index], dreams=self.dreams[index])
+
+    @staticmethod
+    def join(states: "Sequence[DreamState]") -> "DreamState":
+        """The dreams of these states side by side.
+
+        Raises: ValueError for states of different seeds.
+        """
+        if len({state.seed for state in states}) != 1:
+            raise ValueError(f"expected states of one seed, got {sorted({state.seed for state in states})}")
+        past = {name: join_pasts([getattr(s, name) for s in states]) for name in ("context", "decoder")}
+        rest = {name: torch.cat([getattr(s, name) for s in states]) for name in ("tokens", "steps", "dreams")}
+        return DreamState(**past, **rest, seed=states[0].seed)
 
 
 @dataclass(frozen=True)
@@ -151,16 +163,13 @@ class WorldModel(nn.Module):
         """
         if not -(2**63) <= seed < 2**63:
             raise ValueError(f"seed: expected a signed 64-bit number, got {seed}")
-        frames = frames.to(self.device)
-        tokens = self.tokenizer.encode(frames)
-        latents = tokens.shape[1]
-        first = torch.zeros(len(frames), 1, self.prior.actions, device=self.device)
-        lead = torch.cat([first, self._encode(actions, len(frames), latents - 1)], dim=1)
-        _, context = self.prior.context(self.prior.embed_past(tokens[:, :-1], first=True), lead)
-        _, decoder = self.tokenizer.decode_chunk(tokens, None)
-        numbers = torch.as_tensor(range(len(frames)) if dreams is None else dreams, device=self.device)
-        context, decoder = map_past(_own, context), map_past(_own, decoder)
-        return DreamState(context, decoder, tokens[:, -1], torch.full_like(numbers, latents), numbers, seed)
+        frames, b = frames.to(self.device), len(frames)
+        latents = self.tokenizer.latents(frames.shape[1])
+        lead = self._encode(actions, b, latents - 1)
+        numbers = torch.as_tensor(range(b) if dreams is None else dreams, device=self.device)
+        share = 1 if self.device.type == "cpu" else b  # one by one: sums may round otherwise beside others
+        parts = zip(frames.split(share), lead.split(share), numbers.split(share), strict=True)
+        return DreamState.join([self._start(*part, seed) for part in parts])
 
     @torch.no_grad()
     def step(
@@ -213,6 +222,17 @@ class WorldModel(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.prior.start.device
+
+    def _start(
+        self, frames: UInt8[Tensor, "b t h w c"], lead: Float[Tensor, "b s a"], dreams: Int[Tensor, "b"], seed: int
+    ) -> DreamState:
+        """The state after these frames, and the actions that lead into all latents but the first."""
+        tokens = self.tokenizer.encode(frames)
+        lead = torch.cat([lead.new_zeros(len(frames), 1, self.prior.actions), lead], dim=1)
+        _, context = self.prior.context(self.prior.embed_past(tokens[:, :-1], first=True), lead)
+        _, decoder = self.tokenizer.decode_chunk(tokens, None)
+        context, decoder = map_past(_own, context), map_past(_own, decoder)
+        return DreamState(context, decoder, tokens[:, -1], torch.full_like(dreams, tokens.shape[1]), dreams, seed)
 
     def _context(self, state: DreamState, lead: Float[Tensor, "b a"], compiled: bool) -> tuple[Tensor, Past]:
         """Features `b c y x` of the next latent from all before it."""

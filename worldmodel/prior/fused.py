@@ -12,7 +12,7 @@ from worldmodel.compiled import packed
 from worldmodel.prior.choose import Draw, SamplerConfig
 from worldmodel.prior.layers import ContextBlock, GatedLayer
 from worldmodel.prior.pixelcnn import PixelCNN, SpatialCore
-from worldmodel.tape import Tape, pack, padded, spread
+from worldmodel.tape import Tape, in_threads, pack, padded
 
 
 def next_context(
@@ -48,7 +48,7 @@ def draw(
     tokens, nats = torch.empty(b, rows, columns, dtype=torch.long), torch.empty(b, rows, columns)
     shaping = (float(config.temperature), config.top_k, float(config.top_p))
     inputs = (weights, features, actions.contiguous().numpy(), noise.contiguous().numpy(), *shaping)
-    spread(lambda first, last: kernels.draw(first, last, *inputs, tokens.numpy(), nats.numpy()), b)
+    in_threads(lambda first, last: kernels.draw(first, last, *inputs, tokens.numpy(), nats.numpy()), b)
     return Draw(tokens, nats, torch.ones(b, dtype=torch.long))
 
 

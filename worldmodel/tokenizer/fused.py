@@ -8,7 +8,7 @@ from torch import Tensor
 from worldmodel import kernels
 from worldmodel.causal import CausalConv3d, Past
 from worldmodel.compiled import packed
-from worldmodel.tape import Tape, pack, spread
+from worldmodel.tape import Tape, in_threads, pack
 from worldmodel.tokenizer.layers import Activation, PatchOut, Residual, TimeOut
 from worldmodel.tokenizer.vqvae import VQVAE
 
@@ -21,7 +21,7 @@ def nearest(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]) -> In
     squares[len(codebook) :] = np.inf  # padding is no code
     found = torch.empty(len(vectors), dtype=torch.long)
     inputs = (vectors.contiguous().numpy(), pack(-2 * codebook.T), squares, found.numpy())
-    spread(lambda first, last: kernels.nearest(first, last, *inputs), len(vectors), least=SHARE)
+    in_threads(lambda first, last: kernels.nearest(first, last, *inputs), len(vectors), least=SHARE)
     return found
 
 
