@@ -6,6 +6,7 @@ import platform
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -73,17 +74,27 @@ def versus(work: Work, yardstick: Work, repeats: int = 7) -> tuple[float, float,
 
 
 def memory() -> float:
-    """Bytes of this process in memory now."""
+    """Bytes of this process in memory now; where there is no /proc, the most it ever was."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:  # not Linux: the most it ever was
-        return float(peak_memory())
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
 
 
-def peak_memory() -> int:
-    """Bytes that this process had in memory at most."""
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+def extra_memory(work: Work) -> float:
+    """Bytes that a call takes at most beyond what is taken before it: a thread looks a thousand times a second."""
+    seen, done = [before := memory()], threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.001):
+            seen.append(memory())
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    work()
+    done.set()
+    watcher.join()
+    return max(seen) - before
 
 
 def gemm_flops() -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import Row, gemm_flops, peak_memory, preset, row, seconds, versus
+from measure import Row, extra_memory, gemm_flops, preset, row, seconds, versus
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.utils.data import Dataset
@@ -84,9 +84,7 @@ def quantizer() -> Iterator[Row]:
     for codes in (512, 8192):
         z, book, out = torch.randn(VECTORS, WIDTH), torch.randn(codes, WIDTH), torch.empty(VECTORS, codes)
         nearest(z, book)
-        before = peak_memory()
-        nearest(z, book)
-        extra = (peak_memory() - before) / 2**20
+        extra = extra_memory(lambda: nearest(z, book)) / 2**20  # noqa: B023
         times, cost, floor = versus(lambda: nearest(z, book), lambda: torch.mm(z, book.T, out=out), 5)  # noqa: B023
         name = f"nearest of {codes} codes for 65,536 vectors of 64"
         yield row(f"{name} ÷ GEMM", times, "", most=2, note=f"{cost * 1e3:.0f} ms against {floor * 1e3:.0f} ms")

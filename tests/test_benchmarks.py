@@ -5,11 +5,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from measure import markdown, preset, row, typical, versus, write
+from measure import extra_memory, markdown, preset, row, typical, versus, write
 
 
 def test_a_row_says_whether_its_target_is_reached():
@@ -22,6 +23,15 @@ def test_ratios_are_of_the_work_to_the_yardstick():
     ratio, cost, floor = versus(lambda: time.sleep(0.02), lambda: time.sleep(0.01), repeats=3)
     assert 1.5 < ratio < 2.5 and cost > floor > 0.009
     assert typical(lambda: time.sleep(0.01), repeats=3) == pytest.approx(0.01, rel=0.5)
+
+
+def test_extra_memory_is_what_a_call_takes_beyond_before():
+    def work() -> None:
+        taken = np.ones(1 << 23)  # 64 MB
+        time.sleep(0.05)
+        del taken
+
+    assert 60 < extra_memory(work) / 2**20 < 90
 
 
 def test_the_table_and_the_results_hold_every_row(tmp_path):

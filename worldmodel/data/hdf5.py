@@ -28,7 +28,7 @@ SCHEMA = 1
 FRAMES_PER_CHUNK = 16  # about one training clip: a random clip decompresses two chunks
 SMALL_CHUNK_BYTES = 1 << 16
 CACHE_BYTES = 1 << 18  # per open array: one chunk of 64 x 64 frames, for whoever reads frame by frame
-ZSTD_LEVEL = 3  # higher levels cost collecting time and win a few per cent
+ZSTD_LEVEL = 1  # level 3 takes half as long again for files of 0.47 instead of 0.51 of the raw size
 HDF5_FORMAT = ("v110", "v110")
 
 
