@@ -89,11 +89,13 @@ def extra_memory(work: Work) -> float:
         while not done.wait(0.001):
             seen.append(memory())
 
-    watcher = threading.Thread(target=look)
+    watcher = threading.Thread(target=look, daemon=True)
     watcher.start()
-    work()
-    done.set()
-    watcher.join()
+    try:
+        work()
+    finally:
+        done.set()
+        watcher.join()
     return max(seen) - before
 
 

@@ -134,5 +134,5 @@ def early_and_late(what: str, step: Work) -> Iterator[Row]:
     early, late = (median(times[n - 100 : n + 100]) for n in (100, LONG))
     note = f"{early * 1e3:.2f} and {late * 1e3:.2f} ms"
     yield row(f"{what}: time at step 10,000 ÷ at step 100", late / early, "", most=1.05, note=note)
-    note = f"{used[LONG] / 2**20:.0f} MB in all"
+    note = f"{used[LONG] / 2**20:.0f} MB in all, grown by {(used[LONG] - used[100]) / 2**20:.2f}"
     yield row(f"{what}: memory at step 10,000 ÷ at step 100", used[LONG] / used[100], "", most=1.05, note=note)

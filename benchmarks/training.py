@@ -68,14 +68,14 @@ def last(folder: Path, tag: str) -> float:
 
 
 def loading(clips: ClipBatches, steps: float) -> Row:
-    """Random clips from disk, by one process."""
+    """Random clips from files that the system holds in memory, by one process."""
     clips[0]
     step, spent = 1, 0.0
     while spent < SECONDS:
         spent += seconds(lambda: clips[step])  # noqa: B023
         step += 1
     loaded, consumed = step / spent * clips.batch_size, steps * clips.batch_size
-    note = f"{loaded:.0f} clips/s by one process against {consumed:.0f}"
+    note = f"{loaded:.0f} clips/s by one process, files in memory, against {consumed:.0f}"
     return row("clips loaded ÷ clips that tokenizer training consumes", loaded / consumed, "", least=5, note=note)
 
 

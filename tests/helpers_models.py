@@ -19,10 +19,10 @@ def stirred(model: nn.Module, amount: float = 0.1) -> nn.Module:
     return model.eval()
 
 
-def small_tokenizer(space_stride=8, time_stride=1, frame=(16, 24, 3), codes=19, **quantizer) -> VQVAE:
+def small_tokenizer(space_stride=8, time_stride=1, frame=(16, 24, 3), codes=19, time_kernel=2, **quantizer) -> VQVAE:
     torch.manual_seed(3)
     settings = QuantizerConfig(codes=codes, code_width=5, **quantizer)
-    config = TokenizerConfig(space_stride, time_stride, width=6, time_kernel=2, quantizer=settings)
+    config = TokenizerConfig(space_stride, time_stride, width=6, time_kernel=time_kernel, quantizer=settings)
     tokenizer = stirred(VQVAE(config, frame))
     with torch.no_grad():  # codes where the encoder's outputs are, or all frames would have the same token
         z, _ = tokenizer.encoder(to_float(random_frames(8, 1 + 2 * time_stride, frame)))
@@ -30,9 +30,11 @@ def small_tokenizer(space_stride=8, time_stride=1, frame=(16, 24, 3), codes=19, 
     return tokenizer
 
 
-def small_prior(codes=19, grid=(2, 3), actions=4, noise=0.0) -> PixelCNN:
+def small_prior(codes=19, grid=(2, 3), actions=4, noise=0.0, time_kernel=2) -> PixelCNN:
     torch.manual_seed(3)
-    config = PriorConfig(8, width=10, layers=2, time_kernel=2, core_width=6, core_layers=2, context_noise=noise)
+    config = PriorConfig(
+        8, width=10, layers=2, time_kernel=time_kernel, core_width=6, core_layers=2, context_noise=noise
+    )
     return stirred(PixelCNN(config, codes, grid, actions), 0.3)
 
 

@@ -4,18 +4,24 @@ import math
 import os
 import subprocess
 import sys
+import time
 import warnings
+from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
 from helpers_models import random_frames, small_prior, small_tokenizer, small_world, some_actions, some_tokens
+from torch import nn
 
 from worldmodel import compiled, kernels
-from worldmodel.prior import SamplerConfig, sample, uniform
+from worldmodel.prior import SamplerConfig, resolve, sample, uniform
 from worldmodel.prior.choose import choose
 from worldmodel.prior.fused import next_context
-from worldmodel.tape import pack, padded
+from worldmodel.tape import in_threads, pack, padded
+from worldmodel.tokenizer import nearest
 from worldmodel.tokenizer.fused import next_frames
+from worldmodel.world import WorldModel
 
 SHAPES = [(1, (8, 8), 4), (3, (5, 7), 4), (64, (2, 3), 4), (2, (4, 1), 8), (3, (3, 5), 0)]
 KINDS = ("naive", "cached", "fused", "predictive")
@@ -39,14 +45,47 @@ def test_all_samplers_draw_the_same_tokens(b, grid, actions, cut):
         torch.testing.assert_close(other.nats, naive.nats, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("stride", "actions"), [(1, 4), (2, 4), (1, 0)])
-def test_all_samplers_dream_the_same_dream(kind, stride, actions):
+@pytest.mark.parametrize("kind", ["naive", "fused", "predictive"])
+@pytest.mark.parametrize(("b", "stride", "actions"), [(1, 1, 4), (3, 2, 4), (64, 1, 4), (3, 1, 0)])
+def test_all_samplers_dream_the_same_dream(kind, b, stride, actions):
     world, given = small_world(stride, actions), 1 + 2 * stride
-    frames, taken = random_frames(3, given), torch.randint(0, 4, (3, given - 1 + 6 * stride)).numpy()
+    frames, taken = random_frames(b, given), torch.randint(0, 4, (b, given - 1 + 6 * stride)).numpy()
     reference, dreamt = (world.imagine(frames, taken, 6 * stride, SamplerConfig(k)) for k in ("cached", kind))
     assert (reference.int() - dreamt.int()).abs().max() <= 1  # a pixel may round otherwise, where a token may not
     assert reference[:, 1:].ne(reference[:, :-1]).any()
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_dreams_spread_over_threads_are_to_the_last_bit_those_of_one_thread(three_threads):
+    spread_out, z = some_draw("fused", 64, (3, 5), 4), torch.randn(9001, 5)
+    world, taken = small_world(), torch.randint(0, 4, (7, 12)).numpy()
+    dreamt, codes = world.imagine(random_frames(7, 3), taken, 10), nearest(z, z[:50])
+    torch.set_num_threads(1)
+    alone = some_draw("fused", 64, (3, 5), 4)
+    assert torch.equal(spread_out.tokens, alone.tokens) and torch.equal(spread_out.nats, alone.nats)
+    assert torch.equal(world.imagine(random_frames(7, 3), taken, 10), dreamt)
+    assert torch.equal(nearest(z, z[:50]), codes)
+
+
+def test_an_error_in_one_thread_is_raised_when_all_have_ended(three_threads):
+    ended = []
+
+    def work(first: int, last: int) -> None:
+        if first == 0:
+            raise OSError("this one")
+        time.sleep(0.1)
+        ended.append((first, last))
+
+    with pytest.raises(OSError, match="this one"):
+        in_threads(work, 9)
+    assert sorted(ended) == [(3, 6), (6, 9)]
 
 
 @pytest.mark.parametrize("slot", [0, 40, 63])
@@ -90,20 +129,24 @@ def test_predictive_needs_one_pass_for_a_frame_that_was_guessed_and_never_more_t
 
 
 @torch.no_grad()
-def test_compiled_context_and_frames_are_those_of_the_modules():
-    prior, tokens, actions = small_prior(grid=(5, 7)), some_tokens(2, 4, (5, 7)), some_actions(2, 4)
+@pytest.mark.parametrize("time_kernel", [1, 2, 3])
+def test_the_compiled_context_is_that_of_the_modules(time_kernel):
+    prior = small_prior(grid=(5, 7), time_kernel=time_kernel)
+    tokens, actions = some_tokens(2, 5, (5, 7)), some_actions(2, 5)
     _, past = prior.context(prior.embed_past(tokens[:, :2], first=True), actions[:, :3])
-    features, after = prior.context(prior.embed_past(tokens[:, 2:3], first=False), actions[:, 3:], past)
-    compiled, compiled_after = next_context(prior, tokens[:, 2], actions[:, 3], past)
-    torch.testing.assert_close(compiled, features[:, :, 0], rtol=1e-4, atol=1e-4)
-    for one, other in zip(compiled_after, after, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    for s in (3, 4):
+        features, after = prior.context(
+            prior.embed_past(tokens[:, s - 1 : s], first=False), actions[:, s : s + 1], past
+        )
+        compiled, past = next_context(prior, tokens[:, s - 1], actions[:, s], past)
+        torch.testing.assert_close(compiled, features[:, :, 0], rtol=1e-4, atol=1e-4)
+        for one, other in zip(past, after, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("space", [4, 8, 16])
-@pytest.mark.parametrize("time", [1, 2, 4])
-def test_the_compiled_decoder_gives_the_frames_of_the_decoder_for_every_stride(space, time):
-    tokenizer = small_tokenizer(space, time, frame=(32, 48, 3))
+@pytest.mark.parametrize(("space", "stride", "kernel"), [*product((4, 8, 16), (1, 2, 4), (2,)), (8, 1, 1), (8, 2, 3)])
+def test_the_compiled_decoder_gives_the_frames_of_the_decoder(space, stride, kernel):
+    tokenizer = small_tokenizer(space, stride, frame=(32, 48, 3), time_kernel=kernel)
     tokens = some_tokens(2, 5, tokenizer.grid)
     _, past = tokenizer.decode_chunk(tokens[:, :3], None)
     for s in (3, 4):
@@ -114,26 +157,92 @@ def test_the_compiled_decoder_gives_the_frames_of_the_decoder_for_every_stride(s
     assert again.shape == frames.shape
 
 
-def test_weights_that_change_are_packed_anew():
+def in_place(world: WorldModel) -> None:
+    world.prior.core.bias += torch.linspace(0, 50, 19)
+    world.tokenizer.quantizer.codebook.neg_()
+
+
+def in_the_place_of_others(world: WorldModel) -> None:
+    world.prior.core.bias = nn.Parameter(torch.linspace(0, 50, 19))
+    world.tokenizer.quantizer.codebook = -world.tokenizer.quantizer.codebook
+
+
+def through_data(world: WorldModel) -> None:
+    world.prior.core.bias.data += torch.linspace(0, 50, 19)
+    world.tokenizer.quantizer.codebook.data.neg_()
+    compiled.forget(world)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("change", [in_place, in_the_place_of_others, through_data])
+def test_weights_that_change_are_packed_anew(change):
     world, frames = small_world(), random_frames(1, 3)
     state = world.start(frames, [[0, 1]])
     _, before = world.step(state, [1])
-    with torch.no_grad():
-        world.prior.core.bias += torch.linspace(0, 50, 19)
-        world.tokenizer.quantizer.codebook.neg_()
+    change(world)
     _, after = world.step(state, [1])
     assert (after.tokens == 18).all() and not torch.equal(before.frames, after.frames)
 
 
-def test_without_its_package_fused_runs_as_cached_and_says_so_once(monkeypatch):
+def test_a_world_made_in_inference_mode_dreams():
+    with torch.inference_mode():
+        world = small_world()
+        video = world.imagine(random_frames(1, 3), [[0, 1, 2, 3]], 2)
+    assert torch.equal(video, small_world().imagine(random_frames(1, 3), [[0, 1, 2, 3]], 2))
+
+
+def test_a_dream_that_began_in_lower_precision_goes_on():
+    world = small_world()
+    with torch.autocast("cpu", torch.bfloat16):
+        state = world.start(random_frames(2, 3), [[0, 1], [2, 3]])
+    _, step = world.step(state, [1, 2])
+    _, plain = world.step(state, [1, 2], SamplerConfig("cached"))
+    assert torch.equal(step.tokens, plain.tokens)
+
+
+def test_what_is_not_the_models_is_refused_before_it_reaches_the_kernels():
+    world = small_world()
+    state = world.start(random_frames(2, 3), [[0, 1], [2, 3]])
+    with pytest.raises(ValueError, match=r"tokens in \[0, 19\)"):
+        world.step(replace(state, tokens=state.tokens + 19), [0, 0])
+    with pytest.raises(ValueError, match="past of shapes"):
+        world.step(replace(state, context=state.rows(torch.tensor([0])).context), [0, 0])
+    core, context, noise = small_prior().core, torch.randn(2, 10, 2, 3), torch.rand(2, 6, dtype=torch.float64)
+    for wrong in ((context[:, :9], noise), (context, noise[:, :5])):
+        with pytest.raises(ValueError, match="context width, actions and noise"):
+            sample(core, wrong[0], torch.zeros(2, 4), wrong[1], SamplerConfig("fused"))
+
+
+@pytest.fixture
+def nothing_to_compile_with(monkeypatch):
     monkeypatch.setitem(sys.modules, "worldmodel.kernels", None)
     compiled.available.cache_clear()
-    with pytest.warns(UserWarning, match="nothing compiled is to be had"):
-        draw = some_draw("auto", 2, (2, 3), 4)
+    yield
+    compiled.available.cache_clear()
+
+
+def test_without_its_package_fused_runs_as_cached_and_says_so_once(nothing_to_compile_with):
+    world, taken = small_world(), [[0, 1, 2, 3]]
+    with pytest.warns(UserWarning, match="sampler=cached"):
+        video = world.imagine(random_frames(1, 3), taken, 2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert torch.equal(some_draw("fused", 2, (2, 3), 4).tokens, draw.tokens)
-    compiled.available.cache_clear()
+        for kind in ("fused", "cached"):
+            assert torch.equal(world.imagine(random_frames(1, 3), taken, 2, SamplerConfig(kind)), video)
+        assert resolve("auto", torch.device("cpu")) == resolve("fused", torch.device("cpu")) == "cached"
+        assert nearest(torch.tensor([[0.9]]), torch.tensor([[0.0], [1.0]])).item() == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_graph_on_a_gpu_draws_what_the_loop_draws():
+    prior = small_prior(grid=(3, 5)).cuda()
+    for b in (2, 5, 2):
+        context, action = torch.randn(b, 10, 3, 5, device="cuda"), torch.randn(b, 4, device="cuda")
+        noise = uniform(b, torch.arange(b).cuda(), torch.zeros(b).long().cuda(), 15)
+        draws = [sample(prior.core, context, action, noise, SamplerConfig(kind)) for kind in ("cached", "fused")]
+        assert torch.equal(draws[0].tokens, draws[1].tokens)
+        with torch.no_grad():
+            prior.core.bias += torch.randn_like(prior.core.bias)
 
 
 def test_draws_follow_the_distribution():
@@ -173,13 +282,15 @@ def test_a_dream_does_not_depend_on_the_width_of_vectors(tmp_path):
     if kernels.LANES != 16:
         pytest.skip("this processor has but one width")
     program = (
-        "import sys; sys.path.insert(0, 'tests'); import torch; from test_samplers import some_draw;"
-        "from worldmodel import kernels; print(kernels.LANES, some_draw('fused', 3, (5, 7), 4).nats.double().tolist())"
+        "import sys; sys.path.insert(0, 'tests'); from test_samplers import *; print(kernels.LANES);"
+        "world = small_world(2); state = world.start(random_frames(3, 5), torch.zeros(3, 4).long().numpy());"
+        "steps = [(state := each[0], each[1])[1] for _ in range(4) for each in [world.step(state, [[1, 2]] * 3)]];"
+        "print([(step.bits.double().tolist(), step.frames.sum((1, 2, 3)).tolist()) for step in steps])"
     )
     narrow = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+sse4.2,+bmi,+bmi2,+popcnt"}
     found = []
     for extra in ({}, narrow):
         env = {**os.environ, **extra, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": "."}
         result = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
-        found.append(result.stdout.split(maxsplit=1))
+        found.append(result.stdout.split("\n", 1))
     assert found[0][0] != found[1][0] and found[0][1] == found[1][1]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from worldmodel.tokenizer import QuantizerConfig, load_tokenizer, nearest, perplexity, save_tokenizer
 from worldmodel.tokenizer.files import fingerprint
-from worldmodel.tokenizer.quantizer import Quantizer
+from worldmodel.tokenizer.quantizer import Quantizer, plain_nearest
 
 STRIDES = [(4, 1), (8, 1), (8, 2), (16, 4)]
 
@@ -87,14 +87,23 @@ def test_what_does_not_fit_is_refused_with_the_setting_to_change():
         tokenizer.decode(torch.arange(18).clamp_min(0).view(1, 3, 2, 3) + torch.tensor([0, 1, 2]).view(1, 3, 1, 1))
 
 
-def test_the_nearest_code_is_the_nearest_and_a_tie_falls_to_the_lowest(monkeypatch):
-    generator = torch.Generator().manual_seed(0)
-    z, book = torch.randn(1000, 5, generator=generator), torch.randn(37, 5, generator=generator)
-    plain = torch.cdist(z.double(), book.double()).argmin(1)
-    assert torch.equal(nearest(z, book), plain)
+@pytest.mark.parametrize("search", [nearest, plain_nearest])
+@pytest.mark.parametrize("vectors", [0, 1, 7, 8, 1001])
+@pytest.mark.parametrize("codes", [3, 16, 37])
+def test_the_nearest_code_is_the_nearest(search, vectors, codes, monkeypatch):
     monkeypatch.setattr("worldmodel.tokenizer.quantizer.SEARCH_FLOATS", 37 * 11)
-    assert torch.equal(nearest(z, book), plain)
-    assert nearest(torch.zeros(1, 5), torch.ones(4, 5)).item() == 0
+    z, book = torch.randn(vectors, 5), torch.randn(codes, 5)
+    found = search(z, book)
+    assert torch.equal(found, torch.cdist(z.double(), book.double()).argmin(1))
+
+
+@pytest.mark.parametrize("search", [nearest, plain_nearest])
+def test_a_tie_falls_to_the_lowest_code_wherever_the_equal_ones_are(search):
+    book = torch.randn(70, 4)
+    for low, high in ((3, 4), (3, 20), (20, 35), (0, 69), (15, 16)):
+        tied = book.clone()
+        tied[high] = tied[low]
+        assert search(tied[[low, high]], tied).tolist() == [low, low]
 
 
 def ready(learning: str = "ema", **settings) -> Quantizer:

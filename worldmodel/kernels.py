@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, config, njit, types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
@@ -25,6 +25,8 @@ FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 
 # Floats in a vector, and the tiles of results (rows, columns in vectors) that fit into the registers, the largest
 # first. 16 floats are one register of AVX-512 (32 of them), 8 one of AVX2 (16), 4 one of NEON (32).
+if config.DISABLE_JIT:
+    raise ImportError("numba is told not to compile (NUMBA_DISABLE_JIT)")
 if "+avx512f" in FEATURES:
     LANES, TILES = 16, ((8, (3, 2, 1)), (4, (3, 2, 1)), (1, (8, 6, 4, 3, 2, 1)))
 elif "+fma" in FEATURES:
@@ -197,7 +199,8 @@ OP = np.dtype(
             "weights",  # offset into the weights of the tape
             "bias",  # offset into the weights of the tape
             "time",  # kernel in time
-            "space",  # kernel in space; or the side of a patch to unfold, or the frames to spread
+            "space",  # kernel in space
+            "size",  # of the patches to unfold, their side; how many frames to spread
             "silu",  # 1: of the input
             "keep",  # 1: remember the input
             "add",  # 1: the input that was remembered last is added
@@ -208,18 +211,18 @@ OP = np.dtype(
 
 
 @njit(**COMPILED)
-def _pad(op, source, stride, t, y, x, padded, pasts, news, dream):
+def _pad(op, source, stride, t, y, x, laid, pasts, news, dream):
     """Lay out the input of a convolution with zeros around it and the past before it; write the new past."""
     c, p, before = op.inputs, op.space // 2, op.time - 1
     row = (x + 2 * p) * c
     frame = (y + 2 * p) * row
     if p:
-        padded[: (before + t) * frame] = 0
+        laid[: (before + t) * frame] = 0
     for f in range(t):
         for i in range(y):
             for j in range(x):
                 at = (before + f) * frame + (i + p) * row + (j + p) * c
-                to, of = padded[at : at + c], source[((f * y + i) * x + j) * stride :]
+                to, of = laid[at : at + c], source[((f * y + i) * x + j) * stride :]
                 if op.silu:
                     for n in range(c):
                         to[n] = silu(of[n])
@@ -234,16 +237,16 @@ def _pad(op, source, stride, t, y, x, padded, pasts, news, dream):
             for i in range(y):
                 line = ((f * y) + i) * x * c
                 at = f * frame + (i + p) * row + p * c
-                padded[at : at + x * c] = past[line : line + x * c]
+                laid[at : at + x * c] = past[line : line + x * c]
         for f in range(before):
             for i in range(y):
                 line = ((f * y) + i) * x * c
                 at = (f + t) * frame + (i + p) * row + p * c
-                new[line : line + x * c] = padded[at : at + x * c]
+                new[line : line + x * c] = laid[at : at + x * c]
 
 
 @njit(**COMPILED)
-def _convolve(op, weights, padded, target, kept, t, y, x):
+def _convolve(op, weights, laid, target, kept, t, y, x):
     """The convolution of what was laid out: row by row, products with overlapping rows of pixels."""
     c, n, k = op.inputs, op.outputs, op.space
     row = (x + 2 * (k // 2)) * c
@@ -263,7 +266,7 @@ def _convolve(op, weights, padded, target, kept, t, y, x):
             out = address(target, (f * y + i) * x * n)
             for dt in range(op.time):
                 for dy in range(k):
-                    line = address(padded, (f + dt) * frame + (i + dy) * row)
+                    line = address(laid, (f + dt) * frame + (i + dy) * row)
                     w = address(weights, op.weights + (dt * k + dy) * k * c * n)
                     product(out, n, line, c, w, x, k * c, n)
 
@@ -283,7 +286,7 @@ def _film(op, weights, action, values, sites):
 @njit(**COMPILED)
 def _fold(op, source, stride, target, t, y, x):
     """Unfold channels into patches of pixels."""
-    c, p, n = op.inputs, op.space, op.outputs
+    c, p, n = op.inputs, op.size, op.outputs
     for f in range(t * y):
         for j in range(x):
             for dy in range(p):
@@ -298,7 +301,7 @@ def _fold(op, source, stride, target, t, y, x):
 def _spread(op, source, stride, target, sites):
     """Unfold channels into frames."""
     c, n = op.inputs, op.outputs
-    for f in range(op.space):
+    for f in range(op.size):
         for site in range(sites):
             of, to = source[site * stride + f * c :], target[(f * sites + site) * n :]
             for i in range(c):
@@ -306,7 +309,7 @@ def _spread(op, source, stride, target, sites):
 
 
 @njit(**COMPILED)
-def play(first, last, ops, weights, table, tokens, actions, pasts, news, buffers, padded, features, frames):
+def play(first, last, ops, weights, table, tokens, actions, pasts, news, buffers, laid, features, frames):
     """Run a tape on the embedded tokens of these dreams; the result goes to features or frames, `b n c`."""
     _, rows, columns = tokens.shape
     for dream in range(first, last):
@@ -319,18 +322,18 @@ def play(first, last, ops, weights, table, tokens, actions, pasts, news, buffers
                 kept = now
             free = 0 if now != 0 and kept != 0 else 1 if now != 1 and kept != 1 else 2
             if op.kind == CONV:
-                _pad(op, buffers[now], stride, t, y, x, padded, pasts, news, dream)
-                _convolve(op, weights, padded, buffers[free], buffers[kept], t, y, x)
+                _pad(op, buffers[now], stride, t, y, x, laid, pasts, news, dream)
+                _convolve(op, weights, laid, buffers[free], buffers[kept], t, y, x)
                 now, stride = free, op.outputs
                 kept = now if op.add else kept
             elif op.kind == FILM:
                 _film(op, weights, actions[dream], buffers[now], t * y * x)
             elif op.kind == FOLD:
                 _fold(op, buffers[now], stride, buffers[free], t, y, x)
-                now, kept, y, x, stride = free, free, y * op.space, x * op.space, op.outputs
+                now, kept, y, x, stride = free, free, y * op.size, x * op.size, op.outputs
             else:
                 _spread(op, buffers[now], stride, buffers[free], y * x)
-                now, kept, t, stride = free, free, t * op.space, op.outputs
+                now, kept, t, stride = free, free, t * op.size, op.outputs
         for site in range(features.shape[1]):
             for i in range(features.shape[2]):
                 features[dream, site, i] = buffers[now, site * stride + i]

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache, cached_property
 from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from worldmodel import kernels
@@ -18,27 +18,29 @@ from worldmodel.causal import CausalConv3d, Past, map_past
 class Tape:
     """A program of convolutions with its packed weights. Tokens enter as the vectors that `table` gives them.
 
-    Layers are added in the order in which they run. One with a kernel in time must come before any `spread`, as a
-    tape reads one latent at a time.
+    Layers are added in the order in which they run, all before the first latent. One with a kernel in time must come
+    before any `spread`, as a tape reads one latent at a time.
     """
 
     def __init__(self, table: Float[Tensor, "k d"], grid: tuple[int, int]):
         self.table = pack(table)
+        self.actions = 0  # width of the action vectors
         self.ops: list[tuple[int, ...]] = []
         self.weights: list[np.ndarray] = []
         self.used = 0  # floats in `weights`
         self.shape = (1, *grid, table.shape[1])  # frames, rows, columns and channels so far
-        self.largest, self.padded = grid[0] * grid[1] * self.table.shape[1], 1  # floats in the largest buffers
+        self.largest, self.largest_input = grid[0] * grid[1] * self.table.shape[1], 1  # floats in the buffers
         self.pasts: list[tuple[int, ...]] = []  # shapes t y x c
+        self.grid = grid
         self.scratch: list[tuple[np.ndarray, np.ndarray]] = []  # buffers that no thread is using
 
     def convolution(self, layer: CausalConv3d, *, silu=False, keep=False, add=False, patch: int = 1) -> None:
         """A convolution, of the silu of its input or not. keep: remember the input; add: add what was remembered.
         patch: its channels are about to be unfolded into patches of that side."""
-        weight, bias = layer.conv.weight, layer.conv.bias
+        weight, bias = layer.conv.weight, bias_of(layer.conv)
         out, inputs, time, space, _ = weight.shape
         frames, rows, columns, channels = self.shape
-        assert bias is not None and layer.conv.stride == (1, 1, 1) and inputs == channels, "not to be streamed so"
+        assert layer.conv.stride == (1, 1, 1) and inputs == channels, "not to be streamed so"
         assert time == 1 or frames == 1, "a kernel in time after frames were spread"
         order = torch.arange(out).view(-1, patch * patch).T.flatten()  # the colours of each pixel side by side
         kernel = self._place(pack(weight[order].permute(2, 3, 4, 1, 0).reshape(-1, out)))
@@ -46,50 +48,77 @@ class Tape:
         if time > 1:
             self.pasts.append((time - 1, rows, columns, inputs))
         border = 2 * (space // 2)
-        self.padded = max(self.padded, (time - 1 + frames) * (rows + border) * (columns + border) * inputs)
+        size = (time - 1 + frames) * (rows + border) * (columns + border) * inputs
+        self.largest_input = max(self.largest_input, size)
         where = {"weights": kernel, "bias": self._place(pack(bias[order]))}
         self._add(kernels.CONV, inputs, (frames, rows, columns, out), time=time, space=space, **where, **flags)
 
     def film(self, weight: Float[Tensor, "o2 a"], bias: Float[Tensor, "o2"]) -> None:
         """Scale and shift that are linear in the action."""
+        self.actions = weight.shape[1]
         kernel = np.concatenate([pack(half) for half in weight.T.chunk(2, dim=1)], axis=1)
         line = np.concatenate([pack(half) for half in bias.chunk(2)])
-        self._add(kernels.FILM, weight.shape[1], self.shape, weights=self._place(kernel), bias=self._place(line))
+        self._add(kernels.FILM, self.actions, self.shape, weights=self._place(kernel), bias=self._place(line))
 
     def fold(self, patch: int) -> None:
         """Unfold channels, in the order that `convolution(patch=...)` gave them, into patches."""
         frames, rows, columns, channels = self.shape
         shape = (frames, rows * patch, columns * patch, channels // patch**2)
-        self._add(kernels.FOLD, shape[-1], shape, space=patch)
+        self._add(kernels.FOLD, shape[-1], shape, size=patch)
 
     def spread(self, frames: int) -> None:
         """Unfold channels into frames."""
         _, rows, columns, channels = self.shape
-        self._add(kernels.SPREAD, channels // frames, (frames, rows, columns, channels // frames), space=frames)
+        self._add(kernels.SPREAD, channels // frames, (frames, rows, columns, channels // frames), size=frames)
 
-    def play(
-        self, tokens: Int[Tensor, "b y x"], actions: Float[Tensor, "b a"], past: Past, frames: bool
-    ) -> tuple[Tensor, Past]:
-        """What the next latent of each dream gives, features `b c t y x` or frames `b t h w c`; and the new past."""
-        b, (t, y, x, c) = len(tokens), self.shape
-        olds = [old.movedim(1, -1).contiguous() for old in _videos(past)]
-        news = [torch.empty(b, *shape) for shape in self.pasts]
-        assert [old.shape for old in olds] == [new.shape for new in news], "a past of other layers"
-        out = torch.empty(b, t, y, x, c, dtype=torch.uint8 if frames else torch.float32)
-        none = np.empty((b, 0, 0), np.float32)
-        flat = out.numpy().reshape(b, t * y * x, c)
-        outs = (none, flat) if frames else (flat, none.astype(np.uint8))
-        inputs = (*self._program(), self.table, tokens.contiguous().numpy(), actions.contiguous().numpy())
+    def features(
+        self, tokens: Int[Tensor, "b y x"], actions: Float[Tensor, "b a"], past: Past
+    ) -> tuple[Float[Tensor, "b c t y x"], Past]:
+        """What the tape makes of the next latent of each dream, and the new past.
+
+        Raises: ValueError for tokens, actions or a past that are not this tape's.
+        """
+        out = torch.empty(len(tokens), *self.shape)
+        past = self._play(tokens, actions, past, flat(out), np.empty((len(tokens), 0, 0), np.uint8))
+        return out.movedim(-1, 1), past
+
+    def frames(self, tokens: Int[Tensor, "b y x"], past: Past) -> tuple[UInt8[Tensor, "b t h w c"], Past]:
+        """The same, as frames: what comes out is taken for pixels in [-1, 1]."""
+        out = torch.empty(len(tokens), *self.shape, dtype=torch.uint8)
+        nothing = torch.empty(len(tokens), 0)
+        past = self._play(tokens, nothing, past, np.empty((len(tokens), 0, 0), np.float32), flat(out))
+        return out, past
+
+    def _play(self, tokens: Tensor, actions: Tensor, past: Past, features: np.ndarray, frames: np.ndarray) -> Past:
+        olds = [old.detach().movedim(1, -1).float().contiguous() for old in _videos(past)]
+        news = [torch.empty(len(tokens), *shape) for shape in self.pasts]
+        self._check(tokens, actions, olds, news)
         places = (_addresses(olds), _addresses(news))
+        inputs = (*self._program, self.table, tokens.contiguous().numpy(), floats(actions), *places)
 
         def some(first: int, last: int) -> None:
-            scratch = self.scratch.pop() if self.scratch else self._new_scratch()
-            kernels.play(first, last, *inputs, *places, *scratch, *outs)
+            scratch = self._borrow()
+            kernels.play(first, last, *inputs, *scratch, features, frames)
             self.scratch.append(scratch)
 
-        in_threads(some, b)
+        in_threads(some, len(tokens))
         fresh = (new.movedim(-1, 1) for new in news)
-        return out if frames else out.movedim(-1, 1), map_past(lambda x: next(fresh) if x.ndim == 5 else x, past)
+        return map_past(lambda x: next(fresh) if x.ndim == 5 else x, past)
+
+    def _check(self, tokens: Tensor, actions: Tensor, olds: list[Tensor], news: list[Tensor]) -> None:
+        """The kernels trust what they get: addresses and indices beyond an array would read other memory."""
+        expected = [(len(tokens), *self.grid), (len(tokens), self.actions), *(tuple(new.shape) for new in news)]
+        got = [tuple(tokens.shape), tuple(actions.shape), *(tuple(old.shape) for old in olds)]
+        if got != expected:
+            raise ValueError(f"expected tokens, actions and past of shapes {expected}, got {got}")
+        if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < len(self.table):
+            raise ValueError(f"expected tokens in [0, {len(self.table)}), got {int(tokens.min())} to {tokens.max()}")
+
+    def _borrow(self) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            return self.scratch.pop()
+        except IndexError:
+            return np.empty((3, self.largest), np.float32), np.empty(self.largest_input, np.float32)
 
     def _place(self, values: np.ndarray) -> int:
         """Put weights behind those that are there; returns where."""
@@ -104,13 +133,9 @@ class Tape:
         self.shape = shape
         self.largest = max(self.largest, shape[0] * shape[1] * shape[2] * padded(shape[3]))
 
+    @cached_property
     def _program(self) -> tuple[np.ndarray, np.ndarray]:
-        if len(self.weights) != 1:
-            self.weights = [np.concatenate([np.zeros(0, np.float32), *self.weights])]
-        return np.array(self.ops, kernels.OP), self.weights[0]
-
-    def _new_scratch(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.empty((3, self.largest), np.float32), np.empty(self.padded, np.float32)
+        return np.array(self.ops, kernels.OP), np.concatenate([np.zeros(0, np.float32), *self.weights])
 
 
 def padded(columns: int) -> int:
@@ -120,21 +145,45 @@ def padded(columns: int) -> int:
 
 def pack(weights: Float[Tensor, "*n o"], rows: int = 0) -> np.ndarray:
     """Contiguous float32 with zeros up to whole pads in the last axis, and up to `rows` in the one before."""
-    values = weights.detach().float().numpy()
+    values = floats(weights)
     widths = [(0, 0)] * (values.ndim - 1) + [(0, padded(values.shape[-1]) - values.shape[-1])]
     if rows:
         widths[-2] = (0, rows - values.shape[-2])
     return np.ascontiguousarray(np.pad(values, widths))
 
 
+def floats(tensor: Tensor) -> np.ndarray:
+    """The tensor as the kernels read it: float32, contiguous."""
+    return tensor.detach().float().contiguous().numpy()
+
+
+def flat(out: Tensor) -> np.ndarray:
+    """`b t y x c` as `b n c`, the same memory."""
+    return out.numpy().reshape(len(out), int(np.prod(out.shape[1:-1])), out.shape[-1])
+
+
+def bias_of(layer: torch.nn.Conv2d | torch.nn.Conv3d) -> Tensor:
+    """The bias of a convolution that has one."""
+    assert layer.bias is not None, "a convolution without a bias"
+    return layer.bias
+
+
 def in_threads(work: Callable[[int, int], None], count: int, least: int = 1) -> None:
-    """Call `work(first, last)` on shares of `range(count)`, `least` or more, on as many threads as torch would take."""
-    threads = min(count // least, torch.get_num_threads())
-    if threads <= 1:
+    """Call `work(first, last)` on shares of `range(count)`, `least` or more, on as many threads as torch would take.
+
+    Returns when no thread works any more, also when one of them or Ctrl-C raises: what they write to may go then.
+    """
+    shares = min(count // least, torch.get_num_threads())
+    if shares <= 1:
         return work(0, count)
-    bounds = np.linspace(0, count, threads + 1).astype(int).tolist()
-    for done in [_pool(threads, os.getpid()).submit(work, *share) for share in pairwise(bounds)]:
-        done.result()
+    bounds = np.linspace(0, count, shares + 1).astype(int).tolist()
+    pool = _pool(torch.get_num_threads(), os.getpid())
+    running = [pool.submit(work, *share) for share in pairwise(bounds)]
+    try:
+        for each in running:
+            each.result()
+    finally:
+        wait(running)
     return None
 
 

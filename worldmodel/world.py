@@ -167,6 +167,8 @@ class WorldModel(nn.Module):
         latents = self.tokenizer.latents(frames.shape[1])
         lead = self._encode(actions, b, latents - 1)
         numbers = torch.as_tensor(range(b) if dreams is None else dreams, device=self.device)
+        if len(numbers) != b:
+            raise ValueError(f"dreams: expected {b} numbers, one per video, got {len(numbers)}")
         share = 1 if self.device.type == "cpu" else b  # one by one: sums may round otherwise beside others
         parts = zip(frames.split(share), lead.split(share), numbers.split(share), strict=True)
         return DreamState.join([self._start(*part, seed) for part in parts])

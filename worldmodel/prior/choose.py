@@ -12,10 +12,10 @@ from torch import Tensor
 class SamplerConfig:
     """How tokens are drawn.
 
-    kind: which sampler; all draw the same tokens. auto: the fastest by measurement (LOG.md), which is `fused` at
-    every batch size, or `cached` where that cannot be had. temperature: 1 draws from the model itself, 0 takes the
-    likeliest token. top_k: only the k likeliest (0: all). top_p: only the likeliest that together hold this much
-    probability (1: all).
+    kind: which sampler; all draw the same tokens, but for ties within rounding. auto: the fastest by measurement
+    (LOG.md), which is `fused` at every batch size on a CPU, or `cached` where that cannot be had. temperature: 1
+    draws from the model itself, 0 takes the likeliest token. top_k: only the k likeliest (0: all). top_p: only the
+    likeliest that together hold this much probability (1: all).
     """
 
     kind: Literal["auto", "fused", "predictive", "cached", "naive"] = "auto"

@@ -12,14 +12,14 @@ from worldmodel.compiled import packed
 from worldmodel.prior.choose import Draw, SamplerConfig
 from worldmodel.prior.layers import ContextBlock, GatedLayer
 from worldmodel.prior.pixelcnn import PixelCNN, SpatialCore
-from worldmodel.tape import Tape, in_threads, pack, padded
+from worldmodel.tape import Tape, bias_of, floats, in_threads, pack, padded
 
 
 def next_context(
     prior: PixelCNN, tokens: Int[Tensor, "b y x"], actions: Float[Tensor, "b a"], past: Past
 ) -> tuple[Float[Tensor, "b c y x"], Past]:
     """`PixelCNN.context` of one more latent, after these tokens and under these actions."""
-    features, past = packed(prior, lambda: _context(prior)).play(tokens, actions, past, frames=False)
+    features, past = packed(prior, "context", lambda: _context(prior)).features(tokens, actions, past)
     return features[:, :, 0], past
 
 
@@ -41,13 +41,19 @@ def draw(
     noise: Float[Tensor, "b n"],
     config: SamplerConfig,
 ) -> Draw:
-    """Tokens of a frame, the same as other samplers draw."""
+    """Tokens of a frame, the same as other samplers draw.
+
+    Raises: ValueError for inputs that are not this core's.
+    """
     b, c, rows, columns = context.shape
-    weights = packed(core, lambda: pack_core(core))
-    features = context.permute(0, 2, 3, 1).contiguous().view(b, rows * columns, c).numpy()
+    weights = packed(core, "core", lambda: pack_core(core))
+    expected = (len(weights.condition), (b, len(weights.action)), (b, rows * columns))
+    if (got := (c, tuple(actions.shape), tuple(noise.shape))) != expected:
+        raise ValueError(f"expected context width, actions and noise of shapes {expected}, got {got}")
+    features = floats(context.permute(0, 2, 3, 1)).reshape(b, rows * columns, c)
     tokens, nats = torch.empty(b, rows, columns, dtype=torch.long), torch.empty(b, rows, columns)
     shaping = (float(config.temperature), config.top_k, float(config.top_p))
-    inputs = (weights, features, actions.contiguous().numpy(), noise.contiguous().numpy(), *shaping)
+    inputs = (weights, features, floats(actions), noise.double().contiguous().numpy(), *shaping)
     in_threads(lambda first, last: kernels.draw(first, last, *inputs, tokens.numpy(), nats.numpy()), b)
     return Draw(tokens, nats, torch.ones(b, dtype=torch.long))
 
@@ -73,10 +79,7 @@ def pack_core(core: SpatialCore) -> kernels.Core:
         return np.ascontiguousarray(np.stack(parts))
 
     both = [F.pad(layer.down.weight[:, :, 0, 0].T.unflatten(0, (2, width)), (0, 0, 0, w - width)) for layer in layers]
-    biases = [
-        torch.cat([layer.vertical.bias, layer.horizontal.bias + layer.down.bias])  # pyright: ignore
-        for layer in layers
-    ]
+    biases = [torch.cat([bias_of(layer.vertical), bias_of(layer.horizontal) + bias_of(layer.down)]) for layer in layers]
     ends = [layer.vertical_out for layer in layers]
     none = np.zeros((w, w), np.float32)
     embedding = core.embedding.weight
@@ -85,17 +88,17 @@ def pack_core(core: SpatialCore) -> kernels.Core:
     return kernels.Core(
         table=halves(F.pad(F.linear(embedding, core.enter.weight[:, :, 0, 0], core.enter.bias), (0, 0, 0, 1))),
         condition=quarters(core.condition.weight[:, :, 0, 0].T),
-        condition_bias=quarters(core.condition.bias + core.action.bias + torch.cat(biases)),  # pyright: ignore
+        condition_bias=quarters(bias_of(core.condition) + core.action.bias + torch.cat(biases)),
         action=quarters(core.action.weight.T),
         vertical=stack([halves(taps(each.vertical.weight), w).reshape(each.ROWS, 3 * w, 2 * w) for each in layers]),
         down=stack([halves(each.flatten(0, 1)) for each in both]),
         vertical_out=stack([none if end is None else pack(end.weight[:, :, 0, 0].T, w) for end in ends]),
-        vertical_bias=stack([none[0] if end is None else pack(end.bias) for end in ends]),  # pyright: ignore
+        vertical_bias=stack([none[0] if end is None else pack(bias_of(end)) for end in ends]),
         horizontal=stack([halves(taps(each.horizontal.weight)[0], w).reshape(-1, 2 * w) for each in layers]),
         horizontal_out=stack([pack(each.horizontal_out.weight[:, :, 0, 0].T, w) for each in layers]),
-        horizontal_bias=stack([pack(each.horizontal_out.bias) for each in layers]),  # pyright: ignore
+        horizontal_bias=stack([pack(bias_of(each.horizontal_out)) for each in layers]),
         shortcut=pack(core.shortcut.weight[:, :, 0, 0].T),
-        shortcut_bias=pack(core.shortcut.bias + core.leave.bias),  # pyright: ignore
+        shortcut_bias=pack(bias_of(core.shortcut) + bias_of(core.leave)),
         leave=pack(core.leave.weight[:, :, 0, 0].T, w),
         head=pack(embedding.T, padded(embedding.shape[1])),
         head_bias=head_bias,

@@ -40,10 +40,14 @@ def sample(
 
 
 def resolve(kind: str, device: torch.device) -> str:
-    """The sampler that runs there: `auto` decided, and `fused` only where it can be had."""
+    """The sampler that runs there: `auto` decided, and `fused` only where it can be had.
+
+    On a GPU `auto` is `cached` until somebody has measured `fused` there.
+    """
     if kind not in ("auto", "fused"):
         return kind
-    return "fused" if device.type == "cuda" or (device.type == "cpu" and available()) else "cached"
+    possible = (device.type == "cpu" and available()) or (device.type == "cuda" and kind == "fused")
+    return "fused" if possible else "cached"
 
 
 def _fused(core, context, actions, noise, config) -> Draw:

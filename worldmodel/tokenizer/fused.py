@@ -8,7 +8,7 @@ from torch import Tensor
 from worldmodel import kernels
 from worldmodel.causal import CausalConv3d, Past
 from worldmodel.compiled import packed
-from worldmodel.tape import Tape, in_threads, pack
+from worldmodel.tape import Tape, floats, in_threads, pack
 from worldmodel.tokenizer.layers import Activation, PatchOut, Residual, TimeOut
 from worldmodel.tokenizer.vqvae import VQVAE
 
@@ -17,18 +17,19 @@ SHARE = 4096  # vectors that are worth a thread
 
 def nearest(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]) -> Int[Tensor, "n"]:
     """Index of the nearest code: distances are compared as they are computed, and never written to memory."""
+    if vectors.shape[1:] != codebook.shape[1:]:
+        raise ValueError(f"expected vectors of {codebook.shape[1]} numbers, got {tuple(vectors.shape)}")
     squares = pack(codebook.square().sum(1))
     squares[len(codebook) :] = np.inf  # padding is no code
     found = torch.empty(len(vectors), dtype=torch.long)
-    inputs = (vectors.contiguous().numpy(), pack(-2 * codebook.T), squares, found.numpy())
+    inputs = (floats(vectors), pack(-2 * codebook.T), squares, found.numpy())
     in_threads(lambda first, last: kernels.nearest(first, last, *inputs), len(vectors), least=SHARE)
     return found
 
 
 def next_frames(tokenizer: VQVAE, tokens: Int[Tensor, "b y x"], past: Past) -> tuple[UInt8[Tensor, "b t h w c"], Past]:
     """`VQVAE.decode_chunk` of one more latent."""
-    none = tokenizer.quantizer.codebook.new_zeros(len(tokens), 0)
-    return packed(tokenizer, lambda: _decoder(tokenizer)).play(tokens, none, past, frames=True)
+    return packed(tokenizer, "decoder", lambda: _decoder(tokenizer)).frames(tokens, past)
 
 
 def _decoder(tokenizer: VQVAE) -> Tape:
@@ -42,6 +43,7 @@ def _decoder(tokenizer: VQVAE) -> Tape:
             tape.convolution(layer.inner, silu=True, keep=True)
             tape.convolution(layer.outer, silu=True, add=True)
         elif isinstance(layer, PatchOut):
+            assert isinstance(before, CausalConv3d), "only a convolution puts channels in the order to unfold"
             tape.fold(layer.size)
         elif isinstance(layer, TimeOut):
             tape.spread(layer.stride)

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Ahead(Iterator[Any]):
-    """The items of a stream; a thread takes each one from the stream while the one before it is in use.
+    """The items of a stream; a thread takes the next ones from the stream while one is in use.
 
     A data worker hands a batch over in a millisecond or two, which would be time that the trainer waits. To be
     closed, or used in `with`: the thread ends and lets go of the stream.
@@ -15,14 +15,17 @@ class Ahead(Iterator[Any]):
 
     def __init__(self, stream: Iterator[Any]):
         self._ready: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(1)
+        self._end: BaseException | None = None  # what the stream ended with
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._fetch, args=(stream,), daemon=True)
         self._thread.start()
 
     def __next__(self) -> Any:
-        item, error = self._ready.get()
-        if error is not None:
-            raise error
+        item = None
+        if self._end is None:
+            item, self._end = self._ready.get()
+        if self._end is not None:
+            raise self._end
         return item
 
     def __enter__(self) -> "Ahead":
@@ -30,6 +33,7 @@ class Ahead(Iterator[Any]):
 
     def __exit__(self, *_: object) -> None:
         self._closed.set()
+        self._end = self._end or StopIteration()
         while not self._ready.empty():
             self._ready.get()
         self._thread.join(timeout=5)  # a stream that hangs is left alone: the thread is a daemon
