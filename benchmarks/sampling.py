@@ -1,12 +1,13 @@
 """How fast frames are imagined: the samplers against one parallel pass, and the whole step from action to pixel."""
 
-from collections.abc import Iterator
-from statistics import median
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from gymnasium.spaces import Discrete
-from measure import Row, Work, memory, preset, row, seconds, typical, versus
+from measure import Row, memory, preset, row, typical, versus
 
 from worldmodel.causal import Past
 from worldmodel.config import typed
@@ -21,7 +22,7 @@ FRAMES = 4  # that are sampled one after the other, or passed through in paralle
 GRIDS = ((8, 8), (16, 16))
 BATCHES = (1, 16, 64)
 LIMITS = {1: 2.0, 16: 2.0, 64: 1.5}  # sampling ÷ parallel pass
-LONG = 10_000  # steps of the long dream
+EARLY, LONG, FEW = 100, 10_000, 20  # steps of the long dream; and how many are timed at once
 
 
 def sampling() -> Iterator[Row]:
@@ -110,29 +111,27 @@ def imagining() -> Iterator[Row]:
 def endurance() -> Iterator[Row]:
     """One long dream, and one long video encoded: what a frame costs early and late."""
     world, frames = demo_world(), torch.randint(0, 256, (1, 1, *FRAME), dtype=torch.uint8)
-    state, past = beginning(world, 1), world.tokenizer.encode_chunk(frames, None)[1]
-
-    def imagine() -> None:
-        nonlocal state
-        state, _ = world.step(state, [1])
-
-    def encode() -> None:
-        nonlocal past
-        _, past = world.tokenizer.encode_chunk(frames, past)
-
-    yield from early_and_late("imagined frame", imagine)
-    yield from early_and_late("encoded frame", encode)
+    yield from early_and_late("imagined frame", beginning(world, 1), lambda state: world.step(state, [1])[0])
+    past = world.tokenizer.encode_chunk(frames, None)[1]
+    yield from early_and_late("encoded frame", past, lambda past: world.tokenizer.encode_chunk(frames, past)[1])
 
 
-def early_and_late(what: str, step: Work) -> Iterator[Row]:
-    """Time around, and memory at, steps 100 and 10,000."""
-    times, used = [], {}
-    for n in range(LONG + 100):
-        times.append(seconds(step))
-        if n in (100, LONG):
-            used[n] = memory()
-    early, late = (median(times[n - 100 : n + 100]) for n in (100, LONG))
-    note = f"{early * 1e3:.2f} and {late * 1e3:.2f} ms"
-    yield row(f"{what}: time at step 10,000 ÷ at step 100", late / early, "", most=1.05, note=note)
-    note = f"{used[LONG] / 2**20:.0f} MB in all, grown by {(used[LONG] - used[100]) / 2**20:.2f}"
-    yield row(f"{what}: memory at step 10,000 ÷ at step 100", used[LONG] / used[100], "", most=1.05, note=note)
+def early_and_late(what: str, state: Any, step: Callable[[Any], Any]) -> Iterator[Row]:
+    """Time and memory at steps 100 and 10,000. States are values, so the same moments can be timed in turns."""
+    states, used = {}, {}
+    for n in range(LONG + 1):
+        if n in (EARLY, LONG):
+            states[n], used[n] = state, memory()
+        state = step(state)
+    late, early = (partial(go_on, states[n], step) for n in (LONG, EARLY))
+    times, cost, before = versus(late, early, 31)
+    note = f"{cost / FEW * 1e3:.2f} and {before / FEW * 1e3:.2f} ms"
+    yield row(f"{what}: time at step 10,000 ÷ at step 100", times, "", most=1.05, note=note)
+    note = f"{used[LONG] / 2**20:.0f} MB in all, grown by {(used[LONG] - used[EARLY]) / 2**20:.2f}"
+    yield row(f"{what}: memory at step 10,000 ÷ at step 100", used[LONG] / used[EARLY], "", most=1.05, note=note)
+
+
+def go_on(state: Any, step: Callable[[Any], Any]) -> None:
+    """A few steps from there."""
+    for _ in range(FEW):
+        state = step(state)
