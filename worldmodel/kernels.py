@@ -154,7 +154,7 @@ def address(array, index):
     return array.ctypes.data + 4 * index
 
 
-@njit(inline="always", **COMPILED)
+@njit(**COMPILED)
 def exp(x):
     """e**x, to a relative error of 1e-7 (Cephes' expf, S. Moshier), in steps that become vectors."""
     x = min(max(x, np.float32(-87.0)), np.float32(88.0))
@@ -170,13 +170,13 @@ def exp(x):
     return (p * (r * r) + r + np.float32(1)) * power.view(np.float32)
 
 
-@njit(inline="always", **COMPILED)
+@njit(**COMPILED)
 def silu(x):
     """x · sigmoid(x)."""
     return x / (np.float32(1) + exp(-x))
 
 
-@njit(inline="always", **COMPILED)
+@njit(**COMPILED)
 def gate(a, b):
     """tanh(a) * sigmoid(b), with one division; beyond these bounds float32 knows no difference."""
     e = exp(np.float32(2) * min(max(a, np.float32(-10)), np.float32(10)))
