@@ -5,8 +5,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers_models import small_prior, some_actions, some_tokens, stirred
+from hypothesis import given
+from hypothesis import strategies as st
 
 from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, uniform
+from worldmodel.prior.noise import plain_uniform
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
 
 
 @torch.no_grad()
@@ -69,6 +74,12 @@ def test_noise_depends_on_its_key_alone():
     many = uniform(0, torch.arange(2000), torch.zeros(2000).long(), 20)
     assert many.min() >= 0 and many.max() < 1 and abs(many.mean() - 0.5) < 0.01
     assert abs(torch.corrcoef(many[:, :2].T)[0, 1]) < 0.1
+
+
+@given(seed=INT64, dream=INT64, step=INT64)
+def test_compiled_noise_is_the_noise(seed, dream, step):
+    keys = torch.tensor([dream, 0, -1]), torch.tensor([step, step, 0])
+    assert torch.equal(uniform(seed, *keys, 7), plain_uniform(seed, *keys, 7))
 
 
 def test_context_noise_roughens_training_only():

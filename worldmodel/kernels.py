@@ -376,6 +376,27 @@ def nearest(first, last, vectors, twice, squares, codes):
             codes[start + row] = found
 
 
+# --- noise ---------------------------------------------------------------------------------------------------------
+
+
+@njit(**COMPILED)
+def _mix(x):
+    """splitmix64's finaliser on unsigned 64-bit numbers; see worldmodel/prior/noise.py."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(**COMPILED)
+def uniform(seed, dreams, steps, out):
+    """Numbers in [0, 1) for each dream and site, `b n`."""
+    for dream in range(out.shape[0]):
+        key = _mix(_mix(_mix(np.uint64(seed)) ^ np.uint64(dreams[dream])) ^ np.uint64(steps[dream]))
+        for site in range(out.shape[1]):
+            out[dream, site] = np.float64(_mix(key ^ np.uint64(site)) >> np.uint64(11)) * 2.0**-53
+
+
 # --- the tokens of a frame -----------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""The prior on the CPU, compiled: the context of the next latent, and a frame's tokens drawn from it."""
+"""The prior on the CPU, compiled: the context of the next latent, noise, and a frame's tokens drawn with both."""
 
 import numpy as np
 import torch
@@ -56,6 +56,13 @@ def draw(
     inputs = (weights, features, floats(actions), noise.double().contiguous().numpy(), *shaping)
     in_threads(lambda first, last: kernels.draw(first, last, *inputs, tokens.numpy(), nats.numpy()), b)
     return Draw(tokens, nats, torch.ones(b, dtype=torch.long))
+
+
+def uniform(seed: int, dreams: Int[Tensor, "b"], steps: Int[Tensor, "b"], sites: int) -> Float[Tensor, "b n"]:
+    """The numbers of `noise.uniform`."""
+    found = torch.empty(len(dreams), sites, dtype=torch.float64)
+    kernels.uniform(seed, dreams.contiguous().numpy(), steps.contiguous().numpy(), found.numpy())
+    return found
 
 
 @torch.no_grad()
