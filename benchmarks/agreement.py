@@ -25,12 +25,17 @@ def main() -> None:
     frames, actions = real_clips(store, split(store)[1], length=CONTEXT + STEPS, clips=DREAMS, seed=0)
     state = world.start(frames[:, :CONTEXT], actions[:, : CONTEXT - 1])
     found: dict[str, list[tuple[int, float]]] = {}
+    passes = []
     for n in range(CONTEXT - 1, CONTEXT - 1 + STEPS):
         following, step = world.step(state, actions[:, n], SamplerConfig("fused"))
         for name, other in others(world, state, actions[:, n]).items():
             found.setdefault(name, []).append(difference(step, other))
+            passes += other.passes.tolist() if name.startswith("predictive") else []
         state = following
     print(machine())
+    print(
+        f"predictive: {max(passes):.1f} passes a frame in the step that took most, of {state.tokens[0].numel()} tokens"
+    )
     total = DREAMS * STEPS * state.tokens[0].numel()
     for name, pairs in found.items():
         count, most = sum(pair[0] for pair in pairs), max(pair[1] for pair in pairs)

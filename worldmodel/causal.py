@@ -22,10 +22,15 @@ def map_past(function: Callable[[Tensor], Tensor], past: Past) -> Past:
 
 
 def join_pasts(pasts: Sequence[Past]) -> Past:
-    """The past of all of these videos side by side."""
+    """The past of all of these videos side by side: a copy, channels last.
+
+    Of one video too: what a layer hands over may be a view that keeps all its frames in memory.
+    """
     if isinstance(pasts[0], tuple):
         return tuple(join_pasts(parts) for parts in zip(*pasts, strict=True))
-    return None if pasts[0] is None else torch.cat(list(pasts))
+    if pasts[0] is None or pasts[0].ndim == 1:
+        return None if pasts[0] is None else torch.cat(list(pasts))
+    return torch.cat([past.movedim(1, -1) for past in pasts]).movedim(-1, 1)
 
 
 class CausalConv3d(nn.Module):

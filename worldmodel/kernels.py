@@ -422,7 +422,8 @@ class Core(NamedTuple):
 
 
 @njit(**COMPILED)
-def _spread_lines(line, out):
+def _repeat(line, out):
+    """The same line in every row."""
     for site in range(out.shape[0]):
         for i in range(out.shape[1]):
             out[site, i] = line[i]
@@ -480,7 +481,7 @@ def _horizontal(core, x, gates, h, hidden, out, logits):
 
 @njit(**COMPILED)
 def _weigh(logits, codes, temperature, weights):
-    """exp(logits / temperature), up to a factor; returns their sum."""
+    """exp((logits - top) / temperature), where top is the largest; returns their sum, and top."""
     top = logits[0]
     for i in range(codes):
         top = max(top, logits[i])
@@ -490,7 +491,7 @@ def _weigh(logits, codes, temperature, weights):
     total = 0.0
     for i in range(codes):
         total += weights[i]
-    return total
+    return total, top
 
 
 @njit(**COMPILED)
@@ -512,12 +513,12 @@ def _cut(weights, codes, total, top_k, top_p):
 @njit(**COMPILED)
 def _choose(logits, codes, uniform, temperature, top_k, top_p, weights):
     """The token that the uniform number draws, and −log p of it at temperature 1."""
-    token, total = 0, 0.0
+    token, total, top = 0, 0.0, np.float32(0)
     if temperature == 0:
         for i in range(codes):
             token = i if logits[i] > logits[token] else token
     else:
-        total = _weigh(logits, codes, temperature, weights)
+        total, top = _weigh(logits, codes, temperature, weights)
         if top_k or top_p < 1:
             total = _cut(weights, codes, total, top_k, top_p)
         threshold, reached = uniform * total, 0.0
@@ -528,10 +529,7 @@ def _choose(logits, codes, uniform, temperature, top_k, top_p, weights):
                 token = i
                 break
     if temperature != 1 or top_k or top_p < 1:
-        total = _weigh(logits, codes, 1.0, weights)
-    top = logits[0]
-    for i in range(codes):
-        top = max(top, logits[i])
+        total, top = _weigh(logits, codes, 1.0, weights)
     return token, np.log(total) - (logits[token] - top)
 
 
@@ -553,8 +551,8 @@ def draw(first, last, core, features, actions, noise, temperature, top_k, top_p,
         line[:] = core.condition_bias
         a = actions.shape[1]
         product(address(line, 0), n, actions[dream].ctypes.data, a, core.action.ctypes.data, 1, a, n)
-        _spread_lines(line, gates.reshape(rows * columns, n))
-        _spread_lines(core.shortcut_bias, out.reshape(rows * columns, e))
+        _repeat(line, gates.reshape(rows * columns, n))
+        _repeat(core.shortcut_bias, out.reshape(rows * columns, e))
         seen = address(features[dream], 0)
         product(address(gates, 0), n, seen, context, address(core.condition, 0), rows * columns, context, n)
         product(address(out, 0), e, seen, context, address(core.shortcut, 0), rows * columns, context, e)

@@ -233,7 +233,6 @@ class WorldModel(nn.Module):
         lead = torch.cat([lead.new_zeros(len(frames), 1, self.prior.actions), lead], dim=1)
         _, context = self.prior.context(self.prior.embed_past(tokens[:, :-1], first=True), lead)
         _, decoder = self.tokenizer.decode_chunk(tokens, None)
-        context, decoder = map_past(_own, context), map_past(_own, decoder)
         return DreamState(context, decoder, tokens[:, -1], torch.full_like(dreams, tokens.shape[1]), dreams, seed)
 
     def _context(self, state: DreamState, lead: Float[Tensor, "b a"], compiled: bool) -> tuple[Tensor, Past]:
@@ -263,10 +262,3 @@ class WorldModel(nn.Module):
         if encoded.shape[:-1] != (b, steps) and not (steps == 1 and encoded.shape[:-1] == (b,)):
             raise ValueError(f"expected actions for {b} dreams and {steps} steps, got {encoded.shape[:-1]}")
         return torch.from_numpy(encoded).view(b, latents, self.prior.actions).to(self.device)
-
-
-def _own(x: Tensor) -> Tensor:
-    """A copy, channels last: what a convolution hands over may be a view that keeps all its frames in memory."""
-    if x.ndim < 5:
-        return x
-    return x.movedim(1, -1).clone(memory_format=torch.contiguous_format).movedim(-1, 1)

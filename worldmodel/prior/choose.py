@@ -33,6 +33,19 @@ class SamplerConfig:
 
 
 @dataclass
+class Given:
+    """What the tokens of one frame are drawn from: context, action, and a uniform number per site.
+
+    guess: tokens to begin with, for the sampler that guesses; it changes none of those drawn.
+    """
+
+    context: Float[Tensor, "b c y x"]
+    actions: Float[Tensor, "b a"]
+    noise: Float[Tensor, "b n"]
+    guess: Int[Tensor, "b y x"]
+
+
+@dataclass
 class Draw:
     """Tokens of one frame, and −log p of each under the model itself (temperature 1, nothing cut).
 

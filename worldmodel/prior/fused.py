@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from worldmodel import kernels
 from worldmodel.causal import Past
 from worldmodel.compiled import packed
-from worldmodel.prior.choose import Draw, SamplerConfig
+from worldmodel.prior.choose import Draw, Given, SamplerConfig
 from worldmodel.prior.layers import ContextBlock, GatedLayer
 from worldmodel.prior.pixelcnn import PixelCNN, SpatialCore
 from worldmodel.tape import Tape, bias_of, floats, in_threads, pack, padded
@@ -34,26 +34,20 @@ def _context(prior: PixelCNN) -> Tape:
     return tape
 
 
-def draw(
-    core: SpatialCore,
-    context: Float[Tensor, "b c y x"],
-    actions: Float[Tensor, "b a"],
-    noise: Float[Tensor, "b n"],
-    config: SamplerConfig,
-) -> Draw:
+def draw(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     """Tokens of a frame, the same as other samplers draw.
 
     Raises: ValueError for inputs that are not this core's.
     """
-    b, c, rows, columns = context.shape
+    b, c, rows, columns = given.context.shape
     weights = packed(core, "core", lambda: pack_core(core))
     expected = (len(weights.condition), (b, len(weights.action)), (b, rows * columns))
-    if (got := (c, tuple(actions.shape), tuple(noise.shape))) != expected:
+    if (got := (c, tuple(given.actions.shape), tuple(given.noise.shape))) != expected:
         raise ValueError(f"expected context width, actions and noise of shapes {expected}, got {got}")
-    features = floats(context.permute(0, 2, 3, 1)).reshape(b, rows * columns, c)
+    features = floats(given.context.permute(0, 2, 3, 1)).reshape(b, rows * columns, c)
     tokens, nats = torch.empty(b, rows, columns, dtype=torch.long), torch.empty(b, rows, columns)
     shaping = (float(config.temperature), config.top_k, float(config.top_p))
-    inputs = (weights, features, floats(actions), noise.double().contiguous().numpy(), *shaping)
+    inputs = (weights, features, floats(given.actions), given.noise.double().contiguous().numpy(), *shaping)
     in_threads(lambda first, last: kernels.draw(first, last, *inputs, tokens.numpy(), nats.numpy()), b)
     return Draw(tokens, nats, torch.ones(b, dtype=torch.long))
 

@@ -1,11 +1,9 @@
 """The cached sampler on a GPU, recorded once as a CUDA graph: a frame is one launch instead of thousands."""
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from worldmodel.compiled import packed
-from worldmodel.prior.choose import Draw, SamplerConfig
+from worldmodel.prior.choose import Draw, Given, SamplerConfig
 from worldmodel.prior.loops import cached
 from worldmodel.prior.pixelcnn import SpatialCore
 
@@ -13,23 +11,17 @@ WARM_UP = 3  # runs before the recording, as torch.cuda.graph asks for
 GRAPHS = 8  # recordings that a core keeps, of other batch sizes and settings: each holds memory of its own
 
 
-def replay(
-    core: SpatialCore,
-    context: Float[Tensor, "b c y x"],
-    actions: Float[Tensor, "b a"],
-    noise: Float[Tensor, "b n"],
-    config: SamplerConfig,
-) -> Draw:
+def replay(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     """`cached`, from the graph of this core, these shapes and settings; recorded when first asked for."""
     graphs: dict[tuple, _Graph] = packed(core, "graphs", dict)
     settings = (config.temperature, config.top_k, config.top_p)
-    key = (tuple(context.shape), actions.shape[1], context.dtype, context.device, settings)
-    with torch.cuda.device(context.device):
+    key = (tuple(given.context.shape), given.actions.shape[1], given.context.dtype, given.context.device, settings)
+    with torch.cuda.device(given.context.device):
         if key not in graphs:
             if len(graphs) == GRAPHS:
                 del graphs[next(iter(graphs))]
             graphs[key] = _Graph(core, *key)
-        return graphs[key].replay(context, actions, noise)
+        return graphs[key].replay(given)
 
 
 class _Graph:
@@ -37,25 +29,26 @@ class _Graph:
 
     def __init__(self, core, shape, actions: int, dtype, device, settings: tuple[float, int, float]):
         b, _, rows, columns = shape
-        self.inputs = (
+        self.given = Given(
             torch.zeros(shape, dtype=dtype, device=device),
             torch.zeros(b, actions, dtype=dtype, device=device),
             torch.zeros(b, rows * columns, dtype=torch.float64, device=device),
+            torch.zeros(b, rows, columns, dtype=torch.long, device=device),
         )
         config = SamplerConfig("cached", *settings)
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(WARM_UP):
-                cached(core, *self.inputs, config)
+                cached(core, self.given, config)
         torch.cuda.current_stream().wait_stream(aside)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # other threads may pin memory meanwhile
-            self.draw = cached(core, *self.inputs, config)
+            self.draw = cached(core, self.given, config)
 
-    def replay(self, *inputs: Tensor) -> Draw:
+    def replay(self, given: Given) -> Draw:
         """The draw for these inputs; a copy, as the next replay writes over it."""
-        for own, new in zip(self.inputs, inputs, strict=True):
-            own.copy_(new)
+        for name in ("context", "actions", "noise"):
+            getattr(self.given, name).copy_(getattr(given, name))
         self.graph.replay()
         return Draw(self.draw.tokens.clone(), self.draw.nats.clone(), self.draw.passes.clone())

@@ -7,57 +7,38 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodel.prior.choose import Draw, SamplerConfig, choose
+from worldmodel.prior.choose import Draw, Given, SamplerConfig, choose
 from worldmodel.prior.layers import GatedLayer, gate
 from worldmodel.prior.pixelcnn import SpatialCore
 
 Score = Callable[[Int[Tensor, "b y x"], int, int], Float[Tensor, "b k"]]  # of the token at (y, x), given those before
 
 
-def naive(
-    core: SpatialCore,
-    context: Float[Tensor, "b c y x"],
-    actions: Float[Tensor, "b a"],
-    noise: Float[Tensor, "b n"],
-    config: SamplerConfig,
-) -> Draw:
+def naive(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     """One full pass of the core per token."""
-    score = lambda tokens, y, x: core(tokens, context, actions)[:, y, x]  # noqa: E731
-    return _raster(score, context, noise, config, passes=context[0, 0].numel())
+    score = lambda tokens, y, x: core(tokens, given.context, given.actions)[:, y, x]  # noqa: E731
+    return _raster(score, given, config, passes=given.guess[0].numel())
 
 
-def cached(
-    core: SpatialCore,
-    context: Float[Tensor, "b c y x"],
-    actions: Float[Tensor, "b a"],
-    noise: Float[Tensor, "b n"],
-    config: SamplerConfig,
-) -> Draw:
+def cached(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     """Each activation once."""
-    return _raster(_Cache(core, context, actions), context, noise, config, passes=1)
+    return _raster(_Cache(core, given.context, given.actions), given, config, passes=1)
 
 
-def predictive(
-    core: SpatialCore,
-    context: Float[Tensor, "b c y x"],
-    actions: Float[Tensor, "b a"],
-    noise: Float[Tensor, "b n"],
-    config: SamplerConfig,
-    guess: Int[Tensor, "b y x"],
-) -> Draw:
+def predictive(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     """All sites at once, again and again: after n passes the first n tokens are right, mostly many more.
 
     A frame that comes out as it went in is the one that raster order draws: each token is what its noise picks given
     those before it. Dreams that are done are left out of the passes to come.
     """
-    tokens, nats = guess.clone(), torch.zeros(guess.shape, device=guess.device)
-    passes = torch.zeros(len(guess), dtype=torch.long, device=guess.device)
-    unsettled = torch.arange(len(guess), device=guess.device)
-    for _ in range(guess[0].numel() + 1):
-        logits = core(tokens[unsettled], context[unsettled], actions[unsettled]).float().flatten(0, 2)
-        drawn = choose(logits, noise[unsettled].flatten(), config)
-        nats[unsettled] = F.cross_entropy(logits, drawn, reduction="none").view(-1, *guess.shape[1:])
-        drawn = drawn.view(-1, *guess.shape[1:])
+    tokens, nats = given.guess.clone(), given.guess.new_zeros(given.guess.shape, dtype=torch.float)
+    passes = given.guess.new_zeros(len(tokens))
+    unsettled = torch.arange(len(tokens), device=tokens.device)
+    for _ in range(tokens[0].numel() + 1):
+        logits = core(tokens[unsettled], given.context[unsettled], given.actions[unsettled]).float().flatten(0, 2)
+        drawn = choose(logits, given.noise[unsettled].flatten(), config)
+        nats[unsettled] = F.cross_entropy(logits, drawn, reduction="none").view(-1, *tokens.shape[1:])
+        drawn = drawn.view(-1, *tokens.shape[1:])
         changed = (drawn != tokens[unsettled]).flatten(1).any(1)
         tokens[unsettled] = drawn
         passes[unsettled] += 1
@@ -67,17 +48,17 @@ def predictive(
     return Draw(tokens, nats, passes)
 
 
-def _raster(score: Score, context: Tensor, noise: Tensor, config: SamplerConfig, passes: int) -> Draw:
+def _raster(score: Score, given: Given, config: SamplerConfig, passes: int) -> Draw:
     """Site after site."""
-    b, _, rows, columns = context.shape
-    tokens = torch.zeros(b, rows, columns, dtype=torch.long, device=context.device)
-    nats = torch.zeros(b, rows, columns, device=context.device)
+    tokens = torch.zeros_like(given.guess)
+    nats = tokens.new_zeros(tokens.shape, dtype=torch.float)
+    b, rows, columns = tokens.shape
     for y in range(rows):
         for x in range(columns):
             logits = score(tokens, y, x).float()
-            tokens[:, y, x] = choose(logits, noise[:, y * columns + x], config)
+            tokens[:, y, x] = choose(logits, given.noise[:, y * columns + x], config)
             nats[:, y, x] = F.cross_entropy(logits, tokens[:, y, x], reduction="none")
-    return Draw(tokens, nats, torch.full((b,), passes, device=context.device))
+    return Draw(tokens, nats, tokens.new_full((b,), passes))
 
 
 class _Cache:

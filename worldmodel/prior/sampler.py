@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from worldmodel.compiled import available
-from worldmodel.prior.choose import Draw, SamplerConfig
+from worldmodel.prior.choose import Draw, Given, SamplerConfig
 from worldmodel.prior.loops import cached, naive, predictive
 from worldmodel.prior.pixelcnn import SpatialCore
 
@@ -31,12 +31,10 @@ def sample(
 
     `guess` changes no token: the closer it is, the sooner `predictive` is done. The frame before is a good one.
     """
-    kind = resolve(config.kind, context.device)
-    if kind == "predictive":
-        b, _, rows, columns = context.shape
-        start = torch.zeros(b, rows, columns, dtype=torch.long, device=context.device) if guess is None else guess
-        return predictive(core, context, actions, noise, config, start)
-    return {"naive": naive, "cached": cached, "fused": _fused}[kind](core, context, actions, noise, config)
+    if guess is None:
+        guess = torch.zeros(len(context), *context.shape[2:], dtype=torch.long, device=context.device)
+    given = Given(context, actions, noise, guess)
+    return SAMPLERS[resolve(config.kind, context.device)](core, given, config)
 
 
 def resolve(kind: str, device: torch.device) -> str:
@@ -50,9 +48,13 @@ def resolve(kind: str, device: torch.device) -> str:
     return "fused" if possible else "cached"
 
 
-def _fused(core, context, actions, noise, config) -> Draw:
-    if context.is_cuda:
-        from worldmodel.prior.graphed import replay as fused
+def fused(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
+    """`cached` without an operator's overhead per token."""
+    if given.context.is_cuda:
+        from worldmodel.prior.graphed import replay as draw
     else:
-        from worldmodel.prior.fused import draw as fused  # imported where it runs: it needs numba
-    return fused(core, context, actions, noise, config)
+        from worldmodel.prior.fused import draw  # imported where it runs: it needs numba
+    return draw(core, given, config)
+
+
+SAMPLERS = {"naive": naive, "cached": cached, "fused": fused, "predictive": predictive}
