@@ -33,10 +33,9 @@ def main() -> None:
             passes += other.passes.tolist() if name.startswith("predictive") else []
         state = following
     print(machine())
-    print(
-        f"predictive: {max(passes):.1f} passes a frame in the step that took most, of {state.tokens[0].numel()} tokens"
-    )
-    total = DREAMS * STEPS * state.tokens[0].numel()
+    sites = state.tokens[0].numel()
+    print(f"predictive: {np.mean(passes):.1f} passes a frame of {sites} tokens, {max(passes)} at most")
+    total = DREAMS * STEPS * sites
     for name, pairs in found.items():
         count, most = sum(pair[0] for pair in pairs), max(pair[1] for pair in pairs)
         print(f"{name}: {count} of {total:,} tokens differ; bits of an equal frame differ by {most:.1e} at most")
