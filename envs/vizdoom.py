@@ -33,9 +33,13 @@ class VizdoomConfig:
     width: int = 64
     frame_skip: int = 2  # engine tics (1/35 s) per action
     buttons: int = 1  # most buttons that one action presses; 1 gives "noop" and one action per button
+    crop: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 1.0)  # top, bottom, left, right: what part is seen
 
     def __post_init__(self) -> None:
         at_least(self, 1, "height", "width", "frame_skip", "buttons")
+        top, bottom, left, right = self.crop
+        if not (0 <= top < bottom <= 1 and 0 <= left < right <= 1):
+            raise ValueError(f"crop: expected shares 0 <= top < bottom <= 1 and left < right likewise, got {self.crop}")
 
 
 class VizdoomEnv(FrameEnv):
@@ -49,12 +53,20 @@ class VizdoomEnv(FrameEnv):
     def __init__(self, config: VizdoomConfig) -> None:
         inner = _make(config)
         super().__init__(inner, config.height, config.width, _action_names(inner))
+        self._crop = config.crop
         self._folder = tempfile.mkdtemp(prefix="vizdoom-")
         self._shut = weakref.finalize(self, _shut, inner, self._folder)  # also where nobody calls close()
 
     def picture(self, observation: Any) -> np.ndarray | None:
         """The screen; None after the end, where the wrapper would give a black one that no one ever saw."""
-        return None if self.inner.unwrapped.state is None else observation["screen"]  # pyright: ignore
+        if self.inner.unwrapped.state is None:  # pyright: ignore
+            return None
+        screen = observation["screen"]
+        (top, bottom), (left, right) = (
+            (round(size * low), round(size * high))
+            for size, low, high in zip(screen.shape, (self._crop[0], self._crop[2]), (self._crop[1], self._crop[3]), strict=False)
+        )
+        return screen[top:bottom, left:right]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """As in `FrameEnv`. The engine starts in a folder of its own, because it leaves its settings where it

@@ -3,17 +3,21 @@
 import inspect
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import gymnasium
 import hydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
+import envs
 from worldmodel.checkpoint import read_json
 from worldmodel.config import to_dict, typed
 from worldmodel.data.store import EpisodeStore
+from worldmodel.world import WorldInfo
 
 T = TypeVar("T")
 
@@ -43,6 +47,16 @@ def script(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[[], None
     return decorate
 
 
+def real_env(info: WorldInfo) -> Callable[[], gymnasium.Env]:
+    """Makes the environment that a world was learned from.
+
+    Raises: ValueError when the world does not say which.
+    """
+    if "name" not in info.env:
+        raise ValueError("this world does not say which environment it was learned from (config.json, info.env)")
+    return partial(envs.make, typed(envs.schema(info.env["name"]), info.env, "env"))
+
+
 def stop(error: Exception) -> NoReturn:
     """Leave with the error's message alone."""
     print(f"error: {error}", file=sys.stderr)
@@ -61,6 +75,19 @@ def made_already(path: Path, made: dict[str, Any]) -> bool:
         return read_json(path).get("made_with") == made
     except ValueError:  # missing or damaged
         return False
+
+
+def begin_with(model: nn.Module, earlier: nn.Module) -> None:
+    """Take over the weights of an earlier model, but those of other shapes: new rewards make another outcome head.
+
+    Raises: ValueError when most of it is of another shape.
+    """
+    known, weights = model.state_dict(), earlier.state_dict()
+    fitting = {name: x for name, x in weights.items() if name in known and known[name].shape == x.shape}
+    if len(fitting) < len(weights) // 2 or len(fitting) < len(known) // 2:
+        raise ValueError("init: expected a model of the same shape; give the settings that it was trained with")
+    keep = {name for name in fitting if name.endswith("log_weight")}  # these count the new data
+    model.load_state_dict({k: v for k, v in fitting.items() if k not in keep}, strict=False)
 
 
 def parameters(model: nn.Module) -> int:

@@ -18,6 +18,7 @@ class CollectConfig:
     """The keys of configs/collect.yaml, explained there."""
 
     run: Path
+    after: Path | None
     env: dict[str, Any]
     episodes: int
     workers: int
@@ -38,6 +39,8 @@ def main(config: CollectConfig) -> None:
     info = describe(env, to_dict(env_config), frame_skip=getattr(env_config, "frame_skip", None), **how)
     env.close()
     store = EpisodeStore.create(config.run / "episodes", info)
+    if config.after is not None:
+        store.adopt(EpisodeStore.open(config.after / "episodes"))
     report = collect(make_env, store, config.episodes, workers=config.workers, **how)
     frames = sum(store.lengths.values())
     print(f"episodes: {len(store.indices)} with {frames:,} frames in {store.folder}", end="")

@@ -4,17 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from _run import parameters, script, shown
+from _run import begin_with, parameters, script, shown
 from torch.utils.tensorboard import SummaryWriter
 
 from worldmodel.actions import ActionEncoder
+from worldmodel.checkpoint import read_json
 from worldmodel.config import to_dict
 from worldmodel.data.clips import split
 from worldmodel.data.store import EpisodeStore
 from worldmodel.data.tokens import TokenBatches
 from worldmodel.evaluate import likelihood
 from worldmodel.evaluate.metrics import real_clips
-from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig
+from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, reward_values
+from worldmodel.starts import choose_starts
 from worldmodel.tokenizer import load_tokenizer, tokenize
 from worldmodel.training.fit import FitConfig, fit
 from worldmodel.video import log_video
@@ -28,7 +30,9 @@ class TrainPriorConfig:
     """The keys of configs/train_prior.yaml, explained there."""
 
     run: Path
+    init: Path | None
     clip_latents: int
+    starts: int
     prior: PriorConfig
     fit: FitConfig
 
@@ -45,12 +49,19 @@ def main(config: TrainPriorConfig) -> None:
     batches, checks = (TokenBatches(tokens, store, episodes, **shape) for episodes in (train, held_out))
     torch.manual_seed(config.fit.seed)
     actions = ActionEncoder(store.info.action_space).width * tokenizer.config.time_stride
-    prior = PixelCNN(config.prior, tokens.info.codes, tokenizer.grid, actions)
+    rewards, ends = batches.all_outcomes()
+    prior = PixelCNN(config.prior, tokens.info.codes, tokenizer.grid, actions, reward_values(rewards))
     prior.use_codebook(tokenizer.quantizer.codebook)
+    if prior.outcome is not None:
+        prior.outcome.weigh(prior.outcome.targets(torch.from_numpy(rewards), torch.from_numpy(ends)).sum(0))
+    if config.init is not None:
+        begin_with(prior, WorldModel.load(config.init / "world").prior)
     longest = max(store.length(index) for index in held_out)
     horizon = min(HORIZON, (longest - CONTEXT) // 4 * 4)
     about = store.info
     info = WorldInfo(about.frame_shape, about.action_space, about.action_names, dict(about.env))
+    info.longest = max(store.length(index) for index in train) - 1
+    starts = choose_starts(tokens, store, train, count=config.starts, seed=config.fit.seed)
 
     def figures(model: PixelCNN) -> dict[str, float]:
         return {f"held_out/{name}": value for name, value in likelihood(model, checks, count=16).items()}
@@ -66,8 +77,9 @@ def main(config: TrainPriorConfig) -> None:
         return figures(model)
 
     identity = {"prior": to_dict(config.prior), "tokens": tokens.info.key, "clip": config.clip_latents}
+    identity["init"] = None if config.init is None else read_json(config.init / "world" / "config.json")["weights"]
     result = fit(prior, batches, config.fit, config.run / "prior", evaluate=evaluate, identity=identity)
-    world = WorldModel(tokenizer.cpu(), result.model.cpu(), info)
+    world = WorldModel(tokenizer.cpu(), result.model.cpu(), info, starts)
     world.save(config.run / "world")
     print(f"world: {config.run / 'world'}, {parameters(prior):,} parameters in its prior; {shown(result.metrics)}")
 

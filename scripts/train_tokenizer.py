@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from _run import parameters, script, shown
+from _run import begin_with, parameters, script, shown
 from torch.utils.tensorboard import SummaryWriter
 
 from worldmodel.config import to_dict
 from worldmodel.data.clips import ClipBatches, split
 from worldmodel.data.store import EpisodeStore
 from worldmodel.evaluate import reconstruction
-from worldmodel.tokenizer import VQVAE, TokenizerConfig, save_tokenizer
+from worldmodel.tokenizer import VQVAE, TokenizerConfig, fingerprint, load_tokenizer, save_tokenizer
 from worldmodel.training.fit import FitConfig, fit
 from worldmodel.video import log_video
 
@@ -21,6 +21,7 @@ class TrainTokenizerConfig:
     """The keys of configs/train_tokenizer.yaml, explained there."""
 
     run: Path
+    init: Path | None
     clip_latents: int
     tokenizer: TokenizerConfig
     fit: FitConfig
@@ -34,6 +35,8 @@ def main(config: TrainTokenizerConfig) -> None:
         raise ValueError("one episode must be held out: collect 2 or more, scripts/collect.py episodes=2")
     torch.manual_seed(config.fit.seed)
     tokenizer = VQVAE(config.tokenizer, store.info.frame_shape)
+    if config.init is not None:
+        begin_with(tokenizer, load_tokenizer(config.init / "tokenizer"))
     frames = 1 + config.tokenizer.time_stride * (config.clip_latents - 1)
     shape = {"length": frames, "batch_size": config.fit.batch_size, "seed": config.fit.seed}
     batches, checks = (ClipBatches(store, episodes, **shape) for episodes in (train, held_out))
@@ -47,6 +50,7 @@ def main(config: TrainTokenizerConfig) -> None:
         return {f"held_out/{name}": value for name, value in reconstruction(model, checks, count=16).items()}
 
     identity = {"tokenizer": to_dict(config.tokenizer), "data": store.fingerprint(), "clip": frames}
+    identity["init"] = None if config.init is None else fingerprint(load_tokenizer(config.init / "tokenizer"))
     result = fit(tokenizer, batches, config.fit, config.run / "tokenizer", evaluate=evaluate, identity=identity)
     save_tokenizer(result.model, config.run / "tokenizer")
     print(f"tokenizer: {config.run / 'tokenizer'}, {parameters(tokenizer):,} parameters; {shown(result.metrics)}")

@@ -4,7 +4,9 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import nn
 
+from worldmodel.data.tokens import TokenClip
 from worldmodel.prior import PixelCNN, PriorConfig
+from worldmodel.starts import Starts
 from worldmodel.tokenizer import VQVAE, QuantizerConfig, TokenizerConfig
 from worldmodel.tokenizer.vqvae import to_float
 from worldmodel.world import WorldInfo, WorldModel
@@ -30,18 +32,29 @@ def small_tokenizer(space_stride=8, time_stride=1, frame=(16, 24, 3), codes=19, 
     return tokenizer
 
 
-def small_prior(codes=19, grid=(2, 3), actions=4, noise=0.0, time_kernel=2) -> PixelCNN:
+def small_prior(codes=19, grid=(2, 3), actions=4, noise=0.0, time_kernel=2, rewards=()) -> PixelCNN:
     torch.manual_seed(3)
     config = PriorConfig(
-        8, width=10, layers=2, time_kernel=time_kernel, core_width=6, core_layers=2, context_noise=noise
+        8, width=10, layers=2, time_kernel=time_kernel, core_width=6, core_layers=2, context_noise=noise, outcome_width=7
     )
-    return stirred(PixelCNN(config, codes, grid, actions), 0.3)
+    return stirred(PixelCNN(config, codes, grid, actions, rewards), 0.3)
 
 
-def small_world(time_stride=1, actions=4) -> WorldModel:
+REWARDS = (-1.0, 0.0, 0.5)
+
+
+def small_world(time_stride=1, actions=4, rewards=REWARDS, starts=5, longest=9) -> WorldModel:
     space = Discrete(actions) if actions else None
-    info = WorldInfo((16, 24, 3), space, ("noop", "forward", "left", "right")[:actions])
-    return WorldModel(small_tokenizer(time_stride=time_stride), small_prior(actions=actions * time_stride), info)
+    info = WorldInfo((16, 24, 3), space, ("noop", "forward", "left", "right")[:actions], longest=longest)
+    tokenizer = small_tokenizer(time_stride=time_stride)
+    prior = small_prior(actions=actions * time_stride, rewards=rewards)
+    return WorldModel(tokenizer, prior, info, small_starts(starts, actions * time_stride) if starts else None)
+
+
+def small_starts(count: int, actions: int) -> Starts:
+    """The first two are beginnings of episodes; the others have up to four latents."""
+    lengths = torch.tensor([1, 1, 4, 2, 3, 4][:count])
+    return Starts(some_tokens(count, 4), some_actions(count, 4, actions), lengths, resets=min(2, count))
 
 
 def random_frames(b: int, t: int, frame=(16, 24, 3), seed=0) -> torch.Tensor:
@@ -55,3 +68,11 @@ def some_tokens(b=2, s=3, grid=(2, 3), codes=19, seed=0) -> torch.Tensor:
 
 def some_actions(b=2, s=3, a=4, seed=0) -> torch.Tensor:
     return torch.randn(b, s, a, generator=torch.Generator().manual_seed(seed))
+
+
+def clip_of(tokens, actions, rewards=None, ends=None, real=None) -> TokenClip:
+    """A batch; without more, nothing is earned, nothing ends and all of it is real."""
+    b, s = tokens.shape[:2]
+    rewards = torch.zeros(b, s) if rewards is None else rewards
+    ends = torch.zeros(b, s, dtype=torch.bool) if ends is None else ends
+    return TokenClip(tokens, actions, rewards, ends, torch.ones(b, s, dtype=torch.bool) if real is None else real)

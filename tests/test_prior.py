@@ -1,10 +1,8 @@
 """Laws of the prior: what a logit may depend on, exact likelihoods, and samplers that agree token for token."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
-from helpers_models import small_prior, some_actions, some_tokens, stirred
+from helpers_models import clip_of, small_prior, some_actions, some_tokens, stirred
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,7 +95,7 @@ def test_the_prior_learns_that_the_action_says_what_the_next_token_is():
     for _ in range(150):
         choice = torch.randint(0, 4, (16, 3))
         tokens = choice[..., None, None].expand(-1, -1, 1, 2)
-        clip = SimpleNamespace(tokens=tokens, actions=torch.nn.functional.one_hot(choice, 4).float())
+        clip = clip_of(tokens, torch.nn.functional.one_hot(choice, 4).float())
         loss, metrics = prior.loss(clip)
         optimizer.zero_grad(), loss.backward(), optimizer.step()
     assert metrics["bits_per_token"] < 0.1

@@ -157,6 +157,32 @@ def test_tokens_that_are_not_those_of_their_episode_are_refused(tmp_path, store)
         TokenBatches(tokens, store, store.indices, length=2, batch_size=8, seed=1)
 
 
-def test_an_impossible_number_of_latents_is_refused(tmp_path, store):
-    with pytest.raises(ValueError, match="no episode has 999 latents"):
-        TokenBatches(make_tokens(tmp_path, store), store, store.indices, length=999, batch_size=8, seed=1)
+def test_every_latent_is_drawn_alike_so_also_the_last_where_an_episode_ends(tmp_path, store):
+    tokens = make_tokens(tmp_path, store)
+    index = store.indices[0]
+    batches = TokenBatches(tokens, store, [index], length=5, batch_size=512, seed=0)
+    places = torch.cat([batches[step].tokens[:, :, 0, 0].flatten() for step in range(8)])
+    counts = torch.bincount(places).double()
+    middle = counts[9:-9].mean().item()
+    assert len(counts) == len(tokens.tokens(index))
+    assert counts[-1].item() == pytest.approx(middle, rel=0.2) and counts[0].item() == pytest.approx(middle, rel=0.2)
+    assert counts.max() < 2.2 * middle
+
+
+def test_an_episode_shorter_than_the_clip_takes_part_and_what_fills_up_is_not_real(tmp_path, store):
+    tokens = make_tokens(tmp_path, store)
+    index = store.indices[0]
+    latents = len(tokens.tokens(index))
+    clip = TokenBatches(tokens, store, [index], length=latents + 3, batch_size=2, seed=1)[0]
+    assert clip.real.tolist() == [[True] * latents + [False] * 3] * 2
+    for values in (clip.tokens, clip.actions, clip.rewards, clip.ends):
+        assert not values[:, latents:].any()
+    assert clip.ends[0, latents - 1] and clip.rewards[0, latents - 1] == latents - 1
+
+
+def test_the_outcomes_of_all_episodes_are_those_of_their_steps(tmp_path, store):
+    rewards, ends = TokenBatches(
+        make_tokens(tmp_path, store), store, store.indices, length=2, batch_size=1, seed=0
+    ).all_outcomes()
+    np.testing.assert_array_equal(rewards, np.concatenate([store.rewards(i) for i in store.indices]))
+    assert ends.sum() == sum(store.header(i).terminated for i in store.indices)

@@ -2,16 +2,26 @@
 
 world = WorldModel.load("runs/demo/world")
 video = world.imagine(frames, actions, horizon=500)
+env = gymnasium.make("worldmodel/Dream-v0", world="runs/demo/world")
 """
 
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
+
 if TYPE_CHECKING:
+    from worldmodel.dream import DreamEnv, DreamVectorEnv
     from worldmodel.prior import SamplerConfig
     from worldmodel.world import WorldModel
 
 __version__ = "0.1.0"
-__all__ = ["SamplerConfig", "WorldModel", "__version__"]
+__all__ = ["DreamEnv", "DreamVectorEnv", "SamplerConfig", "WorldModel", "__version__"]
+
+gymnasium.register(
+    "worldmodel/Dream-v0",
+    entry_point="worldmodel.dream:DreamEnv",
+    vector_entry_point="worldmodel.dream:DreamVectorEnv",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -24,4 +34,8 @@ def __getattr__(name: str) -> Any:
         from worldmodel.prior import SamplerConfig
 
         return SamplerConfig
+    if name in ("DreamEnv", "DreamVectorEnv"):
+        from worldmodel import dream
+
+        return getattr(dream, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -566,3 +566,50 @@ def draw(first, last, core, features, actions, noise, temperature, top_k, top_p,
                 tokens[dream, y, x], nats[dream, y, x] = _choose(
                     logits, codes, noise[dream, y * columns + x], temperature, top_k, top_p, weights
                 )
+
+
+# --- the outcome of a step -----------------------------------------------------------------------------------------
+
+
+class Head(NamedTuple):
+    """The weights of the outcome head as `judge` wants them: widths padded."""
+
+    context: np.ndarray  # c m
+    token: np.ndarray  # k m
+    place: np.ndarray  # n m: with the bias of `context`
+    inner: np.ndarray  # 2m m: what the mean and the largest of all sites add
+    inner_bias: np.ndarray  # m
+    leave: np.ndarray  # m o
+    leave_bias: np.ndarray  # o
+
+
+@njit(**COMPILED)
+def judge(first, last, head, features, tokens, scores):
+    """Scores `b o` of the outcomes of a frame for these dreams, from its context `b n c` and its tokens `b n`."""
+    c, m = head.context.shape
+    sites, outcomes = tokens.shape[1], len(head.leave_bias)
+    found = np.empty((sites, m), np.float32)
+    seen, hidden = np.empty(2 * m, np.float32), np.empty(m, np.float32)
+    line = np.empty(outcomes, np.float32)
+    for dream in range(first, last):
+        for site in range(sites):
+            token = head.token[tokens[dream, site]]
+            for i in range(m):
+                found[site, i] = head.place[site, i] + token[i]
+        product(address(found, 0), m, address(features[dream], 0), c, address(head.context, 0), sites, c, m)
+        seen[:m], seen[m:] = np.float32(0), np.float32(-np.inf)
+        for site in range(sites):
+            for i in range(m):
+                value = silu(found[site, i])
+                seen[i] += value
+                seen[m + i] = max(seen[m + i], value)
+        for i in range(m):
+            seen[i] /= np.float32(sites)
+        hidden[:] = head.inner_bias
+        product(address(hidden, 0), m, address(seen, 0), 2 * m, address(head.inner, 0), 1, 2 * m, m)
+        for i in range(m):
+            hidden[i] = silu(hidden[i])
+        line[:] = head.leave_bias
+        product(address(line, 0), outcomes, address(hidden, 0), m, address(head.leave, 0), 1, m, outcomes)
+        for i in range(scores.shape[1]):
+            scores[dream, i] = line[i]

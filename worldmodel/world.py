@@ -15,18 +15,28 @@ from worldmodel.actions import ActionEncoder, space_from_json, space_to_json
 from worldmodel.causal import Past, join_pasts, map_past
 from worldmodel.checkpoint import load_weights, save_weights
 from worldmodel.config import to_dict, typed
-from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, resolve, sample, uniform
+from worldmodel.prior import Outcome, PixelCNN, PriorConfig, SamplerConfig, resolve, sample, uniform
+from worldmodel.starts import Starts
 from worldmodel.tokenizer import VQVAE, TokenizerConfig
+
+PER_DREAM = ("tokens", "frame", "steps", "dreams")  # fields of a DreamState with one entry per dream
+STARTS = "starts."  # before the names of their tensors, among the weights
 
 
 @dataclass
 class WorldInfo:
-    """What the world imitates: its frames, its actions (None: it has none) and, for the record, its env."""
+    """What the world imitates: its frames, its actions (None: it has none) and, for the record, its env.
+
+    longest: steps of the longest episode that it learned from. trust_horizon: steps up to which dreams were measured
+    to hold.
+    """
 
     frame_shape: tuple[int, int, int]
     action_space: Space | None
     action_names: tuple[str, ...] = ()
     env: dict[str, Any] = field(default_factory=dict)
+    longest: int | None = None
+    trust_horizon: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         space = None if self.action_space is None else space_to_json(self.action_space)
@@ -35,6 +45,8 @@ class WorldInfo:
             "action_space": space,
             "action_names": list(self.action_names),
             "env": self.env,
+            "longest": self.longest,
+            "trust_horizon": self.trust_horizon,
         }
 
     @classmethod
@@ -45,6 +57,8 @@ class WorldInfo:
             None if space is None else space_from_json(space),
             tuple(values["action_names"]),
             dict(values["env"]),
+            values.get("longest"),
+            values.get("trust_horizon"),
         )
 
 
@@ -52,13 +66,14 @@ class WorldInfo:
 class DreamState:
     """Where b dreams stand: a value, never changed in place, so it can be kept, branched and returned to.
 
-    context, decoder: pasts of the prior's context and of the decoder. tokens: the newest latent. steps: latents so
-    far. dreams and seed: the keys of the noise; they alone decide what chance brings, not the place in the batch.
+    context, decoder: pasts of the prior's context and of the decoder. tokens: the newest latent; frame: what it shows
+    (the last of its frames). steps: latents so far. dreams and seed: the keys of the noise; they alone decide what chance brings, not the place in the batch.
     """
 
     context: Past
     decoder: Past
     tokens: Int[Tensor, "b y x"]
+    frame: UInt8[Tensor, "b h w c"]
     steps: Int[Tensor, "b"]
     dreams: Int[Tensor, "b"]
     seed: int
@@ -67,7 +82,16 @@ class DreamState:
         """The states of the dreams at these places; a place may be named more than once to branch it."""
         pick = lambda x: x[index]  # noqa: E731
         past = {name: map_past(pick, getattr(self, name)) for name in ("context", "decoder")}
-        return replace(self, **past, tokens=self.tokens[index], steps=self.steps[index], dreams=self.dreams[index])
+        return replace(self, **past, **{name: getattr(self, name)[index] for name in PER_DREAM})
+
+    def put(self, index: Int[Tensor, "m"], other: "DreamState") -> "DreamState":
+        """The same dreams with those of `other` at these places.
+
+        Raises: ValueError for states of different seeds.
+        """
+        order = torch.arange(len(self.tokens), device=self.tokens.device)
+        order[index] = torch.arange(len(order), len(order) + len(index), device=order.device)
+        return DreamState.join([self, other]).rows(order)
 
     @staticmethod
     def join(states: "Sequence[DreamState]") -> "DreamState":
@@ -78,7 +102,7 @@ class DreamState:
         if len({state.seed for state in states}) != 1:
             raise ValueError(f"expected states of one seed, got {sorted({state.seed for state in states})}")
         past = {name: join_pasts([getattr(s, name) for s in states]) for name in ("context", "decoder")}
-        rest = {name: torch.cat([getattr(s, name) for s in states]) for name in ("tokens", "steps", "dreams")}
+        rest = {name: torch.cat([getattr(s, name) for s in states]) for name in PER_DREAM}
         return DreamState(**past, **rest, seed=states[0].seed)
 
 
@@ -86,23 +110,27 @@ class DreamState:
 class Step:
     """What one latent step brought: `time_stride` frames, their tokens, and −log2 p of these under the prior.
 
-    passes: how often the sampler did the arithmetic of a frame for it.
+    passes: how often the sampler did the arithmetic of a frame for it. outcome: reward and end, where the prior
+    tells them.
     """
 
     frames: UInt8[Tensor, "b t h w c"]
     tokens: Int[Tensor, "b y x"]
     bits: Float[Tensor, "b"]
     passes: Int[Tensor, "b"]
+    outcome: Outcome | None = None
 
 
 class WorldModel(nn.Module):
     """Real frames and actions → an imagined future that follows the actions.
 
-    Raises: ValueError when tokenizer, prior and info do not belong together.
+    `starts`: contexts to dream from where no frames are given.
+    Raises: ValueError when tokenizer, prior, info and starts do not belong together.
     """
 
-    def __init__(self, tokenizer: VQVAE, prior: PixelCNN, info: WorldInfo):
+    def __init__(self, tokenizer: VQVAE, prior: PixelCNN, info: WorldInfo, starts: Starts | None = None):
         super().__init__()
+        self.starts = starts
         self.tokenizer = tokenizer
         self.prior = prior
         self.info = info
@@ -115,6 +143,8 @@ class WorldModel(nn.Module):
                 "tokenizer, prior and actions do not belong together: expected (codes, grid, action width, frame "
                 f"shape) {expected}, got {got}; train the prior on the tokens of this tokenizer"
             )
+        if starts is not None and (starts.tokens.shape[2:], starts.actions.shape[2]) != (prior.grid, prior.actions):
+            raise ValueError("starts: expected the grid and action width of the prior; train the prior again")
         self.eval()
 
     @classmethod
@@ -130,8 +160,10 @@ class WorldModel(nn.Module):
         tokenizer = VQVAE(typed(TokenizerConfig, config["tokenizer"]), info.frame_shape)
         actions = ActionEncoder(info.action_space).width * tokenizer.config.time_stride
         codes = tokenizer.config.quantizer.codes
-        prior = PixelCNN(typed(PriorConfig, config["prior"]), codes, tokenizer.grid, actions)
-        world = cls(tokenizer, prior, info)
+        rewards = tuple(config.get("rewards", ()))
+        prior = PixelCNN(typed(PriorConfig, config["prior"]), codes, tokenizer.grid, actions, rewards)
+        starts = {name[len(STARTS) :]: tensors.pop(name) for name in list(tensors) if name.startswith(STARTS)}
+        world = cls(tokenizer, prior, info, Starts.from_tensors(starts) if starts else None)
         try:
             world.load_state_dict(tensors)
         except RuntimeError as error:
@@ -145,8 +177,10 @@ class WorldModel(nn.Module):
             "info": self.info.to_json(),
             "tokenizer": to_dict(self.tokenizer.config),
             "prior": to_dict(self.prior.config),
+            "rewards": [] if self.prior.outcome is None else self.prior.outcome.rewards.tolist(),
         }
-        save_weights(folder, config, self.state_dict())
+        starts = {} if self.starts is None else {f"{STARTS}{k}": v for k, v in self.starts.tensors().items()}
+        save_weights(folder, config, {**self.state_dict(), **starts})
 
     @torch.no_grad()
     def start(
@@ -171,7 +205,23 @@ class WorldModel(nn.Module):
             raise ValueError(f"dreams: expected {b} numbers, one per video, got {len(numbers)}")
         share = 1 if self.device.type == "cpu" else b  # one by one: sums may round otherwise beside others
         parts = zip(frames.split(share), lead.split(share), numbers.split(share), strict=True)
-        return DreamState.join([self._start(*part, seed) for part in parts])
+        states = [self._start(self.tokenizer.encode(video), lead, numbers, seed) for video, lead, numbers in parts]
+        return DreamState.join(states)
+
+    @torch.no_grad()
+    def begin(self, start: int, seed: int = 0, dream: int = 0) -> DreamState:
+        """One dream from context number `start` of those that came with the world.
+
+        Raises: ValueError when there is no such context.
+        """
+        if self.starts is None or not 0 <= start < len(self.starts):
+            raise ValueError(
+                f"start {start}: this world came with {len(self.starts or ())} contexts to begin from; give frames "
+                '(WorldModel.start, or reset(options={"frames": ..., "actions": ...})), or train the prior again'
+            )
+        there = slice(start, start + 1), slice(int(self.starts.lengths[start]))
+        tokens, lead = (x[there].to(self.device) for x in (self.starts.tokens, self.starts.actions))
+        return self._start(tokens, lead[:, 1:], torch.tensor([dream], device=self.device), seed)
 
     @torch.no_grad()
     def step(
@@ -183,11 +233,13 @@ class WorldModel(nn.Module):
         lead = self._encode(actions, b, 1)[:, 0]
         compiled = resolve(config.kind, self.device) == "fused" and self.device.type == "cpu"
         features, context = self._context(state, lead, compiled)
-        noise = uniform(state.seed, state.dreams, state.steps, rows * columns)
-        draw = sample(self.prior.core, features, lead, noise, config, guess=state.tokens)
+        noise = uniform(state.seed, state.dreams, state.steps, rows * columns + 1)  # the last one for the outcome
+        draw = sample(self.prior.core, features, lead, noise[:, :-1], config, guess=state.tokens)
         frames, decoder = self._frames(state, draw.tokens, compiled)
-        state = replace(state, context=context, decoder=decoder, tokens=draw.tokens, steps=state.steps + 1)
-        return state, Step(frames, draw.tokens, draw.nats.sum((1, 2)) / np.log(2), draw.passes)
+        outcome = self._outcome(features, draw.tokens, noise[:, -1], compiled)
+        state = replace(state, context=context, decoder=decoder, tokens=draw.tokens, frame=frames[:, -1])
+        state = replace(state, steps=state.steps + 1)
+        return state, Step(frames, draw.tokens, draw.nats.sum((1, 2)) / np.log(2), draw.passes, outcome)
 
     def imagine(
         self,
@@ -226,14 +278,14 @@ class WorldModel(nn.Module):
         return self.prior.start.device
 
     def _start(
-        self, frames: UInt8[Tensor, "b t h w c"], lead: Float[Tensor, "b s a"], dreams: Int[Tensor, "b"], seed: int
+        self, tokens: Int[Tensor, "b s y x"], lead: Float[Tensor, "b s1 a"], dreams: Int[Tensor, "b"], seed: int
     ) -> DreamState:
-        """The state after these frames, and the actions that lead into all latents but the first."""
-        tokens = self.tokenizer.encode(frames)
-        lead = torch.cat([lead.new_zeros(len(frames), 1, self.prior.actions), lead], dim=1)
+        """The state after these tokens, and the actions that lead into all latents but the first."""
+        lead = torch.cat([lead.new_zeros(len(tokens), 1, self.prior.actions), lead], dim=1)
         _, context = self.prior.context(self.prior.embed_past(tokens[:, :-1], first=True), lead)
-        _, decoder = self.tokenizer.decode_chunk(tokens, None)
-        return DreamState(context, decoder, tokens[:, -1], torch.full_like(dreams, tokens.shape[1]), dreams, seed)
+        frames, decoder = self.tokenizer.decode_chunk(tokens, None)
+        steps = torch.full_like(dreams, tokens.shape[1])
+        return DreamState(context, decoder, tokens[:, -1], frames[:, -1].clone(), steps, dreams, seed)
 
     def _context(self, state: DreamState, lead: Float[Tensor, "b a"], compiled: bool) -> tuple[Tensor, Past]:
         """Features `b c y x` of the next latent from all before it."""
@@ -252,6 +304,18 @@ class WorldModel(nn.Module):
 
             return next_frames(self.tokenizer, tokens, state.decoder)
         return self.tokenizer.decode_chunk(tokens[:, None], state.decoder)
+
+    def _outcome(
+        self, features: Tensor, tokens: Int[Tensor, "b y x"], noise: Float[Tensor, "b"], compiled: bool
+    ) -> Outcome | None:
+        """Reward and end of the step into these tokens."""
+        if (head := self.prior.outcome) is None:
+            return None
+        if compiled:
+            from worldmodel.prior.fused import judge
+
+            return head.outcome(judge(head, features, tokens), noise)
+        return head.outcome(head(features, tokens), noise)
 
     def _encode(self, actions: Any, b: int, latents: int) -> Float32[Tensor, "b s a"]:
         """Actions in the env's own terms → one row per latent, the actions of a stride side by side."""

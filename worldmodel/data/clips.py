@@ -48,20 +48,27 @@ class Clip(Batch):
 class Windows:
     """Windows of `length` items, uniform over all places where one fits inside an episode.
 
-    `lengths` has the number of items of each episode; those that are too short are passed over.
+    `lengths` has the number of items of each episode; those that are too short are passed over. With `even`, windows
+    may hang over both ends by all but one item, and are then pushed back inside: so the last item of an episode,
+    where it ends, is drawn as often as one in the middle (an inner place alone: one window in `length` has it), and
+    an episode that is too short is drawn from its beginning on.
 
     Raises:
         ValueError: none is long enough; `what` names the items and `setting` what to change.
     """
 
-    def __init__(self, lengths: Mapping[int, int], length: int, seed: int, *, what: str, setting: str):
+    def __init__(
+        self, lengths: Mapping[int, int], length: int, seed: int, *, what: str, setting: str, even: bool = False
+    ):
         if length < 1 or seed < 0:
             raise ValueError(f"expected {setting} >= 1 and seed >= 0, got {length} and {seed}")
-        fitting = {index: count - length + 1 for index, count in lengths.items() if count >= length}
+        self.over = length - 1 if even else 0  # items by which a window may hang over
+        fitting = {index: places for index, count in lengths.items() if (places := count - length + 1 + 2 * self.over) > 0}
         if not fitting:
             longest = f"the longest of {len(lengths)} has {max(lengths.values())}" if lengths else "there are none"
             raise ValueError(f"no episode has {length} {what} ({longest}): lower {setting} or collect longer episodes")
         self.seed = seed
+        self._last = np.array([max(lengths[index] - length, 0) for index in fitting], np.int64)  # start of the last
         self._episodes = np.array(list(fitting), np.int64)
         self._after = np.cumsum(list(fitting.values()))  # places in all episodes up to and with this one
 
@@ -74,7 +81,8 @@ class Windows:
         rng = np.random.Generator(np.random.Philox(key=np.array([self.seed, step], np.uint64)))
         places = rng.integers(len(self), size=count)
         which = np.searchsorted(self._after, places, side="right")
-        starts = places - np.concatenate([[0], self._after])[which]
+        starts = places - np.concatenate([[0], self._after])[which] - self.over
+        starts = np.clip(starts, 0, self._last[which])
         return list(zip(self._episodes[which].tolist(), starts.tolist(), strict=True))
 
 

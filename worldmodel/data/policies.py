@@ -1,4 +1,4 @@
-"""Who acts while episodes are collected: "random", "sticky", or your own function, "module:function"."""
+"""Who acts while episodes are collected: "random", "sticky", or your own: "module:function", "module:maker:text"."""
 
 import copy
 import importlib
@@ -19,6 +19,8 @@ def make_policy(name: str, action_space: Space, rng: np.random.Generator, hold: 
     - "sticky": each random action is kept for a geometric number of steps, `hold` on average; gets further.
     - "module:function": `function(observation, rng, action_space) -> action`, importable where Python runs.
       It must keep nothing from call to call, or episodes depend on which process collected them.
+    - "module:maker:text": `maker(text, rng)` makes the policy of one episode, `observation -> action`, which may
+      remember what it saw: an agent from a folder is "worldmodel.agents.sb3:collecting:FOLDER".
 
     Raises:
         ValueError: no such policy, or `hold` below 1.
@@ -26,7 +28,11 @@ def make_policy(name: str, action_space: Space, rng: np.random.Generator, hold: 
     if hold < 1:
         raise ValueError(f"hold: expected at least 1 step, got {hold}")
     if name not in NAMES:
-        function = _import(name)
+        module, _, rest = name.partition(":")
+        attribute, maker, text = rest.partition(":")
+        function = _import(f"{module}:{attribute}" if rest else name)
+        if maker:
+            return function(text, rng)
         return lambda observation: function(observation, rng, action_space)
     space = copy.deepcopy(action_space)  # seeding the env's own would reach into its randomness
     space.seed(int(rng.integers(2**31)))
@@ -51,7 +57,7 @@ class _Sticky:
 
 def _import(name: str) -> Callable[..., Any]:
     module, colon, function = name.partition(":")
-    wanted = f'policy: expected one of {", ".join(NAMES)} or "module:function", got {name!r}'
+    wanted = f'policy: expected one of {", ".join(NAMES)}, "module:function" or "module:maker:text", got {name!r}'
     if not colon:
         raise ValueError(wanted)
     try:

@@ -161,6 +161,26 @@ class EpisodeStore:
             values["actions"] = {names.get(value, str(value)): counts[value] for value in sorted(counts)}
         return values
 
+    def adopt(self, earlier: "EpisodeStore") -> int:
+        """Take over all episodes of another store under their own numbers, without copying where the disk allows;
+        those that are there already stay. Returns how many came.
+
+        Raises:
+            ValueError: they show other frames or other actions.
+        """
+        if _expected(earlier.info) != _expected(self.info):
+            raise ValueError(
+                f"{earlier.folder}: expected episodes of {_expected(self.info)}, got {_expected(earlier.info)}"
+            )
+        new = sorted(set(earlier.indices) - set(self.indices))
+        for index in new:
+            try:
+                os.link(earlier.path(index), self.path(index))
+            except OSError:  # another disk, or one without links
+                write_whole(self.path(index), earlier.path(index).read_bytes())
+        self._reset()
+        return len(new)
+
     def sweep(self) -> int:
         """Deletes what killed writers left behind; returns how many files."""
         return sweep(self.folder)

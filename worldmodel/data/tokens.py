@@ -190,20 +190,22 @@ class TokenClip(Batch):
     """s latents; the j-th of `actions`, `rewards` and `ends` is about the steps that lead into latent j.
 
     Zero for the first latent of an episode. With a stride, a row has the encoded actions side by side,
-    rewards are summed, and an end anywhere in the chunk ends it.
+    rewards are summed, and an end anywhere in the chunk ends it. `real` is false behind the end of an episode
+    that is shorter than the clip; everything there is zero.
     """
 
     tokens: Int64[Tensor, "b s y x"]
     actions: Float32[Tensor, "b s a"]
     rewards: Float32[Tensor, "b s"]
     ends: Bool[Tensor, "b s"]
+    real: Bool[Tensor, "b s"]
 
 
 class TokenBatches(Dataset):
-    """Batches of `length` latents by training step, as `ClipBatches` are of frames.
+    """Batches of `length` latents by training step, as `ClipBatches` are of frames; short episodes take part.
 
     Raises:
-        ValueError: no episode has `length` latents, or tokens that are not those of their episode.
+        ValueError: tokens that are not those of their episode.
     """
 
     def __init__(
@@ -219,8 +221,9 @@ class TokenBatches(Dataset):
         self.tokens, self.store, self.length, self.batch_size = tokens, store, length, batch_size
         self.stride = tokens.info.time_stride
         lengths = {index: self._latents(index) for index in episodes}
-        self.windows = Windows(lengths, length, seed, what="latents", setting="the number of latents")
+        self.windows = Windows(lengths, length, seed, what="latents", setting="the clip length", even=True)
         self.encoder = ActionEncoder(store.info.action_space)
+        self.episodes = tuple(episodes)
 
     def _latents(self, index: int) -> int:
         found, frames = len(self.tokens.tokens(index)), self.store.length(index)
@@ -233,20 +236,36 @@ class TokenBatches(Dataset):
         columns = zip(*(self._clip(index, start) for index, start in places), strict=True)
         return TokenClip(*(torch.from_numpy(np.stack(column)) for column in columns))
 
-    def _clip(self, index: int, start: int) -> tuple[np.ndarray, ...]:
-        """Tokens, actions, rewards and ends of `length` latents, the first of them latent `start`."""
-        stop, missing = start + self.length, int(start == 0)  # nothing leads into latent 0
-        steps = slice(self.stride * (start - 1 + missing), self.stride * (stop - 1))
-        actions = self.encoder.encode(self.store.actions(index)[steps])
-        ends = np.zeros(steps.stop - steps.start, bool)
-        if len(ends) and steps.stop == self.store.length(index) - 1:
+    def all_outcomes(self) -> tuple[Float32[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+        """Rewards and ends of the latents of all episodes, without the first ones, into which nothing leads."""
+        rewards, ends = zip(*(self.outcomes(index) for index in self.episodes), strict=True)
+        return np.concatenate([each[1:] for each in rewards]), np.concatenate([each[1:] for each in ends])
+
+    def outcomes(self, index: int) -> tuple[Float32[np.ndarray, "s"], Bool[np.ndarray, "s"]]:
+        """Rewards and ends of all latents of an episode."""
+        latents = self._latents(index)
+        steps = self.stride * (latents - 1)
+        rewards = self.store.rewards(index)[:steps].reshape(latents - 1, self.stride).sum(1)
+        ends = np.zeros(latents, bool)
+        if latents > 1 and steps == self.store.length(index) - 1:
             ends[-1] = self.store.header(index).terminated
-        pad = ((missing, 0), (0, 0))
-        chunks = (self.length - missing, self.stride)
-        rewards = self.store.rewards(index)[steps].reshape(chunks)
-        return (
-            self.tokens.tokens(index)[start:stop].astype(np.int64),
-            np.pad(actions.reshape(chunks[0], self.stride * self.encoder.width), pad),
-            np.pad(rewards, pad).sum(1),
-            np.asarray(np.pad(ends.reshape(chunks), pad).any(1)),
-        )
+        return np.concatenate([np.zeros(1, np.float32), rewards]).astype(np.float32), ends
+
+    def _clip(self, index: int, start: int) -> tuple[np.ndarray, ...]:
+        """Tokens, actions, rewards, ends and reality of `length` latents, the first of them latent `start`."""
+        rewards, ends = self.outcomes(index)
+        stop, first = min(start + self.length, len(ends)), max(start, 1)  # nothing leads into latent 0
+        steps = slice(self.stride * (first - 1), self.stride * (stop - 1))
+        actions = self.encoder.encode(self.store.actions(index)[steps])
+        actions = actions.reshape(stop - first, self.stride * self.encoder.width)
+        here = slice(start, stop)
+        columns = self.tokens.tokens(index)[here].astype(np.int64), rewards[here], ends[here], np.ones(stop - start, bool)
+        tokens, rewards, ends, real = (_pad(column, 0, self.length) for column in columns)
+        return tokens, _pad(actions, first - start, self.length), rewards, ends, real
+
+
+def _pad(rows: np.ndarray, before: int, length: int) -> np.ndarray:
+    """`length` rows, zero before and behind those given."""
+    padded = np.zeros((length, *rows.shape[1:]), rows.dtype)
+    padded[before : before + len(rows)] = rows
+    return padded

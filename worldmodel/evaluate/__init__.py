@@ -2,9 +2,11 @@
 
 from worldmodel.evaluate.metrics import (
     copy_accuracy,
+    event_figures,
     likelihood,
     marginal_bits,
     open_loop,
+    outcomes,
     psnr,
     reconstruction,
     squared_error,
@@ -12,9 +14,11 @@ from worldmodel.evaluate.metrics import (
 
 __all__ = [
     "copy_accuracy",
+    "event_figures",
     "likelihood",
     "marginal_bits",
     "open_loop",
+    "outcomes",
     "psnr",
     "reconstruction",
     "squared_error",

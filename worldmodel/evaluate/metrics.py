@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from worldmodel.data.clips import ClipBatches
@@ -57,14 +57,62 @@ def likelihood(prior: PixelCNN, batches: TokenBatches, count: int) -> dict[str, 
     device, nats, shuffled = prior.start.device, [], []
     for step in range(count):
         clip = batches[step].to(device)
-        nats.append(prior.nats(clip.tokens, clip.actions)[:, 1:].mean())
-        shuffled.append(prior.nats(clip.tokens, clip.actions.roll(1, 0))[:, 1:].mean())
+        told = clip.real[:, 1:]
+        nats.append(prior.nats(clip.tokens, clip.actions)[:, 1:][told].mean())
+        shuffled.append(prior.nats(clip.tokens, clip.actions.roll(1, 0))[:, 1:][told].mean())
     bits = float(torch.stack(nats).mean()) / math.log(2)
     return {
         "bits_per_token": bits,
         "bits_per_frame": bits * math.prod(prior.grid),
         "bits_per_token_shuffled_actions": float(torch.stack(shuffled).mean()) / math.log(2),
     }
+
+
+@torch.no_grad()
+def outcomes(prior: PixelCNN, batches: TokenBatches, count: int) -> dict[str, float]:
+    """How well rewards and ends are told of real tokens: both as events, and the reward as a number.
+
+    A reward counts as an event where it is not the commonest one. `rmse` has the reward's own unit; `explained` is
+    the share of its variance. Without the head: nothing.
+    """
+    if (head := prior.outcome) is None:
+        return {}
+    tables, rewards, ends = [], [], []
+    for step in range(count):
+        clip = batches[step].to(prior.start.device)
+        told = clip.real[:, 1:]
+        tables.append(head.calibrated(prior.outcomes(clip)[:, 1:][told]))
+        rewards.append(clip.rewards[:, 1:][told])
+        ends.append(clip.ends[:, 1:][told])
+    table, reward = torch.cat(tables).cpu().numpy(), torch.cat(rewards).cpu().double().numpy()
+    values = head.rewards.cpu().numpy()
+    expected = table.sum(1) @ values
+    nearest = np.abs(reward[:, None] - values).argmin(1)
+    common = np.bincount(nearest).argmax()
+    figures = {"reward_rmse": float(np.sqrt(np.square(expected - reward).mean()))}
+    if reward.var() > 0:
+        figures["reward_explained"] = 1 - float(np.square(expected - reward).mean() / reward.var())
+    chances = {"end": table[:, 1].sum(-1), "rare_reward": 1 - table[:, :, common].sum(1)}
+    happened = {"end": torch.cat(ends).cpu().numpy(), "rare_reward": nearest != common}
+    for name, chance in chances.items():
+        figures |= {f"{name}_{k}": v for k, v in event_figures(chance, happened[name]).items()}
+    return figures
+
+
+def event_figures(chance: Float[np.ndarray, "n"], happened: Bool[np.ndarray, "n"]) -> dict[str, float]:
+    """How well probabilities foretell an event: precision and recall at one half (where they are defined), and their
+    calibration: the mean chance beside the rate, and the mean gap between the two over ten equal groups by chance
+    (expected calibration error)."""
+    said = chance > 0.5
+    hits = float((said & happened).sum())
+    figures = {"count": float(happened.sum()), "rate": float(happened.mean()), "mean_chance": float(chance.mean())}
+    if said.any():
+        figures["precision"] = hits / float(said.sum())
+    if happened.any():
+        figures["recall"] = hits / float(happened.sum())
+    groups = np.array_split(np.argsort(chance, kind="stable"), 10)
+    gaps = [abs(chance[g].mean() - happened[g].mean()) * len(g) for g in groups if len(g)]
+    return figures | {"calibration_error": float(sum(gaps)) / len(chance)}
 
 
 def marginal_bits(tokens: TokenStore, train: Sequence[int], held_out: Sequence[int]) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from worldmodel.data.clips import ClipBatches, split
 from worldmodel.data.store import EpisodeStore
 from worldmodel.data.tokens import TokenBatches, TokenStore
-from worldmodel.evaluate.metrics import copy_accuracy, likelihood, marginal_bits, open_loop, reconstruction
+from worldmodel.evaluate.metrics import copy_accuracy, likelihood, marginal_bits, open_loop, outcomes, reconstruction
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import WorldModel
 
@@ -40,6 +40,7 @@ def measure(world: WorldModel, store: EpisodeStore, tokens: TokenStore, config: 
     latents = TokenBatches(tokens, store, held_out, length=CLIP, **shape)
     figures = {f"tokenizer/{k}": v for k, v in reconstruction(world.tokenizer, clips, config.batches).items()}
     figures |= {f"prior/{k}": v for k, v in likelihood(world.prior, latents, config.batches).items()}
+    figures |= {f"outcome/{k}": v for k, v in outcomes(world.prior, latents, config.batches).items()}
     figures["prior/bits_per_token_marginal_coder"] = marginal_bits(tokens, train, held_out)
     figures["tokens/copy_last_frame_accuracy"] = copy_accuracy(tokens, held_out)
     return figures | dreams(world, store, held_out, config)

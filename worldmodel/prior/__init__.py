@@ -2,7 +2,18 @@
 
 from worldmodel.prior.choose import Draw, SamplerConfig
 from worldmodel.prior.noise import uniform
+from worldmodel.prior.outcome import Outcome, reward_values
 from worldmodel.prior.pixelcnn import PixelCNN, PriorConfig
 from worldmodel.prior.sampler import resolve, sample
 
-__all__ = ["Draw", "PixelCNN", "PriorConfig", "SamplerConfig", "resolve", "sample", "uniform"]
+__all__ = [
+    "Draw",
+    "Outcome",
+    "PixelCNN",
+    "PriorConfig",
+    "SamplerConfig",
+    "resolve",
+    "reward_values",
+    "sample",
+    "uniform",
+]

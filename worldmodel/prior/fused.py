@@ -11,6 +11,7 @@ from worldmodel.causal import Past
 from worldmodel.compiled import packed
 from worldmodel.prior.choose import Draw, Given, SamplerConfig
 from worldmodel.prior.layers import ContextBlock, GatedLayer
+from worldmodel.prior.outcome import OutcomeHead
 from worldmodel.prior.pixelcnn import PixelCNN, SpatialCore
 from worldmodel.tape import Tape, bias_of, floats, in_threads, pack, padded
 
@@ -50,6 +51,27 @@ def draw(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     inputs = (weights, features, floats(given.actions), given.noise.double().contiguous().numpy(), *shaping)
     in_threads(lambda first, last: kernels.draw(first, last, *inputs, tokens.numpy(), nats.numpy()), b)
     return Draw(tokens, nats, torch.ones(b, dtype=torch.long))
+
+
+def judge(
+    head: OutcomeHead, context: Float[Tensor, "b c y x"], tokens: Int[Tensor, "b y x"]
+) -> Float[Tensor, "b o"]:
+    """What `head` says, each dream by itself.
+
+    Raises: ValueError for inputs that are not this head's.
+    """
+    weights = packed(head, "head", lambda: pack_head(head))
+    b, c, rows, columns = context.shape
+    expected = (len(weights.context), (b, *head.place.shape[1:]))
+    if (got := (c, tuple(tokens.shape))) != expected or (rows, columns) != tuple(tokens.shape[1:]):
+        raise ValueError(f"expected context width and tokens of shapes {expected}, got {got}")
+    if b and not 0 <= int(tokens.min()) <= int(tokens.max()) < len(weights.token):
+        raise ValueError(f"expected tokens in [0, {len(weights.token)}), got {int(tokens.min())} to {tokens.max()}")
+    features = floats(context.permute(0, 2, 3, 1)).reshape(b, rows * columns, c)
+    sites = tokens.reshape(b, rows * columns).contiguous().numpy()
+    scores = torch.empty(b, head.leave.out_features)
+    in_threads(lambda first, last: kernels.judge(first, last, weights, features, sites, scores.numpy()), b)
+    return scores
 
 
 def uniform(seed: int, dreams: Int[Tensor, "b"], steps: Int[Tensor, "b"], sites: int) -> Float[Tensor, "b n"]:
@@ -103,4 +125,21 @@ def pack_core(core: SpatialCore) -> kernels.Core:
         leave=pack(core.leave.weight[:, :, 0, 0].T, w),
         head=pack(embedding.T, padded(embedding.shape[1])),
         head_bias=head_bias,
+    )
+
+
+@torch.no_grad()
+def pack_head(head: OutcomeHead) -> kernels.Head:
+    """Weights with every width padded; what fills up adds nothing, as zeros leave it."""
+    hidden = padded(head.leave.in_features)
+    mean, largest = head.inner.weight.T.chunk(2)
+    place = head.place.flatten(1).T + bias_of(head.context)
+    return kernels.Head(
+        context=pack(head.context.weight[:, :, 0, 0].T),
+        token=pack(head.token.weight),
+        place=pack(place),
+        inner=np.concatenate([pack(mean, hidden), pack(largest, hidden)]),
+        inner_bias=pack(head.inner.bias),
+        leave=pack(head.leave.weight.T, hidden),
+        leave_bias=pack(head.leave.bias),
     )

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from worldmodel.causal import CausalConv3d, Past
 from worldmodel.prior.layers import ActionLinear, ContextBlock, GatedLayer, shift_down, shift_right
+from worldmodel.prior.outcome import OutcomeHead
 
 
 @dataclass
@@ -23,7 +24,8 @@ class PriorConfig:
 
     embed: channels of a token's embedding (input and output share it). width, layers, time_kernel: of the temporal
     context. core_width, core_layers: of the spatial core. context_noise: largest share of context tokens replaced
-    by others of the batch in training, against drift (arXiv 2408.14837, section 3.2.1).
+    by others of the batch in training, against drift (arXiv 2408.14837, section 3.2.1). outcome_width: of the head that
+    tells rewards and ends (0: none).
     """
 
     embed: int = 64
@@ -33,16 +35,27 @@ class PriorConfig:
     core_width: int = 48
     core_layers: int = 3
     context_noise: float = 0.1
+    outcome_width: int = 64
+
+
+OUTCOME_SHARE = 0.1  # of the outcome's nats in the loss, beside the mean over tokens: enough to teach its head
 
 
 @runtime_checkable
 class TokenClip(Protocol):
-    """What the loss needs of a batch: `tokens` `b s y x`, and `actions` `b s a` that lead into each latent."""
+    """What the loss needs of a batch: `tokens` `b s y x`; for each latent `b s` the `actions` (`b s a`) that lead into
+    it, the `rewards` they earn, whether the episode `ends` there, and whether it is `real` or but fills the clip."""
 
     @property
     def tokens(self) -> Tensor: ...
     @property
     def actions(self) -> Tensor: ...
+    @property
+    def rewards(self) -> Tensor: ...
+    @property
+    def ends(self) -> Tensor: ...
+    @property
+    def real(self) -> Tensor: ...
 
 
 class SpatialCore(nn.Module):
@@ -86,10 +99,18 @@ class PixelCNN(nn.Module):
     """Tokens and actions → exact log-likelihoods; the samplers draw from it.
 
     Args: codes, the size K of the codebook; grid, rows and columns of tokens; actions, the width a of the encoded
-    action that leads into one latent (0: no actions).
+    action that leads into one latent (0: no actions); rewards, the values that `reward_values` found (none: the
+    prior tells no rewards and ends).
     """
 
-    def __init__(self, config: PriorConfig, codes: int, grid: tuple[int, int], actions: int):
+    def __init__(
+        self,
+        config: PriorConfig,
+        codes: int,
+        grid: tuple[int, int],
+        actions: int,
+        rewards: tuple[float, ...] = (),
+    ):
         super().__init__()
         self.config = config
         self.codes = codes
@@ -101,6 +122,9 @@ class PixelCNN(nn.Module):
         self.blocks = nn.ModuleList(
             ContextBlock(config.width, actions, config.time_kernel) for _ in range(config.layers)
         )
+        has_head = bool(rewards and config.outcome_width)
+        head = OutcomeHead(config.width, config.outcome_width, codes, self.grid, rewards) if has_head else None
+        self.outcome: OutcomeHead | None = head
 
     @torch.no_grad()
     def use_codebook(self, codebook: Float[Tensor, "k d"]) -> None:
@@ -128,23 +152,51 @@ class PixelCNN(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "b s y x"], actions: Float[Tensor, "b s a"]) -> Float[Tensor, "b s y x k"]:
         """Logits of every token given all before it, in one parallel pass (teacher forcing)."""
-        self._check(tokens, actions)
-        actions = torch.cat([torch.zeros_like(actions[:, :1]), actions[:, 1:]], dim=1)  # none leads into a first latent
-        past_tokens = self._roughen(tokens) if self.training and self.config.context_noise else tokens
-        context, _ = self.context(self.embed_past(past_tokens[:, :-1], first=True), actions)
-        frames = context.transpose(1, 2).flatten(0, 1)
-        return self.core(tokens.flatten(0, 1), frames, actions.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+        return self._logits(self._features(tokens, actions), tokens, actions)
 
     def nats(self, tokens: Int[Tensor, "b s y x"], actions: Float[Tensor, "b s a"]) -> Float[Tensor, "b s y x"]:
         """−log p of each token, in nats."""
-        logits = self(tokens, actions).float()
-        return F.cross_entropy(logits.flatten(0, -2), tokens.flatten(), reduction="none").view(tokens.shape)
+        return _nats(self(tokens, actions), tokens)
+
+    def outcomes(self, clip: TokenClip) -> Float[Tensor, "b s o"]:
+        """Scores of the outcome of each latent of a clip (see `OutcomeHead`).
+
+        Raises: ValueError for a prior without that head.
+        """
+        return self._scores(self._features(clip.tokens, clip.actions), clip.tokens)
 
     def loss(self, clip: TokenClip) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Mean −log p in nats per token; bits per token and per frame as metrics."""
-        nats = self.nats(clip.tokens, clip.actions)
-        bits = nats.detach()[:, 1:].mean() / math.log(2)
-        return nats.mean(), {"bits_per_token": bits, "bits_per_frame": bits * math.prod(self.grid)}
+        """Mean −log p in nats per token, and a share of the outcome's; bits per token and per frame as metrics."""
+        features = self._features(clip.tokens, clip.actions)
+        nats = _nats(self._logits(features, clip.tokens, clip.actions), clip.tokens)
+        loss = nats[clip.real].mean()
+        told = clip.real[:, 1:]  # the first latent of a clip has no past to tell its outcome from
+        bits = nats.detach()[:, 1:][told].mean() / math.log(2)
+        metrics = {"bits_per_token": bits, "bits_per_frame": bits * math.prod(self.grid)}
+        if self.outcome is not None:
+            scores = self._scores(features, clip.tokens)[:, 1:][told]
+            targets = self.outcome.targets(clip.rewards[:, 1:][told], clip.ends[:, 1:][told])
+            outcome = self.outcome.loss(scores, targets)
+            loss, metrics["outcome_loss"] = loss + OUTCOME_SHARE * outcome, outcome.detach()
+        return loss, metrics
+
+    def _features(self, tokens: Int[Tensor, "b s y x"], actions: Float[Tensor, "b s a"]) -> Float[Tensor, "b c s y x"]:
+        """The context of every latent; while training, of tokens that are roughened."""
+        self._check(tokens, actions)
+        past_tokens = self._roughen(tokens) if self.training and self.config.context_noise else tokens
+        return self.context(self.embed_past(past_tokens[:, :-1], first=True), _leading(actions))[0]
+
+    def _logits(self, features: Tensor, tokens: Tensor, actions: Tensor) -> Float[Tensor, "b s y x k"]:
+        frames = features.transpose(1, 2).flatten(0, 1)
+        return self.core(tokens.flatten(0, 1), frames, _leading(actions).flatten(0, 1)).unflatten(0, tokens.shape[:2])
+
+    def _scores(self, features: Tensor, tokens: Tensor) -> Float[Tensor, "b s o"]:
+        if self.outcome is None:
+            raise ValueError(
+                "this prior has no head for rewards and ends: train it with prior.outcome_width above 0 (scripts/train_prior.py)"
+            )
+        frames = features.transpose(1, 2).flatten(0, 1)
+        return self.outcome(frames, tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
 
     def _roughen(self, tokens: Int[Tensor, "b s y x"]) -> Int[Tensor, "b s y x"]:
         """Replace a random share of the tokens (up to `context_noise`, another for each clip) by others."""
@@ -161,3 +213,12 @@ class PixelCNN(nn.Module):
             )
         if tokens.min() < 0 or tokens.max() >= self.codes:
             raise ValueError(f"expected tokens in [0, {self.codes}), got {int(tokens.min())} to {int(tokens.max())}")
+
+
+def _leading(actions: Float[Tensor, "b s a"]) -> Float[Tensor, "b s a"]:
+    """No action leads into a first latent."""
+    return torch.cat([torch.zeros_like(actions[:, :1]), actions[:, 1:]], dim=1)
+
+
+def _nats(logits: Float[Tensor, "b s y x k"], tokens: Int[Tensor, "b s y x"]) -> Float[Tensor, "b s y x"]:
+    return F.cross_entropy(logits.float().flatten(0, -2), tokens.flatten(), reduction="none").view(tokens.shape)

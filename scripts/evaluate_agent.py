@@ -1,0 +1,89 @@
+"""Play in the real environment: random, planner and trained agents, with intervals; and whether dreams rank them."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _run import real_env, script
+
+from worldmodel.agents import Agent, RandomAgent
+from worldmodel.agents.planner import Planner, PlannerConfig
+from worldmodel.agents.sb3 import PolicyAgent
+from worldmodel.checkpoint import read_json, write_json
+from worldmodel.config import to_dict
+from worldmodel.evaluate.agents import bootstrap, dream_returns, ranking, returns
+from worldmodel.progress import progress
+from worldmodel.world import WorldModel
+
+
+@dataclass
+class EvaluateAgentConfig:
+    """The keys of configs/evaluate_agent.yaml, explained there."""
+
+    runs: tuple[Path, ...]
+    out: Path
+    agents: dict[str, str]
+    planners: dict[str, PlannerConfig]
+    episodes: int
+    planner_episodes: int
+    max_steps: int | None
+    rank: str | None
+    rank_episodes: int
+    seed: int
+    device: str = field(default="cpu")
+
+
+@script(EvaluateAgentConfig)
+def main(config: EvaluateAgentConfig) -> None:
+    made = {"settings": to_dict(config), "weights": weights(config)}
+    if not (config.out.is_file() and read_json(config.out).get("made_with") == made):
+        write_json(config.out, {"made_with": made, **play(config)})
+    found = read_json(config.out)
+    for name, figures in found["returns"].items():
+        print(f"  {name:12} {figures['mean']:9.3f}  [{figures['low']:.3f}, {figures['high']:.3f}]  {figures['count']}")
+    for run, figures in found["ranking"].items():
+        print(f"  {run}: " + ", ".join(f"{name} {value:.3g}" for name, value in figures.items()))
+    print(f"report: {config.out}")
+
+
+def weights(config: EvaluateAgentConfig) -> dict[str, str]:
+    """What stands behind the names: the weights of each world and agent."""
+    folders = [run / part for run in config.runs for part in ("world", *config.agents.values())]
+    return {str(folder): read_json(folder / "config.json")["weights"] for folder in folders}
+
+
+def play(config: EvaluateAgentConfig) -> dict[str, Any]:
+    """Returns of each agent over all runs, each run with its own world and its own agents."""
+    found: dict[str, list[np.ndarray]] = {}
+    ranked = {}
+    for number, run in enumerate(config.runs):
+        world = WorldModel.load(run / "world", config.device)
+        assert world.info.action_space is not None, "agents need actions"
+        playing = partial(returns, real_env(world.info), seed=config.seed + number, max_steps=config.max_steps)
+        agents: dict[str, tuple[Agent, int]] = {"random": (RandomAgent(world.info.action_space), config.episodes)}
+        agents |= {name: (PolicyAgent.load(run / path), config.episodes) for name, path in config.agents.items()}
+        agents |= {name: (Planner(world, each), config.planner_episodes) for name, each in config.planners.items()}
+        for name, (agent, episodes) in progress(agents.items(), f"{run}", total=len(agents), unit="agent"):
+            found.setdefault(name, []).append(playing(agent, episodes))
+        if config.rank is not None:
+            ranked[str(run)] = rank(config, world, run / config.rank, playing)
+    intervals = {name: to_dict(bootstrap(groups)) for name, groups in found.items()}
+    episodes = {name: [group.tolist() for group in groups] for name, groups in found.items()}
+    return {"returns": intervals, "ranking": ranked, "episodes": episodes}
+
+
+def rank(config: EvaluateAgentConfig, world: WorldModel, folder: Path, playing: Any) -> dict[str, float]:
+    """How well dreams rank the agents in a folder."""
+    agents = {path.name: PolicyAgent.load(path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()}
+    real, dreamed = {}, {}
+    for name, agent in progress(agents.items(), f"{folder}", total=len(agents), unit="agent"):
+        real[name] = playing(agent, config.rank_episodes)
+        dreamed[name] = dream_returns(agent, world, config.rank_episodes, config.seed)
+    means = {f"{where}/{name}": float(np.mean(x)) for where, of in (("real", real), ("dream", dreamed)) for name, x in of.items()}
+    return ranking(real, dreamed) | means
+
+
+if __name__ == "__main__":
+    main()

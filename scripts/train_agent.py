@@ -1,0 +1,138 @@
+"""Train an agent wholly in the dreams of RUN/world (or, to compare, in the real environment); it goes to OUT."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+from _run import begin_with, real_env, script
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize
+
+from worldmodel.agents.eyes import EncodedEnv
+from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PPOConfig, make_ppo, ppo_agent
+from worldmodel.checkpoint import read_json, write_json
+from worldmodel.config import to_dict
+from worldmodel.evaluate.agents import bootstrap, returns
+from worldmodel.progress import progress
+from worldmodel.world import WorldModel
+
+
+@dataclass
+class DreamConfig:
+    """Where training dreams begin and end, see `DreamVectorEnv`."""
+
+    starts: Literal["resets", "anywhere"]
+    horizon: int | None
+    truncate_on_surprise: float | None
+
+
+@dataclass
+class TrainAgentConfig:
+    """The keys of configs/train_agent.yaml, explained there."""
+
+    run: Path
+    world: Path
+    out: Path
+    source: Literal["dream", "real"]
+    init: Path | None
+    dream: DreamConfig
+    ppo: PPOConfig
+    eval_every: int
+    eval_episodes: int
+    max_steps: int | None
+    seed: int
+
+
+@script(TrainAgentConfig)
+def main(config: TrainAgentConfig) -> None:
+    record = config.out / "agent.json"
+    made = {"settings": to_dict(config), "world": read_json(config.world / "config.json").get("weights")}
+    if not (record.is_file() and read_json(record).get("made_with") == made):
+        record.unlink(missing_ok=True)  # from here on the files are in between
+        found = train(config, WorldModel.load(config.world))
+        write_json(record, {"made_with": made, "real_returns": found})
+    found = read_json(record)["real_returns"]
+    print(f"agent: {config.out}; mean real return by step: {', '.join(f'{k}: {v:.4g}' for k, v in found.items())}")
+
+
+def train(config: TrainAgentConfig, world: WorldModel) -> dict[str, float]:
+    """The mean real return at each evaluation."""
+    make_env = real_env(world.info)
+    env = VecMonitor(dreams(config, world) if config.source == "dream" else reality(config, world, make_env))
+    env.seed(config.seed)
+    model = make_ppo(VecNormalize(env, norm_obs=False, gamma=config.ppo.gamma), config.ppo, config.seed, config.out)
+    if config.init is not None:
+        begin_with(model.policy, PolicyAgent.load(config.init).policy)
+    check = RealReturn(config, world, make_env)
+    bar = Progress(config.ppo.steps)
+    model.learn(config.ppo.steps, CallbackList([check, bar]), tb_log_name="logs", log_interval=1)
+    bar.bar.close()
+    check.measure()
+    env.close()
+    return check.found
+
+
+def dreams(config: TrainAgentConfig, world: WorldModel) -> VecEnv:
+    return DreamVecEnv(config.ppo.envs, world=world, obs=config.ppo.policy.obs, **to_dict(config.dream))
+
+
+def reality(config: TrainAgentConfig, world: WorldModel, make_env: Any) -> VecEnv:
+    """The real environment, seen as the dream shows it: what is compared is where an agent learned, no more."""
+
+    def make() -> gymnasium.Env:
+        env = make_env() if config.max_steps is None else gymnasium.wrappers.TimeLimit(make_env(), config.max_steps)
+        return EncodedEnv(env, world, config.ppo.policy.obs)
+
+    return DummyVecEnv([make] * config.ppo.envs)
+
+
+class RealReturn(BaseCallback):
+    """Every so often: the mean return in the real environment, and the agent so far, into OUT/checkpoints."""
+
+    def __init__(self, config: TrainAgentConfig, world: WorldModel, make_env: Any):
+        super().__init__()
+        self.config, self.world, self.next = config, world, config.eval_every
+        self.returns = partial(returns, make_env, episodes=config.eval_episodes, seed=config.seed + 1)
+        self.found: dict[str, float] = {}
+
+    def _on_rollout_end(self) -> None:
+        if self.next and self.num_timesteps >= self.next and self.num_timesteps < self.config.ppo.steps:
+            self.next += self.config.eval_every
+            self.measure()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def measure(self) -> None:
+        """Save the agent; measure it where episodes are asked for."""
+        assert isinstance(self.model, PPO)
+        agent = ppo_agent(self.model, self.world, self.config.ppo.policy)
+        for folder in (self.config.out, self.config.out / "checkpoints" / f"{self.num_timesteps:09d}"):
+            agent.save(folder)
+        if self.config.eval_episodes:
+            found = self.returns(agent=agent, max_steps=self.config.max_steps)
+            mean = bootstrap([found]).mean
+            self.found[str(self.num_timesteps)] = mean
+            self.logger.record("real/return", mean)
+            self.logger.record("real/return_std", float(np.std(found)))
+        self.model.policy.train()
+
+
+class Progress(BaseCallback):
+    """A bar over all steps."""
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.bar = progress(name="agent", total=steps, unit="step")
+
+    def _on_step(self) -> bool:
+        self.bar.update(self.training_env.num_envs)
+        return True
+
+
+if __name__ == "__main__":
+    main()

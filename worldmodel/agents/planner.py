@@ -1,0 +1,211 @@
+"""Planning in dreams: many futures of the present moment imagined side by side, the best of them followed.
+
+Random shooting draws action sequences once and takes the best; the cross-entropy method (Rubinstein 1999; in latent
+world models PlaNet, arXiv 1811.04551, algorithm 2) draws again around the best ones.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+
+from worldmodel.prior import SamplerConfig
+from worldmodel.world import DreamState, WorldModel
+
+CONTEXT = 8  # latents that are looked at before each decision: as far back as a prior of six blocks sees
+STILL = 0.05  # least deviation of a Gaussian proposal, in half widths of the box
+UNSURE = 0.02  # share of the uniform distribution in a categorical proposal: none dies out
+
+
+@dataclass
+class PlannerConfig:
+    """How far and how widely is planned.
+
+    kind: cem, or shooting (one iteration, one elite). candidates: futures imagined at once. horizon: latent steps
+    ahead. iterations, elites: of the cross-entropy method. discount: per latent step.
+    """
+
+    kind: Literal["cem", "shooting"] = "cem"
+    candidates: int = 64
+    horizon: int = 12
+    iterations: int = 3
+    elites: int = 8
+    discount: float = 0.99
+
+    def __post_init__(self) -> None:
+        if min(self.candidates, self.horizon, self.iterations, self.elites) < 1 or self.elites > self.candidates:
+            raise ValueError(f"expected candidates >= elites >= 1, horizon >= 1 and iterations >= 1, got {self}")
+
+
+class Proposal(Protocol):
+    """A distribution over action sequences, one step independent of the next."""
+
+    def sample(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Sequences, `count n *space`."""
+        ...
+
+    def fit(self, best: np.ndarray) -> None:
+        """Become the distribution of these sequences."""
+        ...
+
+    def centre(self) -> np.ndarray:
+        """The likeliest sequence, `n *space`."""
+        ...
+
+    def shift(self, steps: int) -> None:
+        """Some steps have been taken: the rest moves up, and nothing is known of the new end."""
+        ...
+
+
+class Categorical:
+    """Discrete actions, one or several at once: a table of probabilities for each step and axis."""
+
+    def __init__(self, steps: int, options: np.ndarray, start: np.ndarray, shape: tuple[int, ...], dtype: Any):
+        self.options, self.start, self.shape, self.dtype = options, start, shape, dtype
+        inside = np.arange(options.max()) < options[:, None]
+        self.uniform = inside / options[:, None]  # axes × choices
+        self.table = np.repeat(self.uniform[None], steps, axis=0)
+
+    def sample(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        reached = self.table.cumsum(-1)
+        drawn = (rng.random((count, *self.table.shape[:2], 1)) * reached[..., -1:] > reached).sum(-1)
+        return self._actions(drawn)
+
+    def fit(self, best: np.ndarray) -> None:
+        choice = best.reshape(*best.shape[:2], -1) - self.start
+        share = (choice[..., None] == np.arange(self.options.max())).mean(0)
+        self.table = (1 - UNSURE) * share + UNSURE * self.uniform
+
+    def centre(self) -> np.ndarray:
+        return self._actions(self.table.argmax(-1))
+
+    def shift(self, steps: int) -> None:
+        self.table = np.concatenate([self.table[steps:], np.repeat(self.uniform[None], steps, axis=0)])
+
+    def _actions(self, choice: np.ndarray) -> np.ndarray:
+        return (choice + self.start).astype(self.dtype).reshape(*choice.shape[:-1], *self.shape)
+
+
+class Gaussian:
+    """Continuous actions: a mean and a deviation for each step and axis, clipped to the box."""
+
+    def __init__(self, steps: int, space: spaces.Box):
+        self.space = space
+        finite = np.isfinite(space.low) & np.isfinite(space.high)
+        low, high = (np.where(finite, x.astype(np.float64), y) for x, y in ((space.low, -1.0), (space.high, 1.0)))
+        self.start, self.half = (low + high) / 2, (high - low) / 2
+        self.mean = np.repeat(self.start[None], steps, axis=0)
+        self.deviation = np.repeat(self.half[None], steps, axis=0)
+
+    def sample(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        drawn = self.mean + self.deviation * rng.standard_normal((count, *self.mean.shape))
+        return np.clip(drawn, self.space.low, self.space.high).astype(self.space.dtype)
+
+    def fit(self, best: np.ndarray) -> None:
+        self.mean = best.mean(0, dtype=np.float64)
+        self.deviation = np.maximum(best.std(0, dtype=np.float64), STILL * self.half)
+
+    def centre(self) -> np.ndarray:
+        return np.clip(self.mean, self.space.low, self.space.high).astype(self.space.dtype)
+
+    def shift(self, steps: int) -> None:
+        for name, new in (("mean", self.start), ("deviation", self.half)):
+            setattr(self, name, np.concatenate([getattr(self, name)[steps:], np.repeat(new[None], steps, axis=0)]))
+
+
+def proposal(space: Space, steps: int) -> Proposal:
+    """What knows nothing yet: uniform choices, or as wide as the box (±1 where that has no bounds).
+
+    Raises: TypeError for a space that is none of Discrete, MultiDiscrete, MultiBinary and Box.
+    """
+    if isinstance(space, spaces.Discrete):
+        return Categorical(steps, np.array([space.n]), np.array([space.start]), (), space.dtype)
+    if isinstance(space, spaces.MultiDiscrete):
+        return Categorical(steps, space.nvec.reshape(-1), space.start.reshape(-1), space.shape, space.dtype)
+    if isinstance(space, spaces.MultiBinary):
+        count = int(np.prod(space.shape))
+        return Categorical(steps, np.full(count, 2), np.zeros(count, int), space.shape, space.dtype)
+    if isinstance(space, spaces.Box):
+        return Gaussian(steps, space)
+    raise TypeError(f"planner: expected Discrete, MultiDiscrete, MultiBinary or Box actions, got {space}")
+
+
+class Planner:
+    """A world and a moment in it → the actions to take next. It acts in any environment, real or dreamed.
+
+    All candidates of an iteration are dreamed under the same noise (common random numbers), so that what they are
+    compared by is their actions; a reward counts by its mean and by the chance that the dream still goes on.
+    """
+
+    def __init__(self, world: WorldModel, config: PlannerConfig | None = None, sampler: SamplerConfig | None = None):
+        if world.prior.outcome is None:
+            raise ValueError("planner: this world tells no rewards; train its prior with prior.outcome_width above 0")
+        if world.info.action_space is None:
+            raise ValueError("planner: this world has no actions to choose from")
+        self.world, self.config, self.sampler = world, config or PlannerConfig(), sampler
+        self.space: Space = world.info.action_space
+        self.stride = world.tokenizer.config.time_stride
+
+    def fresh(self) -> Proposal:
+        """What is known before the first decision of an episode: nothing."""
+        return proposal(self.space, self.config.horizon * self.stride)
+
+    def plan(self, state: DreamState, rng: np.random.Generator, known: Proposal | None = None) -> np.ndarray:
+        """The next `time_stride` actions, `n *space`, for the only dream of `state`.
+
+        `known` is what earlier decisions found (see `fresh`); it is brought up to date.
+        """
+        config, known = self.config, known or self.fresh()
+        rounds, elites = (1, 1) if config.kind == "shooting" else (config.iterations, config.elites)
+        for _ in range(rounds):
+            sequences = known.sample(rng, config.candidates)
+            values = self.values(state, sequences, int(rng.integers(2**63)))
+            known.fit(sequences[np.argsort(-values, kind="stable")[:elites]])
+        actions = known.centre()[: self.stride]
+        known.shift(self.stride)
+        return actions
+
+    @torch.no_grad()
+    def values(self, state: DreamState, sequences: np.ndarray, dream: int) -> np.ndarray:
+        """The discounted return of each action sequence, `b n *space`, from the only dream of `state` on."""
+        count = len(sequences)
+        states = state.rows(torch.zeros(count, dtype=torch.long, device=self.world.device))
+        states = replace(states, dreams=torch.full_like(states.dreams, dream))
+        value, going = torch.zeros(count, dtype=torch.float64), torch.ones(count, dtype=torch.float64)
+        for i in range(0, sequences.shape[1], self.stride):
+            states, step = self.world.step(states, sequences[:, i : i + self.stride], self.sampler)
+            assert step.outcome is not None
+            value += going * step.outcome.expected.cpu()
+            going *= self.config.discount * (1 - step.outcome.end.cpu())
+        return value.numpy()
+
+    def episode(self, rng: np.random.Generator) -> Callable[[np.ndarray], Any]:
+        """A policy for one episode from its frames: each decision looks at the last frames and plans from there."""
+        return _Episode(self, rng)
+
+
+class _Episode:
+    """Remembers the last frames and the actions between them."""
+
+    def __init__(self, planner: Planner, rng: np.random.Generator):
+        self.planner, self.rng, self.known = planner, rng, planner.fresh()
+        self.frames: list[np.ndarray] = []
+        self.actions: list[Any] = []
+        self.ahead: list[Any] = []
+
+    def __call__(self, frame: np.ndarray) -> Any:
+        keep = 1 + (CONTEXT - 1) * self.planner.stride
+        self.frames = [*self.frames, np.array(frame)]
+        if not self.ahead:  # so the frames fill whole latents
+            self.frames, self.actions = self.frames[-keep:], self.actions[max(0, len(self.frames) - keep) :]
+            video = torch.from_numpy(np.stack(self.frames))[None]
+            space = self.planner.space
+            between = np.asarray(self.actions, space.dtype).reshape(1, len(self.actions), *(space.shape or ()))
+            state = self.planner.world.start(video, between)
+            self.ahead = list(self.planner.plan(state, self.rng, self.known))
+        action = self.ahead.pop(0)
+        self.actions.append(action)
+        return action

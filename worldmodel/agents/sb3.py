@@ -1,0 +1,263 @@
+"""Stable-Baselines3 over dreams: the `VecEnv` face, a PPO made from a config, and its policy as an agent on disk.
+
+Needs the extra `agents`. Dreams reset themselves in the same step, which is what Stable-Baselines3 expects.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from torch import Tensor, nn
+
+from worldmodel.actions import space_from_json, space_to_json
+from worldmodel.agents.eyes import Eyes
+from worldmodel.checkpoint import load_weights, save_weights
+from worldmodel.config import to_dict, typed
+from worldmodel.dream import DreamVectorEnv, Observation, observation_space
+from worldmodel.tokenizer import VQVAE, TokenizerConfig
+from worldmodel.world import WorldModel
+
+try:
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.policies import ActorCriticPolicy
+    from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+    from stable_baselines3.common.vec_env import VecEnv
+except ImportError as error:
+    message = "Stable-Baselines3 is not installed: pip install worldmodel[agents]"
+    raise ImportError(message, name="stable_baselines3") from error
+
+
+@dataclass
+class PolicyConfig:
+    """What a policy sees and how large it is: `obs` as in `DreamVectorEnv`, channels, and units of the last layer."""
+
+    obs: Literal["latent", "frames"] = "latent"
+    channels: int = 32
+    units: int = 128
+
+
+@dataclass
+class PPOConfig:
+    """Proximal policy optimisation (arXiv 1707.06347) by Stable-Baselines3, whose names these are.
+
+    envs: environments at once. steps: of all of them together. n_steps: per environment between two updates.
+    """
+
+    steps: int = 40_000
+    envs: int = 16
+    n_steps: int = 32
+    batch_size: int = 128
+    n_epochs: int = 4
+    learning_rate: float = 5e-4
+    gamma: float = 0.97
+    gae_lambda: float = 0.95
+    ent_coef: float = 0.01
+    clip_range: float = 0.2
+    max_grad_norm: float = 0.5
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+
+
+class DreamVecEnv(VecEnv):
+    """Dreams as Stable-Baselines3 steps environments; arguments are those of `DreamVectorEnv`."""
+
+    def __init__(self, num_envs: int, **settings: Any):
+        self.dreams = DreamVectorEnv(num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **settings)
+        super().__init__(num_envs, self.dreams.single_observation_space, self.dreams.single_action_space)
+        self._actions = np.zeros(0)
+
+    def reset(self) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Begin all dreams anew, by the seeds of the last `seed(...)` if there were any."""
+        seen, infos = self.dreams.reset(seed=self._seeds, options=next(iter(self._options), None))
+        self.reset_infos = [_row(infos, i) for i in range(self.num_envs)]
+        self._reset_seeds()
+        self._reset_options()
+        return seen
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self._actions = actions
+
+    def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:  # pyright: ignore
+        """Observations, rewards, dones and infos; of what is over, the last observation is in its info."""
+        seen, rewards, terminated, truncated, infos = self.dreams.step(self._actions)
+        rows = [_row(infos, i) for i in range(self.num_envs)]
+        for i in np.flatnonzero(terminated | truncated).tolist():
+            rows[i] = _row(infos["final_info"], i) | {"terminal_observation": infos["final_obs"][i]}
+            rows[i]["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
+        return seen, rewards.astype(np.float32), terminated | truncated, rows
+
+    def close(self) -> None:
+        self.dreams.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """The same for each: they are one object."""
+        return [getattr(self.dreams, attr_name)] * len(self._places(indices))
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        setattr(self.dreams, attr_name, value)
+
+    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
+        """Called once for all: they are one object."""
+        return [getattr(self.dreams, method_name)(*method_args, **method_kwargs)] * len(self._places(indices))
+
+    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: Any = None) -> list[bool]:
+        """Never: no wrapper of single environments fits here."""
+        return [False] * len(self._places(indices))
+
+    def get_images(self) -> list[np.ndarray | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The newest frame of each dream."""
+        return list(self.dreams.render() or [None] * self.num_envs)
+
+    def _places(self, indices: Any) -> list[int]:
+        return list(self._get_indices(indices))
+
+
+def _row(infos: dict[str, Any], i: int) -> dict[str, Any]:
+    return {name: values[i] for name, values in infos.items() if not name.startswith(("_", "final_"))}
+
+
+class GridFeatures(BaseFeaturesExtractor):
+    """What a policy sees → a vector: latents `y x d` by two small convolutions, frames (channels first) by three."""
+
+    def __init__(self, observation_space: spaces.Box, channels: int, units: int):
+        super().__init__(observation_space, units)
+        self.latent = observation_space.dtype == np.float32
+        shape = observation_space.shape
+        if self.latent:
+            layers: list[nn.Module] = [nn.Conv2d(shape[2], channels, 3, padding=1), nn.SiLU()]
+            layers += [nn.Conv2d(channels, channels, 3, stride=2, padding=1), nn.SiLU()]
+        else:
+            layers = [nn.Conv2d(shape[0], channels // 2, 8, stride=4), nn.SiLU()]
+            layers += [nn.Conv2d(channels // 2, channels, 4, stride=2), nn.SiLU()]
+            layers += [nn.Conv2d(channels, channels, 3, stride=1), nn.SiLU()]
+        self.norm = nn.LayerNorm(shape[2]) if self.latent else nn.Identity()  # code vectors come in any scale
+        self.grid = nn.Sequential(*layers, nn.Flatten())
+        flat = self._look(torch.zeros(1, *shape)).shape[1]
+        self.vector = nn.Sequential(nn.Linear(flat, units), nn.SiLU())
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self.vector(self._look(observations))
+
+    def _look(self, observations: Tensor) -> Tensor:
+        seen = self.norm(observations)
+        return self.grid(seen.movedim(-1, 1).contiguous() if self.latent else seen)
+
+
+def policy_kwargs(config: PolicyConfig) -> dict[str, Any]:
+    """The config in Stable-Baselines3's own terms."""
+    extractor = {"channels": config.channels, "units": config.units}
+    return {"features_extractor_class": GridFeatures, "features_extractor_kwargs": extractor, "net_arch": []}
+
+
+def make_ppo(env: VecEnv, config: PPOConfig, seed: int, folder: Path | None = None) -> PPO:
+    """A fresh PPO for this environment; its curves go to `folder`, for TensorBoard."""
+    names = ("n_steps", "batch_size", "n_epochs", "learning_rate", "gamma", "gae_lambda", "ent_coef", "clip_range")
+    settings = {name: getattr(config, name) for name in (*names, "max_grad_norm")}
+    logs = None if folder is None else str(folder)
+    kwargs = policy_kwargs(config.policy)
+    return PPO(ActorCriticPolicy, env, seed=seed, device="cpu", tensorboard_log=logs, policy_kwargs=kwargs, **settings)
+
+
+class PolicyAgent:
+    """A trained policy behind the tokenizer whose view it was trained on: acts on real frames.
+
+    Raises: ValueError when the policy is not for what the tokenizer shows.
+    """
+
+    def __init__(self, policy: ActorCriticPolicy, tokenizer: VQVAE, space: spaces.Space, config: PolicyConfig):
+        self.policy, self.tokenizer, self.space, self.config = policy.eval(), tokenizer, space, config
+
+    @property
+    def obs(self) -> Observation:
+        """What it sees of a dream."""
+        return self.config.obs
+
+    def episode(self, rng: np.random.Generator) -> Callable[[np.ndarray], Any]:
+        """A policy for one episode: it draws its actions, as it did in training."""
+        return _Episode(self, rng)
+
+    def act(self, observations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Actions for a batch of observations."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**63)))
+            return self.policy.predict(observations, deterministic=False)[0]  # pyright: ignore[reportReturnType]
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights.safetensors and config.json: policy and tokenizer, all that `load` needs."""
+        config = {
+            "kind": "agent",
+            "policy": to_dict(self.config),
+            "tokenizer": to_dict(self.tokenizer.config),
+            "frame_shape": list(self.tokenizer.frame_shape),
+            "action_space": space_to_json(self.space),
+        }
+        parts = {"policy": self.policy, "tokenizer": self.tokenizer}
+        tensors = {f"{part}.{name}": x for part, module in parts.items() for name, x in module.state_dict().items()}
+        save_weights(folder, config, tensors)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "PolicyAgent":
+        """The agent in `folder`.
+
+        Raises: ValueError when the folder is incomplete, damaged, or holds no agent.
+        """
+        config, tensors = load_weights(folder)
+        if config.get("kind") != "agent":
+            raise ValueError(f"{folder}: expected an agent, got {config.get('kind', 'something else')}")
+        tokenizer = VQVAE(typed(TokenizerConfig, config["tokenizer"]), tuple(config["frame_shape"])).eval()
+        settings, space = typed(PolicyConfig, config["policy"]), space_from_json(config["action_space"])
+        policy = empty_policy(tokenizer, space, settings)
+        try:
+            for part, module in (("policy.", policy), ("tokenizer.", tokenizer)):
+                module.load_state_dict({k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)})
+        except RuntimeError as error:
+            raise ValueError(f"{folder}: the weights do not fit its config.json: {error}") from error
+        return cls(policy, tokenizer, space, settings)
+
+
+def empty_policy(tokenizer: VQVAE, space: spaces.Space, config: PolicyConfig) -> ActorCriticPolicy:
+    """A policy with new weights for a world's observations and actions."""
+    seen = observation_space(tokenizer, config.obs)
+    if config.obs == "frames":  # Stable-Baselines3 turns pictures channels first
+        seen = spaces.Box(0, 255, (seen.shape[2], *seen.shape[:2]), np.uint8)
+    return ActorCriticPolicy(seen, space, lr_schedule=lambda _: 0.0, **policy_kwargs(config))
+
+
+def ppo_agent(model: PPO, world: WorldModel, config: PolicyConfig) -> PolicyAgent:
+    """What was trained, as an agent for the real environment."""
+    assert isinstance(model.policy, ActorCriticPolicy)
+    return PolicyAgent(model.policy, world.tokenizer, model.action_space, config)
+
+
+class _Episode:
+    """Watches the frames of an episode; acts whenever they fill a latent."""
+
+    def __init__(self, agent: PolicyAgent, rng: np.random.Generator):
+        self.agent, self.rng, self.eyes = agent, rng, Eyes(agent.tokenizer, agent.config.obs)
+        self.frames: list[np.ndarray] = []
+        self.ahead: list[Any] = []
+
+    def __call__(self, frame: np.ndarray) -> Any:
+        self.frames.append(np.array(frame))
+        if not self.ahead:
+            seen = self.eyes.look(np.stack(self.frames))
+            action = self.agent.act(seen[None], self.rng)[0]
+            self.frames, self.ahead = [], list(action) if self.agent.tokenizer.config.time_stride > 1 else [action]
+        return self.ahead.pop(0)
+
+
+@cache
+def _loaded(folder: str) -> PolicyAgent:
+    return PolicyAgent.load(folder)
+
+
+def collecting(folder: str, rng: np.random.Generator) -> Callable[[np.ndarray], Any]:
+    """The agent in `folder` as a policy of `collect`: policy=worldmodel.agents.sb3:collecting:FOLDER."""
+    torch.set_num_threads(1)  # as many processes collect as there are cores
+    return _loaded(folder).episode(rng)

@@ -1,0 +1,127 @@
+"""How good agents are: returns in real environments and in dreams, with intervals, and whether the two agree."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+from jaxtyping import Float
+
+from worldmodel.agents import Agent
+from worldmodel.dream import DreamVectorEnv, Observation
+from worldmodel.world import WorldModel
+
+RESAMPLES = 10_000
+EXPLOITED = 2.0  # real intervals by which a dream return must exceed the real one to be called an exploit
+
+
+class DreamAgent(Protocol):
+    """Who can play many dreams at once."""
+
+    @property
+    def obs(self) -> Observation: ...
+
+    def act(self, observations: np.ndarray, rng: np.random.Generator) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its bootstrap interval; `count` values in all."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+
+def bootstrap(groups: Sequence[Sequence[float] | np.ndarray], seed: int = 0, level: float = 0.95) -> Interval:
+    """The mean of the groups' means, with its percentile bootstrap interval (Efron 1979) on both levels: groups, such
+    as the episodes of one training seed each, are drawn again, and then the values within; one group keeps its place.
+
+    Raises: ValueError for no groups, or an empty one.
+    """
+    found = [np.asarray(group, np.float64) for group in groups]
+    if not found or min(map(len, found)) < 1:
+        raise ValueError("bootstrap: expected one group or more, each of one value or more")
+    rng = np.random.default_rng(seed)
+    within = np.stack([x[rng.integers(len(x), size=(len(found), RESAMPLES, len(x)))].mean(2) for x in found])
+    chosen = rng.integers(len(found), size=(len(found), RESAMPLES))  # which group takes each of the places
+    places = np.arange(len(found))[:, None], np.arange(RESAMPLES)[None]
+    means = within[chosen, *places].mean(0)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    mean = float(np.mean([group.mean() for group in found]))
+    return Interval(mean, float(low), float(high), sum(map(len, found)))
+
+
+def returns(
+    make_env: Callable[[], gymnasium.Env], agent: Agent, episodes: int, seed: int, max_steps: int | None = None
+) -> Float[np.ndarray, "n"]:
+    """The return of each of `episodes` episodes: episode i is a function of (seed, i) and the agent."""
+    env = make_env()
+    try:
+        return np.array([_play(env, agent, (seed, i), max_steps) for i in range(episodes)])
+    finally:
+        env.close()
+
+
+def _play(env: gymnasium.Env, agent: Agent, key: tuple[int, int], max_steps: int | None) -> float:
+    sequence = np.random.SeedSequence(key)
+    frame, _ = env.reset(seed=int(sequence.generate_state(1)[0] >> 1))
+    policy, total, steps, over = agent.episode(np.random.default_rng(sequence.spawn(1)[0])), 0.0, 0, False
+    while not over and (max_steps is None or steps < max_steps):
+        frame, reward, terminated, truncated, _ = env.step(policy(frame))
+        total, steps, over = total + float(reward), steps + 1, bool(terminated or truncated)
+    return total
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float:
+    """Rank correlation; ties share their mean rank. Not a number where all of one side are equal."""
+    ranks = [_ranks(np.asarray(x, np.float64)) for x in (a, b)]
+    centred = [rank - rank.mean() for rank in ranks]
+    scale = np.sqrt(np.square(centred[0]).sum() * np.square(centred[1]).sum())
+    return float((centred[0] * centred[1]).sum() / scale) if scale > 0 else float("nan")
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    below = (values[None] < values[:, None]).sum(1)
+    return below + ((values[None] == values[:, None]).sum(1) - 1) / 2
+
+
+def ranking(real: Mapping[str, Sequence[float]], dreamed: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Whether dreams rank policies as the real environment does, from the returns of each in both.
+
+    spearman: of the mean returns. regret_at_1: real return lost by choosing the policy that is best in dreams, as a
+    share of the distance between the best and the worst real one. exploited/NAME: 1 where a policy's dream return
+    lies beyond its real interval by more than twice the width of that: it has learned the model's errors.
+
+    Raises: ValueError when the two do not name the same policies, or fewer than two.
+    """
+    if set(real) != set(dreamed) or len(real) < 2:
+        raise ValueError(f"ranking: expected the same two policies or more, got {sorted(real)} and {sorted(dreamed)}")
+    names = list(real)
+    means = {name: (bootstrap([real[name]]), float(np.mean(dreamed[name]))) for name in names}
+    truth, dream = [means[n][0].mean for n in names], [means[n][1] for n in names]
+    spread = max(truth) - min(truth)
+    chosen = truth[int(np.argmax(dream))]
+    found = {"spearman": spearman(truth, dream), "regret_at_1": (max(truth) - chosen) / spread if spread else 0.0}
+    for name, (interval, dreamed_mean) in means.items():
+        over = dreamed_mean - interval.high > EXPLOITED * (interval.high - interval.low)
+        found[f"exploited/{name}"] = float(over)
+    return found
+
+
+def dream_returns(agent: DreamAgent, world: WorldModel, episodes: int, seed: int, **settings: Any) -> np.ndarray:
+    """The return of each of `episodes` dreams that begin where real episodes begin; `settings` of `DreamVectorEnv`."""
+    dreams = DreamVectorEnv(episodes, world=world, obs=agent.obs, autoreset_mode="Disabled", **settings)
+    rng = np.random.default_rng(seed)
+    seen, _ = dreams.reset(seed=seed)
+    total, going = np.zeros(episodes), np.ones(episodes, bool)
+    while going.any():
+        seen, rewards, terminated, truncated, _ = dreams.step(agent.act(seen, rng))
+        total += rewards * going
+        over = terminated | truncated
+        going &= ~over
+        if over.any() and going.any():  # those that are over dream on beside the others, and count no more
+            seen, _ = dreams.reset(options={"reset_mask": over})
+    return total

@@ -1,0 +1,118 @@
+"""The outcome of a step, its reward and whether the episode ended, given the context and the new frame's tokens.
+
+Reward and end are one draw from a table of probabilities, a column for each reward and a row each for going on and
+ending, so that what comes together in the data (the goal and its reward) comes together in a dream. The columns are
+the reward values of the data themselves where these are few, as games pay them: then a dream pays just what the
+environment pays. Else they are spread evenly in symlog, and a reward is split between its two neighbours (two-hot,
+DreamerV3, arXiv 2301.04104, section "Robust predictions"), which needs no tuning to the scale of the rewards.
+
+Rare outcomes weigh more in training, by the inverse square root of their frequency, and the scores are corrected for
+it afterwards (logit adjustment, arXiv 2007.07314): learned sooner, and still calibrated.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FEW = 64  # distinct rewards up to which each has a column of its own; beyond, there are so many columns
+
+
+def reward_values(rewards: Float32[np.ndarray, "n"]) -> tuple[float, ...]:
+    """The columns for rewards like these, in order: the values themselves, or even in symlog from least to largest.
+
+    Raises: ValueError for a reward that is no finite number.
+    """
+    if not np.isfinite(rewards).all():
+        raise ValueError("rewards: expected finite numbers in all episodes; clip them in the environment")
+    values = np.unique(rewards).astype(np.float64)
+    if len(values) > FEW:
+        low, high = (np.sign(x) * np.log1p(np.abs(x)) for x in (values[0], values[-1]))
+        even = np.linspace(low, high, FEW)
+        values = np.sign(even) * np.expm1(np.abs(even))
+    return tuple(values.tolist())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one latent step earned and whether it ended the dream: drawn, and the chances of it.
+
+    reward, ended: as drawn. expected: the mean reward. end: the probability of the end.
+    """
+
+    reward: Float[Tensor, "b"]
+    ended: Bool[Tensor, "b"]
+    expected: Float[Tensor, "b"]
+    end: Float[Tensor, "b"]
+
+
+class OutcomeHead(nn.Module):
+    """Context features and tokens of a frame → scores of its outcomes, `2 * r`: rewards if it goes on, then if it ends.
+
+    Each site looks at its context, its token and its place; the mean and the largest of what they found decide.
+    """
+
+    def __init__(self, width: int, hidden: int, codes: int, grid: tuple[int, int], rewards: tuple[float, ...]):
+        super().__init__()
+        self.context = nn.Conv2d(width, hidden, 1)
+        self.token = nn.Embedding(codes, hidden)
+        self.place = nn.Parameter(torch.randn(hidden, *grid) * 0.1)
+        self.inner = nn.Linear(2 * hidden, hidden)
+        self.leave = nn.Linear(hidden, 2 * len(rewards))
+        nn.init.normal_(self.token.weight, std=0.5)
+        nn.init.zeros_(self.leave.weight)
+        self.rewards: Tensor
+        self.log_weight: Tensor
+        self.register_buffer("rewards", torch.tensor(rewards, dtype=torch.float64))
+        self.register_buffer("log_weight", torch.zeros(2 * len(rewards)))
+
+    def forward(self, context: Float[Tensor, "n c y x"], tokens: Int[Tensor, "n y x"]) -> Float[Tensor, "n o"]:
+        """Scores as they are trained; `calibrated` makes of them what a dream draws from."""
+        sites = F.silu(self.context(context) + self.token(tokens).movedim(-1, 1) + self.place)
+        seen = torch.cat([sites.mean((2, 3)), sites.amax((2, 3))], dim=1)
+        return self.leave(F.silu(self.inner(seen)))
+
+    def calibrated(self, scores: Float[Tensor, "*n o"]) -> Float[Tensor, "*n 2 r"]:
+        """Probabilities, in float64, with the weights of training taken out again."""
+        share = (scores.double() - self.log_weight.double()).softmax(-1)
+        return share.unflatten(-1, (2, len(self.rewards)))
+
+    def targets(self, rewards: Float[Tensor, "n"], ends: Bool[Tensor, "n"]) -> Float[Tensor, "n o"]:
+        """Shares of the outcomes: one, or for a reward between two columns two whose mean it is."""
+        n, values = len(rewards), self.rewards.to(rewards)
+        above = torch.searchsorted(values, rewards.contiguous()).clamp(0, len(values) - 1)
+        below = (above - 1).clamp_min(0)
+        gap = (values[above] - values[below]).clamp_min(1e-12)
+        share = ((rewards - values[below]) / gap).clamp(0, 1)
+        share = torch.where(above == below, torch.ones_like(share), share)
+        table = rewards.new_zeros(n, 2, len(values))
+        row, place = ends.long(), torch.arange(n, device=rewards.device)
+        table.index_put_((place, row, below), 1 - share, accumulate=True)
+        table.index_put_((place, row, above), share, accumulate=True)
+        return table.flatten(1)
+
+    def loss(self, scores: Float[Tensor, "n o"], targets: Float[Tensor, "n o"]) -> Float[Tensor, ""]:
+        """Weighted mean −log p, in nats."""
+        return -(targets * self.log_weight.exp() * scores.float().log_softmax(-1)).sum(-1).mean()
+
+    @torch.no_grad()
+    def weigh(self, frequencies: Float[Tensor, "o"]) -> None:
+        """Take how often each outcome occurs in the training data: sets the weights, whose mean over the data is 1."""
+        share = (frequencies + 0.5) / (frequencies + 0.5).sum()
+        weight = share.rsqrt()
+        self.log_weight.copy_((weight / (weight * share).sum()).log())
+        self.leave.bias.copy_((share * self.log_weight.exp()).log())
+
+    def outcome(self, scores: Float[Tensor, "n o"], uniform: Float[Tensor, "n"]) -> Outcome:
+        """One draw for each uniform number in [0, 1), and the chances."""
+        share = self.calibrated(scores)
+        flat = share.flatten(1)
+        reached = flat.cumsum(-1)
+        index = torch.searchsorted(reached, (uniform * reached[:, -1])[:, None], right=True)[:, 0]
+        index = index.clamp_max(flat.shape[1] - 1)
+        r = len(self.rewards)
+        expected = (share.sum(1) * self.rewards).sum(-1)
+        return Outcome(self.rewards[index % r], index >= r, expected, share[:, 1].sum(-1))
