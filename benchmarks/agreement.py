@@ -1,7 +1,6 @@
 """How often samplers differ in a token, on a trained world: sums in another order can turn a near-tie."""
 
 import argparse
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +53,8 @@ def others(world: WorldModel, state: DreamState, actions: np.ndarray) -> dict[st
     steps = {f"{config.kind} against fused": world.step(state, actions, config)[1] for config in kinds}
     for config in (SamplerConfig("fused"), SamplerConfig("cached")):
         alone = [world.step(state.rows(torch.tensor([i])), actions[i : i + 1], config)[1] for i in range(DREAMS)]
-        joined = [torch.cat([getattr(each, field.name) for each in alone]) for field in fields(Step)]
-        steps[f"{config.kind} alone against fused among {DREAMS}"] = Step(*joined)
+        joined = [torch.cat([getattr(each, name) for each in alone]) for name in ("frames", "tokens", "bits", "passes")]
+        steps[f"{config.kind} alone against fused among {DREAMS}"] = Step(joined[0], joined[1], joined[2], joined[3])
     return steps
 
 

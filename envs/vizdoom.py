@@ -64,7 +64,9 @@ class VizdoomEnv(FrameEnv):
         screen = observation["screen"]
         (top, bottom), (left, right) = (
             (round(size * low), round(size * high))
-            for size, low, high in zip(screen.shape, (self._crop[0], self._crop[2]), (self._crop[1], self._crop[3]), strict=False)
+            for size, low, high in zip(
+                screen.shape, (self._crop[0], self._crop[2]), (self._crop[1], self._crop[3]), strict=False
+            )
         )
         return screen[top:bottom, left:right]
 

@@ -76,12 +76,18 @@ def play(config: EvaluateAgentConfig) -> dict[str, Any]:
 
 def rank(config: EvaluateAgentConfig, world: WorldModel, folder: Path, playing: Any) -> dict[str, float]:
     """How well dreams rank the agents in a folder."""
-    agents = {path.name: PolicyAgent.load(path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()}
+    agents = {
+        path.name: PolicyAgent.load(path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()
+    }
     real, dreamed = {}, {}
     for name, agent in progress(agents.items(), f"{folder}", total=len(agents), unit="agent"):
         real[name] = playing(agent, config.rank_episodes)
         dreamed[name] = dream_returns(agent, world, config.rank_episodes, config.seed)
-    means = {f"{where}/{name}": float(np.mean(x)) for where, of in (("real", real), ("dream", dreamed)) for name, x in of.items()}
+    means = {
+        f"{where}/{name}": float(np.mean(x))
+        for where, of in (("real", real), ("dream", dreamed))
+        for name, x in of.items()
+    }
     return ranking(real, dreamed) | means
 
 

@@ -35,7 +35,14 @@ def small_tokenizer(space_stride=8, time_stride=1, frame=(16, 24, 3), codes=19, 
 def small_prior(codes=19, grid=(2, 3), actions=4, noise=0.0, time_kernel=2, rewards=()) -> PixelCNN:
     torch.manual_seed(3)
     config = PriorConfig(
-        8, width=10, layers=2, time_kernel=time_kernel, core_width=6, core_layers=2, context_noise=noise, outcome_width=7
+        8,
+        width=10,
+        layers=2,
+        time_kernel=time_kernel,
+        core_width=6,
+        core_layers=2,
+        context_noise=noise,
+        outcome_width=7,
     )
     return stirred(PixelCNN(config, codes, grid, actions, rewards), 0.3)
 

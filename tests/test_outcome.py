@@ -88,7 +88,9 @@ def test_before_any_training_the_chances_are_the_frequencies():
     head = OutcomeHead(10, 9, 19, (2, 3), (0.0, 1.0))
     head.weigh(torch.tensor([960.0, 30.0, 2.0, 8.0]))
     chances = head.calibrated(head(torch.randn(3, 10, 2, 3), some_tokens(3, 1)[:, 0])).detach()
-    torch.testing.assert_close(chances.flatten(1)[0].float(), torch.tensor([0.96, 0.03, 0.002, 0.008]), rtol=0.3, atol=0)
+    torch.testing.assert_close(
+        chances.flatten(1)[0].float(), torch.tensor([0.96, 0.03, 0.002, 0.008]), rtol=0.3, atol=0
+    )
 
 
 @torch.no_grad()
@@ -136,7 +138,9 @@ def test_outcomes_without_a_head_are_an_error_that_says_what_to_do():
 def test_one_world_step_brings_the_outcome_of_its_own_noise():
     world = small_world()
     state = world.begin(0, dream=5)
-    plain, compiled = (world.step(state, [1], sampler)[1].outcome for sampler in (_sampler("cached"), _sampler("fused")))
+    plain, compiled = (
+        world.step(state, [1], sampler)[1].outcome for sampler in (_sampler("cached"), _sampler("fused"))
+    )
     torch.testing.assert_close(plain.expected, compiled.expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(plain.end, compiled.end, rtol=1e-4, atol=1e-6)
     assert plain.reward == compiled.reward and plain.reward.item() in REWARDS
@@ -180,7 +184,7 @@ def told(tmp_path_factory):
 
 
 def _pose_tokens(episode):
-    """The distance to the ball in tenths of a cell, and the whole and the quarter cells of x: what the eye would see."""
+    """The distance to the ball in tenths of a cell, and where one is in quarters of one."""
     pose, goal = episode.infos["pose"], episode.infos["goal"]
     distance = np.hypot(*(pose[:, :2] - (goal + 0.5)).T)
     columns = np.minimum(distance * 10, 63), pose[:, 0] * 4, pose[:, 1] * 4

@@ -248,7 +248,7 @@ class DreamVectorEnv(VectorEnv):
         frames = torch.as_tensor(options["frames"])
         if frames.ndim != 5 or frames.dtype != torch.uint8 or len(frames) != len(keys):
             raise ValueError(
-                f"options: expected frames uint8 of shape ({len(keys)}, t, {', '.join(map(str, self.world.info.frame_shape))}), "
+                f"options: expected frames uint8 ({len(keys)}, t, *{tuple(self.world.info.frame_shape)}), "
                 f"got {frames.dtype} {tuple(frames.shape)}"
             )
         if frames.shape[1] > 1 and "actions" not in options and self.world.encoder.width:
@@ -318,10 +318,10 @@ class DreamEnv(gymnasium.Env):
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """What `action` leads to, as `gymnasium.Env.step` has it."""
         seen, rewards, terminated, truncated, infos = self.dreams.step(_array(action)[None])
-        outcome = (rewards[0], terminated[0], truncated[0])
+        reward, ended, cut = rewards[0], terminated[0], truncated[0]
         if not self.dreams.tensors:
-            outcome = (float(rewards[0]), bool(terminated[0]), bool(truncated[0]))
-        return seen[0], *outcome, _single(infos)
+            reward, ended, cut = float(reward), bool(ended), bool(cut)
+        return seen[0], reward, ended, cut, _single(infos)
 
     def render(self) -> np.ndarray | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The newest frame, where `render_mode` is "rgb_array"."""
@@ -360,7 +360,7 @@ def _masked(mask: Any, count: int) -> np.ndarray:
 def _seeds(seed: int | Sequence[int | None] | None, count: int) -> list[int | None]:
     if seed is None:
         return [None] * count
-    seeds = [int(seed) + i for i in range(count)] if isinstance(seed, int | np.integer) else list(seed)
+    seeds: list[int | None] = list(seed) if isinstance(seed, Sequence) else [int(seed) + i for i in range(count)]
     if len(seeds) != count:
         raise ValueError(f"seed: expected a number or {count} of them, got {len(seeds)}")
     return seeds

@@ -76,4 +76,4 @@ def choose_starts(
         rows[row, : stop - first] = tokens.tokens(index)[first:stop]
         encoded = encoder.encode(store.actions(index)[: stride * (stop - 1)])
         lead[row, : stop - first] = latent_actions(encoded, stride, stop)[first:]
-    return Starts(*(torch.from_numpy(each) for each in (rows, lead, lengths)), resets)
+    return Starts(torch.from_numpy(rows), torch.from_numpy(lead), torch.from_numpy(lengths), resets)

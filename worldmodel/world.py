@@ -67,7 +67,8 @@ class DreamState:
     """Where b dreams stand: a value, never changed in place, so it can be kept, branched and returned to.
 
     context, decoder: pasts of the prior's context and of the decoder. tokens: the newest latent; frame: what it shows
-    (the last of its frames). steps: latents so far. dreams and seed: the keys of the noise; they alone decide what chance brings, not the place in the batch.
+    (the last of its frames). steps: latents so far. dreams and seed: the keys of the noise; they alone decide what
+    chance brings, not the place in the batch.
     """
 
     context: Past

@@ -40,7 +40,8 @@ class EncodedEnv(gymnasium.Wrapper):
     def __init__(self, env: gymnasium.Env, world: WorldModel, obs: Observation = "frames"):
         check_spaces(env, world)
         super().__init__(env)
-        self.tokenizer, self.obs = world.tokenizer, obs
+        self.tokenizer = world.tokenizer
+        self.obs: Observation = obs
         self.stride = world.tokenizer.config.time_stride
         self.observation_space = observation_space(world.tokenizer, obs)
         self.action_space = action_space(world)
@@ -55,6 +56,7 @@ class EncodedEnv(gymnasium.Wrapper):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """As many real steps as a latent has frames; after an end the last frame stands."""
         frames: list[np.ndarray] = []
+        frame: Any = None
         total, terminated, truncated, info = 0.0, False, False, {}
         for each in action if self.stride > 1 else [action]:
             if not (terminated or truncated):

@@ -63,7 +63,9 @@ class Windows:
         if length < 1 or seed < 0:
             raise ValueError(f"expected {setting} >= 1 and seed >= 0, got {length} and {seed}")
         self.over = length - 1 if even else 0  # items by which a window may hang over
-        fitting = {index: places for index, count in lengths.items() if (places := count - length + 1 + 2 * self.over) > 0}
+        fitting = {
+            index: places for index, count in lengths.items() if (places := count - length + 1 + 2 * self.over) > 0
+        }
         if not fitting:
             longest = f"the longest of {len(lengths)} has {max(lengths.values())}" if lengths else "there are none"
             raise ValueError(f"no episode has {length} {what} ({longest}): lower {setting} or collect longer episodes")

@@ -259,7 +259,12 @@ class TokenBatches(Dataset):
         actions = self.encoder.encode(self.store.actions(index)[steps])
         actions = actions.reshape(stop - first, self.stride * self.encoder.width)
         here = slice(start, stop)
-        columns = self.tokens.tokens(index)[here].astype(np.int64), rewards[here], ends[here], np.ones(stop - start, bool)
+        columns = (
+            self.tokens.tokens(index)[here].astype(np.int64),
+            rewards[here],
+            ends[here],
+            np.ones(stop - start, bool),
+        )
         tokens, rewards, ends, real = (_pad(column, 0, self.length) for column in columns)
         return tokens, _pad(actions, first - start, self.length), rewards, ends, real
 

@@ -53,9 +53,7 @@ def draw(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     return Draw(tokens, nats, torch.ones(b, dtype=torch.long))
 
 
-def judge(
-    head: OutcomeHead, context: Float[Tensor, "b c y x"], tokens: Int[Tensor, "b y x"]
-) -> Float[Tensor, "b o"]:
+def judge(head: OutcomeHead, context: Float[Tensor, "b c y x"], tokens: Int[Tensor, "b y x"]) -> Float[Tensor, "b o"]:
     """What `head` says, each dream by itself.
 
     Raises: ValueError for inputs that are not this head's.

@@ -193,7 +193,8 @@ class PixelCNN(nn.Module):
     def _scores(self, features: Tensor, tokens: Tensor) -> Float[Tensor, "b s o"]:
         if self.outcome is None:
             raise ValueError(
-                "this prior has no head for rewards and ends: train it with prior.outcome_width above 0 (scripts/train_prior.py)"
+                "this prior has no head for rewards and ends: train it with prior.outcome_width above 0 "
+                "(scripts/train_prior.py)"
             )
         frames = features.transpose(1, 2).flatten(0, 1)
         return self.outcome(frames, tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])

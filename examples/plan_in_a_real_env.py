@@ -1,0 +1,32 @@
+"""Act in the real environment by planning in dreams of it: python examples/plan_in_a_real_env.py [WORLD [STEPS]]
+
+Writes planned.mp4 here.
+"""
+
+import sys
+
+import numpy as np
+
+import envs
+from worldmodel import WorldModel
+from worldmodel.agents.planner import Planner, PlannerConfig
+from worldmodel.config import typed
+from worldmodel.video import write_video
+
+world = WorldModel.load(sys.argv[1] if len(sys.argv) > 1 else "runs/demo/world")
+steps = int(sys.argv[2]) if len(sys.argv) > 2 else 200
+
+env = envs.make(typed(envs.schema(world.info.env["name"]), world.info.env, "env"))  # what the world was learned from
+planner = Planner(world, PlannerConfig(kind="cem", candidates=64, horizon=12))
+policy = planner.episode(np.random.default_rng(0))  # frame → action
+
+frame, _ = env.reset(seed=0)
+frames, total = [frame], 0.0
+for _ in range(steps):
+    frame, reward, terminated, truncated, _ = env.step(policy(frame))
+    frames.append(frame)
+    total += reward
+    if terminated or truncated:
+        break
+env.close()
+print(f"return {total:g} in {len(frames) - 1} steps; wrote {write_video('planned.mp4', np.stack(frames))}")
