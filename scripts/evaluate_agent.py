@@ -24,8 +24,9 @@ class EvaluateAgentConfig:
 
     runs: tuple[Path, ...]
     out: Path
-    agents: dict[str, str]
+    agents: dict[str, tuple[str, ...]]
     planners: dict[str, PlannerConfig]
+    hold: float
     episodes: int
     planner_episodes: int
     max_steps: int | None
@@ -50,7 +51,8 @@ def main(config: EvaluateAgentConfig) -> None:
 
 def weights(config: EvaluateAgentConfig) -> dict[str, str]:
     """What stands behind the names: the weights of each world and agent."""
-    folders = [run / part for run in config.runs for part in ("world", *config.agents.values())]
+    parts = ["world", *(part for group in config.agents.values() for part in group)]
+    folders = [run / part for run in config.runs for part in parts]
     return {str(folder): read_json(folder / "config.json")["weights"] for folder in folders}
 
 
@@ -62,10 +64,12 @@ def play(config: EvaluateAgentConfig) -> dict[str, Any]:
         world = WorldModel.load(run / "world", config.device)
         assert world.info.action_space is not None, "agents need actions"
         playing = partial(returns, real_env(world.info), seed=config.seed + number, max_steps=config.max_steps)
-        agents: dict[str, tuple[Agent, int]] = {"random": (RandomAgent(world.info.action_space), config.episodes)}
-        agents |= {name: (PolicyAgent.load(run / path), config.episodes) for name, path in config.agents.items()}
-        agents |= {name: (Planner(world, each), config.planner_episodes) for name, each in config.planners.items()}
-        for name, (agent, episodes) in progress(agents.items(), f"{run}", total=len(agents), unit="agent"):
+        space, trained, planners = world.info.action_space, config.agents, config.planners
+        agents: list[tuple[str, Agent, int]] = [("random", RandomAgent(space), config.episodes)]
+        agents += [("sticky", RandomAgent(space, "sticky", config.hold), config.episodes)]
+        agents += [(name, PolicyAgent.load(run / path), config.episodes) for name in trained for path in trained[name]]
+        agents += [(name, Planner(world, planners[name]), config.planner_episodes) for name in planners]
+        for name, agent, episodes in progress(agents, f"{run}", total=len(agents), unit="agent"):
             found.setdefault(name, []).append(playing(agent, episodes))
         if config.rank is not None:
             ranked[str(run)] = rank(config, world, run / config.rank, playing)

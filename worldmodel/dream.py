@@ -105,6 +105,8 @@ class DreamVectorEnv(VectorEnv):
                 "this world tells no rewards and ends, so it makes no environment: train its prior again with "
                 "prior.outcome_width above 0 (scripts/train_prior.py); WorldModel.step dreams without them"
             )
+        if num_envs < 1:
+            raise ValueError(f"num_envs: expected 1 or more, got {num_envs}")
         if starts not in ("resets", "anywhere"):
             raise ValueError(f"starts: expected resets or anywhere, got {starts!r}")
         self.num_envs, self.obs, self.starts = num_envs, obs, starts
@@ -141,6 +143,8 @@ class DreamVectorEnv(VectorEnv):
         """
         options = dict(options or {})
         places = _masked(options.pop("reset_mask", None), self.num_envs)
+        if strange := sorted(set(options) - {"frames", "actions", "start"}):
+            raise ValueError(f"options: expected frames and actions, start, or reset_mask; got {strange}")
         if len(places) < self.num_envs and self._state is None:
             raise ResetNeeded("reset_mask: some dreams have never begun: reset them all first")
         for place, own in zip(range(self.num_envs), _seeds(seed, self.num_envs), strict=True):

@@ -5,7 +5,7 @@ of whose chance comes from `rng`.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from gymnasium import Space
@@ -15,6 +15,7 @@ from worldmodel.data.policies import make_policy
 Policy = Callable[[np.ndarray], Any]  # frame, uint8 `h w c` → action
 
 
+@runtime_checkable
 class Agent(Protocol):
     """Whoever can play episodes."""
 

@@ -6,7 +6,7 @@ world models PlaNet, arXiv 1811.04551, algorithm 2) draws again around the best 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ class PlannerConfig:
             raise ValueError(f"expected candidates >= elites >= 1, horizon >= 1 and iterations >= 1, got {self}")
 
 
+@runtime_checkable
 class Proposal(Protocol):
     """A distribution over action sequences, one step independent of the next."""
 

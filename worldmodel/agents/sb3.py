@@ -74,7 +74,9 @@ class DreamVecEnv(VecEnv):
 
     def reset(self) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Begin all dreams anew, by the seeds of the last `seed(...)` if there were any."""
-        seen, infos = self.dreams.reset(seed=self._seeds, options=next(iter(self._options), None))
+        if any(options != self._options[0] for options in self._options):
+            raise ValueError("options: expected the same for all dreams; reset DreamVectorEnv itself for others")
+        seen, infos = self.dreams.reset(seed=self._seeds, options=self._options[0])
         self.reset_infos = [_row(infos, i) for i in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
@@ -146,6 +148,7 @@ class GridFeatures(BaseFeaturesExtractor):
 
     def _look(self, observations: Tensor) -> Tensor:
         seen = self.norm(observations)
+        # contiguous: a backward pass through these small channels-last pictures crashed torch 2.13 on a CPU
         return self.grid(seen.movedim(-1, 1).contiguous() if self.latent else seen)
 
 

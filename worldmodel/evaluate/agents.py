@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -16,6 +16,7 @@ RESAMPLES = 10_000
 EXPLOITED = 2.0  # real intervals by which a dream return must exceed the real one to be called an exploit
 
 
+@runtime_checkable
 class DreamAgent(Protocol):
     """Who can play many dreams at once."""
 
