@@ -9,7 +9,7 @@ from pathlib import Path
 
 from collection import collection
 from measure import Row, copy_speed, gemm_flops, row, write
-from sampling import endurance, imagining, sampling
+from sampling import dreaming, endurance, imagining, sampling
 from training import quantizer, training
 
 from worldmodel.data.store import EpisodeStore
@@ -21,6 +21,7 @@ def rows() -> Iterator[Row]:
     yield row("machine: memory copy", copy_speed() / 1e9, "GB/s")
     yield from sampling()
     yield from imagining()
+    yield from dreaming()
     yield from endurance()
     yield from quantizer()
     with tempfile.TemporaryDirectory() as folder:

@@ -11,9 +11,11 @@ from measure import Row, memory, preset, row, typical, versus
 
 from worldmodel.causal import Past
 from worldmodel.config import typed
+from worldmodel.dream import DreamVectorEnv
 from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, sample, uniform
 from worldmodel.prior.choose import choose
 from worldmodel.prior.fused import next_context
+from worldmodel.starts import Starts
 from worldmodel.tokenizer import VQVAE, TokenizerConfig
 from worldmodel.world import DreamState, WorldInfo, WorldModel
 
@@ -54,7 +56,10 @@ def demo_prior(grid: tuple[int, int]) -> PixelCNN:
     """The demo's prior with random weights, on that grid: its speed does not depend on what it learned."""
     torch.manual_seed(0)
     codes = preset("train_tokenizer")["tokenizer"]["quantizer"]["codes"]
-    return PixelCNN(typed(PriorConfig, preset("train_prior")["prior"]), codes, grid, ACTIONS).eval()
+    prior = PixelCNN(typed(PriorConfig, preset("train_prior")["prior"]), codes, grid, ACTIONS, (0.0, 1.0)).eval()
+    assert prior.outcome is not None
+    prior.outcome.weigh(torch.tensor([985.0, 10.0, 0.0, 5.0]))  # one step in 200 ends a dream
+    return prior
 
 
 def first_past(prior: PixelCNN, tokens: torch.Tensor, actions: torch.Tensor) -> Past:
@@ -85,7 +90,10 @@ def demo_world() -> WorldModel:
     """The demo's world with random weights."""
     torch.manual_seed(0)
     tokenizer = VQVAE(typed(TokenizerConfig, preset("train_tokenizer")["tokenizer"]), FRAME)
-    return WorldModel(tokenizer, demo_prior(tokenizer.grid), WorldInfo(FRAME, Discrete(ACTIONS)))
+    starts = Starts(
+        torch.zeros(8, 6, *tokenizer.grid, dtype=torch.long), torch.zeros(8, 6, ACTIONS), torch.full((8,), 6), 8
+    )
+    return WorldModel(tokenizer, demo_prior(tokenizer.grid), WorldInfo(FRAME, Discrete(ACTIONS)), starts)
 
 
 def beginning(world: WorldModel, b: int) -> DreamState:
@@ -106,6 +114,24 @@ def imagining() -> Iterator[Row]:
         passes = float(world.step(state, [1], sampler)[1].passes[0])
         note = f"{passes:.0f} passes over {world.prior.grid[0]}×{world.prior.grid[1]} tokens, untrained weights"
         yield row(f"… sampler={sampler.kind}, batch 1", 1 / step, "frames/s", note=note if passes > 1 else "")
+
+
+def dreaming() -> Iterator[Row]:
+    """What the environment adds to the step of the world: observations, flags, infos, and new beginnings."""
+    world = demo_world()
+    for b in BATCHES:
+        dreams, actions = DreamVectorEnv(b, world=world, autoreset_mode="SameStep"), np.ones(b, int)
+        dreams.reset(seed=0)
+        state, few = beginning(world, b), max(4, 64 // b)  # many steps at once, so that the beginnings are among them
+        env = partial(repeat, lambda: dreams.step(actions), few)  # noqa: B023
+        times, cost, _ = versus(env, partial(repeat, lambda: world.step(state, actions), few), 15)  # noqa: B023
+        note = f"{cost / few * 1e3:.2f} ms a step, {b * few / cost:.0f} steps/s, one in 200 of them an end"
+        yield row(f"dream environment ÷ world step, batch {b}", times, "", most=1.15, note=note)
+
+
+def repeat(call: Callable[[], Any], times: int) -> None:
+    for _ in range(times):
+        call()
 
 
 def endurance() -> Iterator[Row]:

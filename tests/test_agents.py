@@ -172,7 +172,7 @@ def test_groups_that_differ_widen_the_interval():
     alike, apart = bootstrap([[0.0, 2.0] * 20] * 3), bootstrap([[0.0] * 40, [1.0] * 40, [2.0] * 40])
     assert alike.mean == apart.mean == 1.0 and alike.count == 120
     assert apart.high - apart.low > 2 * (alike.high - alike.low)
-    with pytest.raises(ValueError, match="at least one|one group"):
+    with pytest.raises(ValueError, match="one group"):
         bootstrap([[]])
 
 

@@ -35,6 +35,22 @@ TINY = {
     ],
     "evaluate": ["report.batches=2", "report.clips=2", "report.horizons=[1,4]"],
     "rollout": ["horizon=8", "scale=2"],
+    "train_agent": [
+        "ppo.steps=64",
+        "ppo.envs=2",
+        "ppo.n_steps=16",
+        "ppo.batch_size=16",
+        "eval_every=32",
+        "eval_episodes=1",
+    ],
+    "evaluate_agent": [
+        "episodes=2",
+        "planner_episodes=1",
+        "planners.cem.candidates=8",
+        "max_steps=6",
+        "rank_episodes=2",
+    ],
+    "improve": ["rounds=2", "episodes=4", "tokenizer_steps=4", "prior_steps=4", "agent_steps=32"],
 }
 
 
@@ -58,10 +74,12 @@ WORLDS = {
 
 
 def run_the_readme(folder: Path) -> dict:
-    """What the README's piece of Python leaves behind when it runs on this run folder."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    """What the README's pieces of Python leave behind when they run on this run folder."""
+    pieces = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(pieces) == 2
     names: dict = {}
-    exec(code.replace("runs/demo", str(folder)), names)
+    for code in pieces:
+        exec(code.replace("runs/demo", str(folder)), names)
     return names
 
 
@@ -75,7 +93,8 @@ def test_all_steps_run_one_after_the_other_and_running_again_does_nothing_twice(
     run("evaluate", *TINY["evaluate"], folder=tmp_path)
     run("rollout", actions, *TINY["rollout"], folder=tmp_path)
     if name == "maze":
-        assert run_the_readme(tmp_path)["video"].shape == (2, 10, 16, 24, 3)
+        names = run_the_readme(tmp_path)
+        assert names["video"].shape == (2, 10, 16, 24, 3) and names["envs"].num_envs == 64
     figures = json.loads((tmp_path / "report.json").read_text())["figures"]
     assert all(np.isfinite(list(figures.values()))) and "open_loop_psnr/dream@4" in figures
     assert len(np.load(tmp_path / "rollout/tokens.npy")) == (4 if tokenizer else 8)
@@ -90,6 +109,27 @@ def test_all_steps_run_one_after_the_other_and_running_again_does_nothing_twice(
     done_again = {path.name for path, when in written.items() if path.stat().st_mtime_ns != when}
     assert not done_again & {"report.json", "rollout.mp4", "sheet.png", "tokens.npy"}
     assert not any(name.startswith(("episode_", "tokens_", "0000")) for name in done_again)
+
+
+@pytest.mark.slow
+def test_the_loop_improves_round_by_round_goes_on_where_it_stopped_and_its_agents_are_compared(tmp_path):
+    tiny = {name: [*TINY[name]] for name in ("collect", "train_tokenizer", "train_prior", "train_agent")}
+    tiny["collect"] = ["env=maze", "env.height=16", "env.width=24", "env.max_steps=24", "workers=1"]
+    settings = [f"overrides.{name}={json.dumps(values)}" for name, values in tiny.items()]
+    printed = run("improve", *TINY["improve"], *settings, folder=tmp_path)
+    assert printed.count("$ python scripts/") == 8
+    episodes = [sorted(path.name for path in (tmp_path / f"round_{i}/episodes").glob("*.h5")) for i in range(2)]
+    assert len(episodes[0]) == 4 and len(episodes[1]) == 8 and set(episodes[0]) < set(episodes[1])
+    info = json.loads((tmp_path / "round_1/episodes/dataset.json").read_text())
+    assert info["policy"].endswith("round_0/agent")
+    weights = tmp_path / "round_1/agent/weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    run("improve", *TINY["improve"], *settings, folder=tmp_path)
+    assert weights.stat().st_mtime_ns == before
+    run("evaluate_agent", *TINY["evaluate_agent"], folder=tmp_path / "round_1")
+    report = json.loads((tmp_path / "round_1/agents.json").read_text())
+    assert set(report["returns"]) == {"random", "sticky", "dream", "cem"}
+    assert any(name.startswith("exploited/") for name in next(iter(report["ranking"].values())))
 
 
 @pytest.mark.parametrize("script", TINY)
