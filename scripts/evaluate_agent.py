@@ -22,6 +22,7 @@ from worldmodel.world import WorldModel
 class EvaluateAgentConfig:
     """The keys of configs/evaluate_agent.yaml, explained there."""
 
+    run: Path
     runs: tuple[Path, ...]
     out: Path
     agents: dict[str, tuple[str, ...]]
