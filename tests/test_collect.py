@@ -214,7 +214,7 @@ def test_a_policy_of_ones_own_sees_the_frame_before_its_action(tmp_path):
 
 @pytest.mark.parametrize("name", ["randon", "no_such_module:f", "os:no_such_function", "os:sep"])
 def test_an_unknown_policy_is_refused_before_anything_runs(tmp_path, name):
-    with pytest.raises(ValueError, match="random, sticky or"):
+    with pytest.raises(ValueError, match='random, sticky, "module:function" or'):
         gather(tmp_path, 1, policy=name)
     assert os.listdir(tmp_path) == ["dataset.json"]
 

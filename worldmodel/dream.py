@@ -251,9 +251,10 @@ class DreamVectorEnv(VectorEnv):
     def _from_frames(self, options: dict[str, Any], keys: list[int]) -> DreamState:
         frames = torch.as_tensor(options["frames"])
         if frames.ndim != 5 or frames.dtype != torch.uint8 or len(frames) != len(keys):
+            height, width, colours = self.world.info.frame_shape
+            shape = f"({len(keys)}, t, {height}, {width}, {colours})"
             raise ValueError(
-                f"options: expected frames uint8 ({len(keys)}, t, *{tuple(self.world.info.frame_shape)}), "
-                f"got {frames.dtype} {tuple(frames.shape)}"
+                f"options: expected frames uint8 of shape {shape}, got {frames.dtype} {tuple(frames.shape)}"
             )
         if frames.shape[1] > 1 and "actions" not in options and self.world.encoder.width:
             raise ValueError(f'options: {frames.shape[1]} frames need the "actions" between them, b t-1 *space')
