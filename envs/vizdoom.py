@@ -61,14 +61,9 @@ class VizdoomEnv(FrameEnv):
         """The screen; None after the end, where the wrapper would give a black one that no one ever saw."""
         if self.inner.unwrapped.state is None:  # pyright: ignore
             return None
-        screen = observation["screen"]
-        (top, bottom), (left, right) = (
-            (round(size * low), round(size * high))
-            for size, low, high in zip(
-                screen.shape, (self._crop[0], self._crop[2]), (self._crop[1], self._crop[3]), strict=False
-            )
-        )
-        return screen[top:bottom, left:right]
+        screen, (top, bottom, left, right) = observation["screen"], self._crop
+        height, width = screen.shape[:2]
+        return screen[round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """As in `FrameEnv`. The engine starts in a folder of its own, because it leaves its settings where it

@@ -1,12 +1,12 @@
 """Play in the real environment: random, planner and trained agents, with intervals; and whether dreams rank them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _run import real_env, script
+from _run import made_already, real_env, script
 
 from worldmodel.agents import Agent, RandomAgent
 from worldmodel.agents.planner import Planner, PlannerConfig
@@ -34,13 +34,13 @@ class EvaluateAgentConfig:
     rank: str | None
     rank_episodes: int
     seed: int
-    device: str = field(default="cpu")
+    device: str
 
 
 @script(EvaluateAgentConfig)
 def main(config: EvaluateAgentConfig) -> None:
     made = {"settings": to_dict(config), "weights": weights(config)}
-    if not (config.out.is_file() and read_json(config.out).get("made_with") == made):
+    if not made_already(config.out, made):
         write_json(config.out, {"made_with": made, **play(config)})
     found = read_json(config.out)
     for name, figures in found["returns"].items():

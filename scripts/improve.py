@@ -38,23 +38,19 @@ def folder(config: ImproveConfig, number: int) -> Path:
 
 def steps(config: ImproveConfig, number: int) -> list[tuple[str, dict[str, Any]]]:
     """The scripts of one round and what they are told: the first as the preset says, the others go on from there."""
-    common = {"run": folder(config, number)}
-    seeds = {"fit.seed": config.seed}
-    if number == 0:
-        collect = {"episodes": config.episodes, "seed": config.seed}
-        trained = [("train_tokenizer", seeds), ("train_prior", seeds), ("train_agent", {"seed": config.seed})]
-        return [(name, common | more) for name, more in (("collect", collect), *trained)]
-    before = folder(config, number - 1)
-    policy = f"worldmodel.agents.sb3:collecting:{before / 'agent'}"
-    collect = {"episodes": config.episodes * (number + 1), "seed": config.seed, "after": before, "policy": policy}
-    begun = seeds | {"init": before}
-    agent = {"init": before / "agent", "seed": config.seed + number, "ppo.steps": config.agent_steps}
-    trained = [
-        ("train_tokenizer", begun | {"fit.steps": config.tokenizer_steps}),
-        ("train_prior", begun | {"fit.steps": config.prior_steps}),
-        ("train_agent", agent),
-    ]
-    return [(name, common | more) for name, more in (("collect", collect), *trained)]
+    told: dict[str, dict[str, Any]] = {
+        "collect": {"episodes": config.episodes * (number + 1), "seed": config.seed},
+        "train_tokenizer": {"fit.seed": config.seed},
+        "train_prior": {"fit.seed": config.seed},
+        "train_agent": {"seed": config.seed + number},
+    }
+    if number:
+        before = folder(config, number - 1)
+        told["collect"] |= {"after": before, "policy": f"worldmodel.agents.sb3:collecting:{before / 'agent'}"}
+        told["train_tokenizer"] |= {"init": before, "fit.steps": config.tokenizer_steps}
+        told["train_prior"] |= {"init": before, "fit.steps": config.prior_steps}
+        told["train_agent"] |= {"init": before / "agent", "ppo.steps": config.agent_steps}
+    return [(name, {"run": folder(config, number), **settings}) for name, settings in told.items()]
 
 
 def call(config: ImproveConfig, name: str, settings: dict[str, Any]) -> None:

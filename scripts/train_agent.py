@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import gymnasium
 import numpy as np
-from _run import begin_with, real_env, script
+from _run import begin_with, made_already, real_env, script
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize
@@ -51,7 +51,7 @@ class TrainAgentConfig:
 def main(config: TrainAgentConfig) -> None:
     record = config.out / "agent.json"
     made = {"settings": to_dict(config), "world": read_json(config.world / "config.json").get("weights")}
-    if not (record.is_file() and read_json(record).get("made_with") == made):
+    if not made_already(record, made):
         record.unlink(missing_ok=True)  # from here on the files are in between
         found = train(config, WorldModel.load(config.world))
         write_json(record, {"made_with": made, "real_returns": found})

@@ -22,24 +22,19 @@ from worldmodel.world import WorldModel
 Record = list[tuple[Any, ...]]  # what reset and every step gave
 
 
-def lasting_world(**settings) -> WorldModel:
+def lasting_world(lasting: float = 3.0, **settings) -> WorldModel:
     """A small world of which about one step in eight ends a dream: some end soon, some last."""
     world = small_world(**settings)
     head = world.prior.outcome
     assert head is not None
     with torch.no_grad():
-        head.leave.bias[len(head.rewards) :] -= 3
+        head.leave.bias[len(head.rewards) :] -= lasting
     return world
 
 
 def endless_world(**settings) -> WorldModel:
     """A small world in which nothing ends by itself."""
-    world = small_world(**settings)
-    head = world.prior.outcome
-    assert head is not None
-    with torch.no_grad():
-        head.leave.bias[len(head.rewards) :] -= 100
-    return world
+    return lasting_world(100.0, **settings)
 
 
 def some_actions(*shape: int, seed: int = 0) -> np.ndarray:

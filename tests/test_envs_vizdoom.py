@@ -77,6 +77,17 @@ def test_an_action_presses_the_buttons_that_it_is_named_by():
     assert len(set(env.action_names)) == env.action_space.n == 7
 
 
+def test_a_crop_is_that_part_of_the_screen_and_a_wrong_one_is_refused():
+    whole, part = (
+        envs.make(VizdoomConfig("vizdoom", "Basic", height=height, width=width, crop=crop))
+        for height, width, crop in ((240, 320, (0.0, 1.0, 0.0, 1.0)), (60, 80, (0.5, 0.75, 0.25, 0.5)))
+    )
+    np.testing.assert_array_equal(part.reset(seed=1)[0], whole.reset(seed=1)[0][120:180, 80:160])
+    whole.close(), part.close()
+    with pytest.raises(ValueError, match="crop: expected shares"):
+        VizdoomConfig(crop=(0.5, 0.5, 0.0, 1.0))
+
+
 def test_one_button_at_a_time_gives_the_plain_names():
     env = envs.make(VizdoomConfig(scenario="MyWayHome"))
     assert set(env.action_names) == {"noop", "turn_left", "turn_right", "forward", "move_left", "move_right"}

@@ -151,8 +151,8 @@ class DreamVectorEnv(VectorEnv):
             if own is not None and place in places:
                 self._generators[place] = seeding.np_random(own)[0]
         self._begin(places, options)
-        infos = self._infos(np.zeros(self.num_envs), np.zeros(self.num_envs))
-        infos |= {name: np.isin(np.arange(self.num_envs), places) for name in infos if name.startswith("_")}
+        nothing, told = np.zeros(self.num_envs), np.isin(np.arange(self.num_envs), places)
+        infos = self._infos(nothing, nothing, told)
         return self._given(self._observe()), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -178,9 +178,10 @@ class DreamVectorEnv(VectorEnv):
         self._over = terminated | truncated
         if self.autoreset_mode == AutoresetMode.NEXT_STEP and fresh.any():
             self._begin(np.flatnonzero(fresh), {})
-        infos = self._infos(surprise, end)
         if self.autoreset_mode == AutoresetMode.SAME_STEP and self._over.any():
-            infos = self._renew(infos, surprise, end)
+            infos = self._renew(surprise, end)
+        else:
+            infos = self._infos(surprise, end, np.ones(self.num_envs, bool))
         flags = (self._given(each) for each in (rewards, terminated, truncated))
         return self._given(self._observe()), *flags, infos
 
@@ -224,18 +225,17 @@ class DreamVectorEnv(VectorEnv):
         self._elapsed[live] += stride
         return step
 
-    def _renew(self, infos: dict[str, Any], surprise: np.ndarray, end: np.ndarray) -> dict[str, Any]:
+    def _renew(self, surprise: np.ndarray, end: np.ndarray) -> dict[str, Any]:
         """Same-step mode: what is over begins anew at once; its last observation and infos are handed over."""
         over, last = self._over.copy(), self._observe()
         final: np.ndarray = np.full(self.num_envs, None, dtype=object)
         for place in np.flatnonzero(over):
-            final[place] = self._given(last[place].copy() if isinstance(last, np.ndarray) else last[place].clone())
-        masks = {f"_{name}": over.copy() for name in infos if not name.startswith("_")}
-        final_info = {**{name: value for name, value in infos.items() if not name.startswith("_")}, **masks}
+            final[place] = last[place].copy() if isinstance(last, np.ndarray) else last[place].clone()
+        final_info = self._infos(surprise, end, over)
         self._begin(np.flatnonzero(over), {})
-        infos = self._infos(np.where(over, 0.0, surprise), np.where(over, 0.0, end))
-        over = over.copy()
-        return infos | {"final_obs": final, "_final_obs": over, "final_info": final_info, "_final_info": over.copy()}
+        infos = self._infos(np.where(over, 0.0, surprise), np.where(over, 0.0, end), np.ones(self.num_envs, bool))
+        masks = {"_final_obs": over.copy(), "_final_info": over.copy()}
+        return infos | {"final_obs": final, "final_info": final_info, **masks}
 
     def _begin(self, places: np.ndarray, options: dict[str, Any]) -> None:
         """Put new beginnings at these places."""
@@ -279,10 +279,11 @@ class DreamVectorEnv(VectorEnv):
             seen = state.tokens if self.obs == "tokens" else self.world.tokenizer.quantizer.vectors(state.tokens)
         return seen.clone() if self.tensors else seen.cpu().numpy().copy()
 
-    def _infos(self, surprise: np.ndarray, end: np.ndarray) -> dict[str, Any]:
+    def _infos(self, surprise: np.ndarray, end: np.ndarray, told: np.ndarray) -> dict[str, Any]:
+        """Of the dreams that are `told` of, as Gymnasium masks them."""
         tokens = self.state.tokens.clone() if self.tensors else self.state.tokens.cpu().numpy().copy()
         found = {"surprise": self._given(surprise.copy()), "end_probability": self._given(end.copy()), "tokens": tokens}
-        return found | {f"_{name}": np.ones(self.num_envs, bool) for name in found}
+        return found | {f"_{name}": told.copy() for name in found}
 
     def _given(self, values: Any) -> Any:
         """As the user wants it: an array, or a tensor on the device."""

@@ -4,7 +4,7 @@ An agent has `episode(rng)`, which gives a fresh policy for one episode: a funct
 of whose chance comes from `rng`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -32,4 +32,24 @@ class RandomAgent:
         return make_policy(self.name, self.action_space, rng, self.hold)
 
 
-__all__ = ["Agent", "Policy", "RandomAgent"]
+class Chunked:
+    """A policy that decides whenever its frames fill a latent.
+
+    `decide` gets the frames since it was last asked, `t h w c` (the first of an episode alone, then `time_stride` of
+    them), and gives as many actions as lead to the next time.
+    """
+
+    def __init__(self, decide: Callable[[np.ndarray], Iterable[Any]]):
+        self.decide = decide
+        self.frames: list[np.ndarray] = []
+        self.ahead: list[Any] = []
+
+    def __call__(self, frame: np.ndarray) -> Any:
+        self.frames.append(np.array(frame))  # a copy: envs may paint the next frame over this one
+        if not self.ahead:
+            self.ahead = list(self.decide(np.stack(self.frames)))
+            self.frames = []
+        return self.ahead.pop(0)
+
+
+__all__ = ["Agent", "Chunked", "Policy", "RandomAgent"]

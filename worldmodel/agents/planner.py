@@ -4,7 +4,6 @@ Random shooting draws action sequences once and takes the best; the cross-entrop
 world models PlaNet, arXiv 1811.04551, algorithm 2) draws again around the best ones.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from gymnasium import Space, spaces
 
+from worldmodel.agents import Chunked, Policy
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, WorldModel
 
@@ -183,30 +183,25 @@ class Planner:
             going *= self.config.discount * (1 - step.outcome.end.cpu())
         return value.numpy()
 
-    def episode(self, rng: np.random.Generator) -> Callable[[np.ndarray], Any]:
+    def episode(self, rng: np.random.Generator) -> Policy:
         """A policy for one episode from its frames: each decision looks at the last frames and plans from there."""
-        return _Episode(self, rng)
+        return Chunked(_Plans(self, rng))
 
 
-class _Episode:
-    """Remembers the last frames and the actions between them."""
+class _Plans:
+    """Remembers the last frames of an episode and the actions between them, and plans from there."""
 
     def __init__(self, planner: Planner, rng: np.random.Generator):
         self.planner, self.rng, self.known = planner, rng, planner.fresh()
         self.frames: list[np.ndarray] = []
         self.actions: list[Any] = []
-        self.ahead: list[Any] = []
 
-    def __call__(self, frame: np.ndarray) -> Any:
-        keep = 1 + (CONTEXT - 1) * self.planner.stride
-        self.frames = [*self.frames, np.array(frame)]
-        if not self.ahead:  # so the frames fill whole latents
-            self.frames, self.actions = self.frames[-keep:], self.actions[max(0, len(self.frames) - keep) :]
-            video = torch.from_numpy(np.stack(self.frames))[None]
-            space = self.planner.space
-            between = np.asarray(self.actions, space.dtype).reshape(1, len(self.actions), *(space.shape or ()))
-            state = self.planner.world.start(video, between)
-            self.ahead = list(self.planner.plan(state, self.rng, self.known))
-        action = self.ahead.pop(0)
-        self.actions.append(action)
-        return action
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        keep, space = 1 + (CONTEXT - 1) * self.planner.stride, self.planner.space
+        self.frames = [*self.frames, *frames][-keep:]
+        self.actions = self.actions[max(0, len(self.actions) - keep + 1) :]
+        between = np.asarray(self.actions, space.dtype).reshape(1, len(self.actions), *(space.shape or ()))
+        state = self.planner.world.start(torch.from_numpy(np.stack(self.frames))[None], between)
+        actions = self.planner.plan(state, self.rng, self.known)
+        self.actions.extend(actions)
+        return actions

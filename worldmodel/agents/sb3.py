@@ -3,7 +3,7 @@
 Needs the extra `agents`. Dreams reset themselves in the same step, which is what Stable-Baselines3 expects.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor, nn
 
 from worldmodel.actions import space_from_json, space_to_json
+from worldmodel.agents import Chunked, Policy
 from worldmodel.agents.eyes import Eyes
 from worldmodel.checkpoint import load_weights, save_weights
 from worldmodel.config import to_dict, typed
@@ -181,9 +182,15 @@ class PolicyAgent:
         """What it sees of a dream."""
         return self.config.obs
 
-    def episode(self, rng: np.random.Generator) -> Callable[[np.ndarray], Any]:
+    def episode(self, rng: np.random.Generator) -> Policy:
         """A policy for one episode: it draws its actions, as it did in training."""
-        return _Episode(self, rng)
+        eyes = Eyes(self.tokenizer, self.obs)
+
+        def decide(frames: np.ndarray) -> Iterable[Any]:
+            action = self.act(eyes.look(frames)[None], rng)[0]
+            return action if self.tokenizer.config.time_stride > 1 else [action]
+
+        return Chunked(decide)
 
     def act(self, observations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Actions for a batch of observations."""
@@ -238,29 +245,12 @@ def ppo_agent(model: PPO, world: WorldModel, config: PolicyConfig) -> PolicyAgen
     return PolicyAgent(model.policy, world.tokenizer, model.action_space, config)
 
 
-class _Episode:
-    """Watches the frames of an episode; acts whenever they fill a latent."""
-
-    def __init__(self, agent: PolicyAgent, rng: np.random.Generator):
-        self.agent, self.rng, self.eyes = agent, rng, Eyes(agent.tokenizer, agent.config.obs)
-        self.frames: list[np.ndarray] = []
-        self.ahead: list[Any] = []
-
-    def __call__(self, frame: np.ndarray) -> Any:
-        self.frames.append(np.array(frame))
-        if not self.ahead:
-            seen = self.eyes.look(np.stack(self.frames))
-            action = self.agent.act(seen[None], self.rng)[0]
-            self.frames, self.ahead = [], list(action) if self.agent.tokenizer.config.time_stride > 1 else [action]
-        return self.ahead.pop(0)
-
-
 @cache
 def _loaded(folder: str) -> PolicyAgent:
     return PolicyAgent.load(folder)
 
 
-def collecting(folder: str, rng: np.random.Generator) -> Callable[[np.ndarray], Any]:
+def collecting(folder: str, rng: np.random.Generator) -> Policy:
     """The agent in `folder` as a policy of `collect`: policy=worldmodel.agents.sb3:collecting:FOLDER."""
     torch.set_num_threads(1)  # as many processes collect as there are cores
     return _loaded(folder).episode(rng)
