@@ -13,7 +13,8 @@ from worldmodel.agents.planner import Planner, PlannerConfig
 from worldmodel.agents.sb3 import PolicyAgent
 from worldmodel.checkpoint import read_json, write_json
 from worldmodel.config import to_dict
-from worldmodel.evaluate.agents import bootstrap, dream_returns, ranking, returns
+from worldmodel.evaluate.agents import dream_returns, ranking, returns
+from worldmodel.evaluate.figures import bootstrap
 from worldmodel.progress import progress
 from worldmodel.world import WorldModel
 

@@ -16,7 +16,8 @@ from worldmodel.agents.eyes import EncodedEnv
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PPOConfig, make_ppo, ppo_agent
 from worldmodel.checkpoint import read_json, write_json
 from worldmodel.config import to_dict
-from worldmodel.evaluate.agents import bootstrap, returns
+from worldmodel.evaluate.agents import returns
+from worldmodel.evaluate.figures import bootstrap
 from worldmodel.progress import progress
 from worldmodel.world import WorldModel
 

@@ -15,7 +15,8 @@ from worldmodel.agents.planner import Planner, PlannerConfig, proposal
 from worldmodel.agents.sb3 import PolicyAgent, PolicyConfig, empty_policy
 from worldmodel.data.collect import collect
 from worldmodel.data.store import EpisodeStore
-from worldmodel.evaluate.agents import bootstrap, dream_returns, ranking, returns, spearman
+from worldmodel.evaluate.agents import dream_returns, ranking, returns, spearman
+from worldmodel.evaluate.figures import bootstrap
 
 SPACES = [
     Discrete(4, start=2),

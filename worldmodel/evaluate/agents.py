@@ -1,7 +1,6 @@
 """How good agents are: returns in real environments and in dreams, with intervals, and whether the two agree."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
@@ -10,9 +9,9 @@ from jaxtyping import Float
 
 from worldmodel.agents import Agent
 from worldmodel.dream import DreamVectorEnv, Observation
+from worldmodel.evaluate.figures import bootstrap
 from worldmodel.world import WorldModel
 
-RESAMPLES = 10_000
 EXPLOITED = 2.0  # real intervals by which a dream return must exceed the real one to be called an exploit
 
 
@@ -24,35 +23,6 @@ class DreamAgent(Protocol):
     def obs(self) -> Observation: ...
 
     def act(self, observations: np.ndarray, rng: np.random.Generator) -> np.ndarray: ...
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and its bootstrap interval; `count` values in all."""
-
-    mean: float
-    low: float
-    high: float
-    count: int
-
-
-def bootstrap(groups: Sequence[Sequence[float] | np.ndarray], seed: int = 0, level: float = 0.95) -> Interval:
-    """The mean of the groups' means, with its percentile bootstrap interval (Efron 1979) on both levels: groups, such
-    as the episodes of one training seed each, are drawn again, and then the values within; one group keeps its place.
-
-    Raises: ValueError for no groups, or an empty one.
-    """
-    found = [np.asarray(group, np.float64) for group in groups]
-    if not found or min(map(len, found)) < 1:
-        raise ValueError("bootstrap: expected one group or more, each of one value or more")
-    rng = np.random.default_rng(seed)
-    within = np.stack([x[rng.integers(len(x), size=(len(found), RESAMPLES, len(x)))].mean(2) for x in found])
-    chosen = rng.integers(len(found), size=(len(found), RESAMPLES))  # which group takes each of the places
-    places = np.arange(len(found))[:, None], np.arange(RESAMPLES)[None]
-    means = within[chosen, *places].mean(0)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    mean = float(np.mean([group.mean() for group in found]))
-    return Interval(mean, float(low), float(high), sum(map(len, found)))
 
 
 def returns(
