@@ -15,6 +15,8 @@ from worldmodel.tokenizer import VQVAE, TokenizerConfig, fingerprint, load_token
 from worldmodel.training.fit import FitConfig, fit
 from worldmodel.video import log_video
 
+BEGIN = 16  # batches whose patches the tokenizer begins with
+
 
 @dataclass
 class TrainTokenizerConfig:
@@ -35,11 +37,12 @@ def main(config: TrainTokenizerConfig) -> None:
         raise ValueError("one episode must be held out: collect 2 or more, scripts/collect.py episodes=2")
     torch.manual_seed(config.fit.seed)
     tokenizer = VQVAE(config.tokenizer, store.info.frame_shape)
-    if config.init is not None:
-        begin_with(tokenizer, load_tokenizer(config.init / "tokenizer"))
     frames = 1 + config.tokenizer.time_stride * (config.clip_latents - 1)
     shape = {"length": frames, "batch_size": config.fit.batch_size, "seed": config.fit.seed}
     batches, checks = (ClipBatches(store, episodes, **shape) for episodes in (train, held_out))
+    tokenizer.begin(torch.cat([batches[step].frames for step in range(BEGIN)]))
+    if config.init is not None:
+        begin_with(tokenizer, load_tokenizer(config.init / "tokenizer"))
 
     def evaluate(model: VQVAE, step: int, writer: SummaryWriter) -> dict[str, float]:
         frames = checks[0].frames[:4].to(model.quantizer.codebook.device)

@@ -7,9 +7,20 @@ import torch
 from helpers_models import random_frames, small_tokenizer
 from torch.nn import functional as F
 
-from worldmodel.tokenizer import QuantizerConfig, load_tokenizer, nearest, perplexity, save_tokenizer
+from worldmodel.causal import CausalConv3d
+from worldmodel.tokenizer import (
+    VQVAE,
+    QuantizerConfig,
+    TokenizerConfig,
+    load_tokenizer,
+    nearest,
+    perplexity,
+    save_tokenizer,
+)
 from worldmodel.tokenizer.files import fingerprint
+from worldmodel.tokenizer.layers import Activation, Chain, LinearPatches
 from worldmodel.tokenizer.quantizer import Quantizer, plain_nearest
+from worldmodel.tokenizer.vqvae import focused_error
 
 STRIDES = [(4, 1), (8, 1), (8, 2), (16, 4)]
 
@@ -137,6 +148,48 @@ def test_the_loss_is_that_of_the_paper():
     torch.testing.assert_close(quantized.loss, 1.25 * error)
     quantized.loss.backward()
     assert quantizer.codebook.grad.abs().sum() > 0
+
+
+def test_patches_of_few_components_come_back_whole_before_anything_is_learned():
+    linear = LinearPatches(4, 3, 5)
+    flat = torch.randn(60, 5) @ torch.randn(5, 48) + torch.randn(48)  # 60 patches of five components
+    video = linear.unfold(flat.view(1, 5, 3, 4, 48).movedim(-1, 1))[0]
+    linear.begin(video)
+    torch.testing.assert_close(linear.decode(linear.encode(video)), video, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_vector_that_is_off_by_some_mean_square_leaves_its_pixels_off_by_the_same(begun):
+    linear = LinearPatches(4, 3, 16)
+    if begun:
+        linear.begin(torch.randn(2, 3, 4, 8, 8))
+    z, off = torch.randn(2, 16, 3, 2, 2), torch.randn(2, 16, 3, 2, 2)
+    torch.testing.assert_close(F.mse_loss(linear.decode(z + off), linear.decode(z)), off.square().mean())
+
+
+@pytest.mark.parametrize("time", [1, 2])
+def test_before_training_a_latent_shows_the_patches_of_its_last_frame_in_all_its_frames(time):
+    tokenizer = VQVAE(TokenizerConfig(4, time, width=6), (8, 12, 3))
+    vectors = torch.randn(2, tokenizer.config.quantizer.code_width, 3, 2, 3)
+    still = tokenizer.linear.decode(vectors)
+    expected = torch.cat([still[:, :, :1], still[:, :, 1:].repeat_interleave(time, dim=2)], dim=2)
+    torch.testing.assert_close(tokenizer._pixels(vectors, None)[0], expected)
+
+
+def test_convolutions_hand_on_as_much_variance_as_comes_in():
+    chain = Chain(CausalConv3d(64, 64), Activation(), CausalConv3d(64, 64), Activation(), CausalConv3d(64, 64))
+    x = torch.randn(1, 64, 2, 16, 16)
+    for layer in chain.layers[:-1]:
+        x, _ = layer(x)
+        if isinstance(layer, CausalConv3d):
+            assert 0.7 < x[..., 2:-2, 2:-2].std() < 1.4
+
+
+def test_errors_weigh_by_a_power_of_their_own_size():
+    pixels, truth = torch.zeros(1, 3, 1, 1, 2), torch.tensor([[1.0, 3.0]] * 3).view(1, 3, 1, 1, 2)
+    assert focused_error(pixels, truth, 0) == (1 + 9) / 2
+    torch.testing.assert_close(focused_error(pixels, truth, 1), torch.tensor((1 * 1 + 9 * 3) / (1 + 3)))
+    torch.testing.assert_close(focused_error(pixels, truth, 2), torch.tensor((1 * 1 + 9 * 9) / (1 + 9.0)))
 
 
 def test_the_moving_averages_are_those_of_appendix_a1():

@@ -309,8 +309,9 @@ def _spread(op, source, stride, target, sites):
 
 
 @njit(**COMPILED)
-def play(first, last, ops, weights, table, tokens, actions, pasts, news, buffers, laid, features, frames):
-    """Run a tape on the embedded tokens of these dreams; the result goes to features or frames, `b n c`."""
+def play(first, last, ops, weights, table, tokens, actions, pasts, news, buffers, laid, features, patches, frames):
+    """Run a tape on the embedded tokens of these dreams; the result goes to features, or with the patch of each token
+    added to frames, `b n c`."""
     _, rows, columns = tokens.shape
     for dream in range(first, last):
         now, kept, t, y, x, stride = 0, 0, 1, rows, columns, table.shape[1]
@@ -337,9 +338,12 @@ def play(first, last, ops, weights, table, tokens, actions, pasts, news, buffers
         for site in range(features.shape[1]):
             for i in range(features.shape[2]):
                 features[dream, site, i] = buffers[now, site * stride + i]
+        side = patches.shape[1]
         for site in range(frames.shape[1]):
+            row, column = site // x % y, site % x
+            patch = patches[tokens[dream, row // side, column // side], row % side, column % side]
             for i in range(frames.shape[2]):
-                value = (buffers[now, site * stride + i] + np.float32(1)) * np.float32(127.5)
+                value = (buffers[now, site * stride + i] + patch[i] + np.float32(1)) * np.float32(127.5)
                 frames[dream, site, i] = np.uint8(min(max(np.rint(value), np.float32(0)), np.float32(255)))
 
 

@@ -32,6 +32,7 @@ class Tape:
         self.largest, self.largest_input = grid[0] * grid[1] * self.table.shape[1], 1  # floats in the buffers
         self.pasts: list[tuple[int, ...]] = []  # shapes t y x c
         self.grid = grid
+        self.patches = np.empty((0, 0, 0, 0), np.float32)  # k y x c: see `frames`
         self.scratch: list[tuple[np.ndarray, np.ndarray]] = []  # buffers that no thread is using
 
     def convolution(self, layer: CausalConv3d, *, silu=False, keep=False, add=False, patch: int = 1) -> None:
@@ -83,7 +84,8 @@ class Tape:
         return out.movedim(-1, 1), past
 
     def frames(self, tokens: Int[Tensor, "b y x"], past: Past) -> tuple[UInt8[Tensor, "b t h w c"], Past]:
-        """The same, as frames: what comes out is taken for pixels in [-1, 1]."""
+        """The same, as frames: what comes out, and the patch that `patches` has for a place's token, added up, are
+        taken for pixels in [-1, 1]."""
         out = torch.empty(len(tokens), *self.shape, dtype=torch.uint8)
         nothing = torch.empty(len(tokens), 0)
         past = self._play(tokens, nothing, past, np.empty((len(tokens), 0, 0), np.float32), flat(out))
@@ -98,7 +100,7 @@ class Tape:
 
         def some(first: int, last: int) -> None:
             scratch = self._borrow()
-            kernels.play(first, last, *inputs, *scratch, features, frames)
+            kernels.play(first, last, *inputs, *scratch, features, self.patches, frames)
             self.scratch.append(scratch)
 
         in_threads(some, len(tokens))

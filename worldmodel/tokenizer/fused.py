@@ -49,4 +49,6 @@ def _decoder(tokenizer: VQVAE) -> Tape:
             tape.spread(layer.stride)
         else:
             assert isinstance(layer, Activation), f"no tape for {type(layer).__name__}"
+    pictures = tokenizer.linear.decode(tokenizer.quantizer.codebook[:, :, None, None, None])
+    tape.patches = floats(pictures[:, :, 0].movedim(1, -1))
     return tape

@@ -3,11 +3,25 @@
 All hand on channels last: a layout that changes between layers would cost a fifth of the training.
 """
 
+from typing import cast
+
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.causal import CausalConv3d, Past
+
+SILU_GAIN = 1.68  # 1 / the root mean square of silu(x), x standard normal
+
+
+def keep_variance(layer: CausalConv3d, gain: float = SILU_GAIN) -> CausalConv3d:
+    """Initial weights with which a convolution after SiLU hands on as much variance as came into that (He et al. 2015,
+    arXiv 1502.01852). PyTorch's own shrink it about tenfold a layer: without norms hardly anything of the picture would
+    reach the other end, and training would spend its first thousand steps on that."""
+    nn.init.normal_(layer.conv.weight, std=gain * layer.conv.weight[0].numel() ** -0.5)
+    nn.init.zeros_(cast(Tensor, layer.conv.bias))
+    return layer
 
 
 class Residual(nn.Module):
@@ -17,6 +31,7 @@ class Residual(nn.Module):
         super().__init__()
         self.inner = CausalConv3d(width, width, (time, 3))
         self.outer = CausalConv3d(width, width)
+        keep_variance(self.inner)
         nn.init.zeros_(self.outer.conv.weight)
 
     def forward(self, x: Float[Tensor, "b c t h w"], past: Past = None) -> tuple[Float[Tensor, "b c t h w"], Past]:
@@ -53,6 +68,48 @@ class PatchOut(nn.Module):
         return x.reshape(b, t, y * p, w * p, o // p**2).movedim(-1, 1), past
 
 
+class LinearPatches(nn.Module):
+    """Patches of pixels ⇄ vectors, linearly: what the tokenizer can do before it has learned anything.
+
+    `begin` sets it to the principal components of real patches (Pearson 1901), the best that so many numbers can do
+    linearly; convolutions then learn what is better than that. A vector that is off by some mean square leaves its
+    pixels off by the same, so that the commitment loss and the reconstruction loss are of one unit.
+    """
+
+    def __init__(self, size: int, colours: int, width: int):
+        super().__init__()
+        self.fold, self.unfold = PatchIn(size), PatchOut(size)
+        self.enter = nn.Linear(colours * size**2, width)
+        self.leave = nn.Linear(width, colours * size**2)
+        self._set(nn.init.orthogonal_(torch.empty_like(self.enter.weight)), torch.zeros(colours * size**2))
+
+    def encode(self, x: Float[Tensor, "b c s h w"]) -> Float[Tensor, "b d s y x"]:
+        """Vectors of frames."""
+        return self.enter(self.fold(x)[0].movedim(1, -1)).movedim(-1, 1)
+
+    def decode(self, z: Float[Tensor, "b d s y x"]) -> Float[Tensor, "b c s h w"]:
+        """Frames of vectors."""
+        return self.unfold(self.leave(z.movedim(1, -1)).movedim(-1, 1))[0]
+
+    @torch.no_grad()
+    def begin(self, x: Float[Tensor, "b c s h w"]) -> None:
+        """Take the principal components of these frames' patches, the strongest first."""
+        patches = self.fold(x)[0].movedim(1, -1).flatten(0, -2)
+        axes = torch.linalg.eigh(patches.T.cov())[1].flip(1)  # columns, by falling variance
+        basis = torch.zeros_like(self.enter.weight)  # where a vector is wider than a patch, its last entries stay empty
+        basis[: axes.shape[1]] = axes.T[: len(basis)]
+        self._set(basis, patches.mean(0))
+
+    @torch.no_grad()
+    def _set(self, basis: Float[Tensor, "d p"], mean: Float[Tensor, "p"]) -> None:
+        """Vectors are coordinates on orthonormal rows `basis`, from `mean` on, scaled to the unit of pixels."""
+        scale = (len(basis) / len(mean)) ** 0.5
+        self.enter.weight.copy_(scale * basis)
+        self.enter.bias.copy_(-scale * basis @ mean)
+        self.leave.weight.copy_(basis.T / scale)
+        self.leave.bias.copy_(mean)
+
+
 class TimeOut(nn.Module):
     """Unfolds channels into `stride` frames per latent; the first latent of a video gives one frame only."""
 
@@ -76,11 +133,16 @@ class Activation(nn.Module):
 
 
 class Chain(nn.Module):
-    """Layers one after the other; the past of the chain is the tuple of theirs."""
+    """Layers one after the other, the last convolution of which starts at zero: what they learn is added to something
+    else. The past of the chain is the tuple of theirs."""
 
     def __init__(self, *layers: nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
+        convolutions = [i for i, layer in enumerate(layers) if isinstance(layer, CausalConv3d)]
+        for i in convolutions:
+            keep_variance(cast(CausalConv3d, layers[i]), SILU_GAIN if isinstance(layers[i - 1], Activation) else 1.0)
+        nn.init.zeros_(cast(CausalConv3d, layers[convolutions[-1]]).conv.weight)
 
     def forward(self, x: Float[Tensor, "b c t h w"], past: Past = None) -> tuple[Float[Tensor, "b o s y x"], Past]:
         pasts = []

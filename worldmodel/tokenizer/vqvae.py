@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.causal import CausalConv3d, Past
-from worldmodel.tokenizer.layers import Activation, Chain, PatchIn, PatchOut, Residual, TimeOut
+from worldmodel.tokenizer.layers import Activation, Chain, LinearPatches, PatchIn, PatchOut, Residual, TimeOut
 from worldmodel.tokenizer.quantizer import Quantizer, QuantizerConfig
 
 PATCH = 4  # pixels folded into channels at the door: full-resolution convolutions would take most of the time
@@ -22,7 +22,8 @@ class TokenizerConfig:
 
     space_stride: pixels per token side (4, 8 or 16). time_stride: frames per latent after the first (1, 2 or 4).
     width: channels at a quarter of the resolution (twice that below). blocks: residual blocks per stage.
-    time_kernel: latent frames seen at once by each temporal layer.
+    time_kernel: latent frames seen at once by each temporal layer. focus: how much more the loss minds large errors
+    than small ones (0: mean squared error; see `focused_error`).
     """
 
     space_stride: int = 8
@@ -30,6 +31,7 @@ class TokenizerConfig:
     width: int = 48
     blocks: int = 1
     time_kernel: int = 2
+    focus: float = 0.0
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
 
     def __post_init__(self) -> None:
@@ -37,6 +39,8 @@ class TokenizerConfig:
             raise ValueError(f"tokenizer.space_stride: expected 4, 8 or 16, got {self.space_stride}")
         if self.time_stride not in (1, 2, 4):
             raise ValueError(f"tokenizer.time_stride: expected 1, 2 or 4, got {self.time_stride}")
+        if self.focus < 0:
+            raise ValueError(f"tokenizer.focus: expected 0 or more, got {self.focus}")
 
 
 @runtime_checkable
@@ -103,6 +107,7 @@ class VQVAE(nn.Module):
         self.frame_shape = tuple(frame_shape)
         self.encoder = encoder(config, colours)
         self.decoder = decoder(config, colours)
+        self.linear = LinearPatches(config.space_stride, colours, config.quantizer.code_width)
         self.quantizer = Quantizer(config.quantizer)
 
     @property
@@ -139,7 +144,7 @@ class VQVAE(nn.Module):
         """
         self._check_frames(frames)
         self.latents(frames.shape[1] if past is None else frames.shape[1] + 1)
-        z, past = self.encoder(to_float(frames), past)
+        z, past = self._vectors(to_float(frames), past)
         return self.quantizer(z.movedim(1, -1)).codes, past
 
     @torch.no_grad()
@@ -149,18 +154,36 @@ class VQVAE(nn.Module):
         Raises: ValueError for tokens of another grid or outside the codebook.
         """
         self._check_tokens(tokens)
-        pixels, past = self.decoder(self.quantizer.vectors(tokens).movedim(-1, 1), past)
+        pixels, past = self._pixels(self.quantizer.vectors(tokens).movedim(-1, 1), past)
         return to_uint8(pixels), past
 
     def loss(self, clip: Clip) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Equation 3 of the paper: reconstruction (mean squared error on [-1, 1]) + codebook and commitment terms."""
+        """Equation 3 of the paper: reconstruction (squared error on [-1, 1]) + codebook and commitment terms."""
         x = to_float(clip.frames)
-        z, _ = self.encoder(x)
+        z, _ = self._vectors(x, None)
         quantized = self.quantizer(z.movedim(1, -1))
-        pixels, _ = self.decoder(quantized.vectors.movedim(-1, 1))
-        error = F.mse_loss(pixels, x)
-        metrics = {"psnr": -10 * (error.detach() / 4).log10(), "commitment": quantized.loss.detach()}
-        return error + quantized.loss, metrics
+        pixels, _ = self._pixels(quantized.vectors.movedim(-1, 1), None)
+        plain = F.mse_loss(pixels.detach(), x)
+        metrics = {"psnr": -10 * (plain / 4).log10(), "commitment": quantized.loss.detach()}
+        return focused_error(pixels, x, self.config.focus) + quantized.loss, metrics
+
+    @torch.no_grad()
+    def begin(self, frames: UInt8[Tensor, "b t h w c"]) -> None:
+        """Before training: start from the principal components of these frames' patches (see `LinearPatches`)."""
+        self._check_frames(frames)
+        self.linear.begin(to_float(frames))
+
+    def _vectors(self, x: Float[Tensor, "b c t h w"], past: Past) -> tuple[Float[Tensor, "b d s y x"], Past]:
+        """To be quantised: what the encoder adds to the patches of each latent's last frame."""
+        z, after = self.encoder(x, past)
+        stride = self.config.time_stride
+        return z + self.linear.encode(x[:, :, (0 if past is None else stride - 1) :: stride]), after
+
+    def _pixels(self, z: Float[Tensor, "b d s y x"], past: Past) -> tuple[Float[Tensor, "b c t h w"], Past]:
+        """What the decoder adds to the patches of each latent, the same in all of its frames."""
+        pixels, after = self.decoder(z, past)
+        patches = self.linear.decode(z).repeat_interleave(self.config.time_stride, dim=2)
+        return pixels + patches[:, :, -pixels.shape[2] :], after
 
     def _check_frames(self, frames: Tensor) -> None:
         if tuple(frames.shape[2:]) != self.frame_shape:
@@ -172,6 +195,21 @@ class VQVAE(nn.Module):
         codes = self.config.quantizer.codes
         if tokens.numel() and (tokens.min() < 0 or tokens.max() >= codes):
             raise ValueError(f"expected tokens in [0, {codes}), got {int(tokens.min())} to {int(tokens.max())}")
+
+
+def focused_error(
+    pixels: Float[Tensor, "b c t h w"], truth: Float[Tensor, "b c t h w"], focus: float
+) -> Float[Tensor, ""]:
+    """Mean squared error in which a pixel weighs as the `focus`-th power of its own error, with weights of mean 1.
+
+    The plain mean is the average over a scene that mostly is wall and floor, and whatever is small (a monster of a
+    few pixels) is cheapest left out; so hard pixels weigh more, as hard classes do in focal loss (arXiv 1708.02002).
+    """
+    error = (pixels - truth).square().mean(1)  # over colours: a pixel is hard as a whole
+    if not focus:
+        return error.mean()
+    weight = error.detach().clamp_min(1e-12) ** (focus / 2)
+    return (error * weight).mean() / weight.mean()
 
 
 def to_float(frames: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b c t h w"]:
