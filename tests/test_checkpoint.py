@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 
 import pytest
 import torch
@@ -50,6 +51,15 @@ def test_a_config_that_is_no_json_leaves_the_old_model(tmp_path):
         save_weights(tmp_path, {"bad": object()}, {"other": torch.ones(1)})
     assert load_weights(tmp_path)[0] == CONFIG and equal(load_weights(tmp_path)[1], saved)
     assert len(os.listdir(tmp_path)) == 2
+
+
+def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for pid in (dead.pid, os.getppid()):
+        (tmp_path / f".weights.safetensors.{pid}.tmp").touch()
+    save_weights(tmp_path, CONFIG, tensors())
+    assert sorted(os.listdir(tmp_path))[:-2] == [f".weights.safetensors.{os.getppid()}.tmp"]
 
 
 @pytest.mark.parametrize("name", ["config.json", "weights.safetensors"])
@@ -131,6 +141,12 @@ def test_a_checkpoint_killed_while_it_is_written_does_not_count(tmp_path, monkey
     assert found is not None and found.step == 1
     save(tmp_path, 2)
     assert sorted(os.listdir(tmp_path / "checkpoints")) == ["00000001", "00000002"]
+
+
+def test_what_a_killed_save_left_goes_with_the_next_save_whatever_its_step(tmp_path):
+    (tmp_path / "checkpoints" / ".00000433.tmp").mkdir(parents=True)
+    save(tmp_path, 500)
+    assert os.listdir(tmp_path / "checkpoints") == ["00000500"]
 
 
 def stepped(optimizer: torch.optim.Optimizer, net: nn.Module, steps: int) -> None:

@@ -34,7 +34,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     checkpoints = folder / "checkpoints"
     final = checkpoints / f"{checkpoint.step:08d}"
     aside = checkpoints / f".{final.name}.tmp"
-    shutil.rmtree(aside, ignore_errors=True)
+    for left in checkpoints.glob(".*.tmp"):  # by a save that was killed, maybe at a step that no other save is at
+        shutil.rmtree(left)
     aside.mkdir(parents=True)
     files = {name: write_tensors(aside / f"{name}.safetensors", ts) for name, ts in checkpoint.tensors.items()}
     write_json(aside / "progress.json", {"step": checkpoint.step, "files": files, "progress": checkpoint.progress})
