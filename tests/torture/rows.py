@@ -9,10 +9,10 @@ from tests.torture.soak import soak
 from tests.torture.training import prior_kills, tokenizer_kills
 
 ROWS: tuple[tuple[Callable[[int, Path], Row], int, int], ...] = (
-    (collection_kills, 3, 400),
+    (collection_kills, 3, 300),
     (engine_faults, 3, 40),
     (full_disk, 3, 60),
-    (tokenizer_kills, 2, 100),
-    (prior_kills, 2, 100),
-    (soak, 1_000, 100_000),
+    (tokenizer_kills, 2, 80),
+    (prior_kills, 2, 80),
+    (soak, 300, 100_000),
 )

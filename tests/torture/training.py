@@ -4,6 +4,7 @@ import random
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.torture import Row
 from tests.torture.processes import contents, finished, script, start, struck
@@ -47,8 +48,8 @@ def kills(name: str, settings: tuple[str, ...], made: Path, results: tuple[str, 
     count, writing, runs, failed = 0, 0, 0, 0
     while count < tried:
         shutil.copytree(made, disturbed)
-        while count < tried and (killed := struck(started(name, disturbed, settings), chance, seconds)):
-            count += killed
+        while count < tried and killed(started(name, disturbed, settings), disturbed, chance, seconds):
+            count += 1
             writing += any(disturbed.glob("*/checkpoints/.*.tmp"))
         runs += 1
         failed += not finished(started(name, disturbed, settings)) or state(disturbed, results) != expected
@@ -58,7 +59,21 @@ def kills(name: str, settings: tuple[str, ...], made: Path, results: tuple[str, 
     return Row(f"kill -9 of scripts/{name}.py", count, failed, note)
 
 
-def started(name: str, folder: Path, settings: tuple[str, ...]):
+def killed(process: Any, folder: Path, chance: random.Random, seconds: float) -> bool:
+    """Kills a script at a random moment, in every other case one after the next checkpoint; False if it was faster."""
+    if chance.random() < 0.5:
+        before = checkpoints(folder)
+        while process.exitcode is None and checkpoints(folder) == before:
+            time.sleep(0.01)
+        seconds /= 4  # the rest is start and evaluation
+    return struck(process, chance, seconds)
+
+
+def checkpoints(folder: Path) -> set[Path]:
+    return set(folder.glob("*/checkpoints/*"))
+
+
+def started(name: str, folder: Path, settings: tuple[str, ...]) -> Any:
     return start(script, folder.with_suffix(".log"), name, f"run={folder}", *settings)
 
 
