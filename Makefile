@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench torture audit clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)  ## collect, train both models, evaluate and dream, with the defaults of each script
@@ -26,8 +26,15 @@ check: $(INSTALLED)
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
+torture: $(INSTALLED)  ## kills, crashes and full disks at length, and what was lost; half an hour, torture.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture
+
+audit: $(INSTALLED)  ## known vulnerabilities of the exact versions that are tested
+	test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
 clean:  ## remove what was built, never what was collected or trained (runs/)
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-audit build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt

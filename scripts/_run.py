@@ -1,6 +1,7 @@
 """What every script shares: a typed config from Hydra, and errors that a person can read."""
 
 import inspect
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +28,8 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 def script(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[[], None]]:
     """Make `main(config)` the entry of the script configs/<name>.yaml, `name` being that of its file.
 
-    What the user can set right (a value, a missing package, a full disk) ends in one line and exit status 2.
+    What the user can set right (a value, a missing package, a full disk) ends in one line and exit status 2, and
+    so do Ctrl-C and SIGTERM, with status 130 and 143; what was begun is undone on the way out.
     """
 
     def decorate(main: Callable[[T], None]) -> Callable[[], None]:
@@ -36,8 +38,11 @@ def script(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[[], None
                 config = typed(schema, OmegaConf.to_container(values, resolve=True))
             except (ValueError, TypeError, OmegaConfBaseException) as error:
                 stop(error)
+            signal.signal(signal.SIGTERM, leave)
             try:
                 main(config)
+            except KeyboardInterrupt:
+                leave(signal.SIGINT)
             except (ValueError, ImportError, OSError, FloatingPointError) as error:
                 stop(error)
 
@@ -61,6 +66,12 @@ def stop(error: Exception) -> NoReturn:
     """Leave with the error's message alone."""
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def leave(signum: int, frame: object = None) -> NoReturn:
+    """Leave because a person or the machine asked for it."""
+    print("stopped; what is finished is whole, and the same command goes on from there", file=sys.stderr)
+    raise SystemExit(128 + signum)
 
 
 def made_with(config: Any, world: Path, store: EpisodeStore) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Collect episodes from an environment into RUN/episodes."""
 
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from _run import script
 
 import envs
 from worldmodel.config import to_dict, typed
-from worldmodel.data.collect import collect, describe
+from worldmodel.data.collect import Failure, collect, describe
 from worldmodel.data.store import EpisodeStore
 
 
@@ -27,6 +28,8 @@ class CollectConfig:
     hold: float
     max_steps: int | None
     info_keys: tuple[str, ...]
+    retries: int
+    timeout: float | None
 
 
 @script(CollectConfig)
@@ -41,10 +44,26 @@ def main(config: CollectConfig) -> None:
     store = EpisodeStore.create(config.run / "episodes", info)
     if config.after is not None:
         store.adopt(EpisodeStore.open(config.after / "episodes"))
-    report = collect(make_env, store, config.episodes, workers=config.workers, **how)
+    safety = {"workers": config.workers, "retries": config.retries, "timeout": config.timeout}
+    report = collect(make_env, store, config.episodes, **safety, **how)
     frames = sum(store.lengths.values())
     print(f"episodes: {len(store.indices)} with {frames:,} frames in {store.folder}", end="")
-    print(f" ({report.episodes} new, {report.frames_per_s:,.0f} frames/s)" if report.episodes else " (nothing to do)")
+    tried = report.episodes or report.failures
+    print(f" ({report.episodes} new, {report.frames_per_s:,.0f} frames/s)" if tried else " (nothing to do)")
+    if report.failures:
+        tell(report.failures)
+        raise SystemExit(1)
+
+
+def tell(failures: tuple[Failure, ...]) -> None:
+    """Which episodes are missing, and what to do about them."""
+    for each in failures:
+        print(f"missing: episode {each.index} (env seed {each.seed}): {each.problem}", file=sys.stderr)
+    print(
+        f"error: {len(failures)} episodes are missing, the others are whole: run the same command again to try them "
+        "once more, with a longer timeout= if they were only slow, or train without them",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

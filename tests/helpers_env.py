@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+from collections.abc import Collection
 from pathlib import Path
 
 import gymnasium
@@ -56,6 +58,33 @@ class DeadlyEnv(CounterEnv):
             self.flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().step(action)
+
+
+class FaultyEnv(CounterEnv):
+    """Crashes ("crash"), hangs ("hang") or raises ("raise") at step 5 of the episodes that have one of these seeds."""
+
+    def __init__(self, fault: str, seeds: Collection[int]):
+        super().__init__()
+        self.fault, self.seeds = fault, seeds
+
+    def step(self, action):
+        if self.now == 5 and self.seed in self.seeds:
+            FAULTS[self.fault]()
+        return super().step(action)
+
+
+def _raise() -> None:
+    raise KeyError("engine")
+
+
+FAULTS = {
+    "crash": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "hang": lambda: time.sleep(3600),
+    "raise": _raise,
+}
+
+
+gymnasium.register("Faulty-v0", FaultyEnv)
 
 
 def counter_info(**settings) -> DatasetInfo:

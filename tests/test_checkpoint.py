@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 
 import pytest
 import torch
@@ -50,6 +51,15 @@ def test_a_config_that_is_no_json_leaves_the_old_model(tmp_path):
         save_weights(tmp_path, {"bad": object()}, {"other": torch.ones(1)})
     assert load_weights(tmp_path)[0] == CONFIG and equal(load_weights(tmp_path)[1], saved)
     assert len(os.listdir(tmp_path)) == 2
+
+
+def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for pid in (dead.pid, os.getppid()):
+        (tmp_path / f".weights.safetensors.{pid}.tmp").touch()
+    save_weights(tmp_path, CONFIG, tensors())
+    assert sorted(os.listdir(tmp_path))[:-2] == [f".weights.safetensors.{os.getppid()}.tmp"]
 
 
 @pytest.mark.parametrize("name", ["config.json", "weights.safetensors"])
@@ -133,19 +143,30 @@ def test_a_checkpoint_killed_while_it_is_written_does_not_count(tmp_path, monkey
     assert sorted(os.listdir(tmp_path / "checkpoints")) == ["00000001", "00000002"]
 
 
+def test_what_a_killed_save_left_goes_with_the_next_save_whatever_its_step(tmp_path):
+    (tmp_path / "checkpoints" / ".00000433.tmp").mkdir(parents=True)
+    save(tmp_path, 500)
+    assert os.listdir(tmp_path / "checkpoints") == ["00000500"]
+
+
 def stepped(optimizer: torch.optim.Optimizer, net: nn.Module, steps: int) -> None:
     for i in range(steps):
         optimizer.zero_grad()
-        net(torch.full((2, 3), float(i))).square().sum().backward()
+        x = torch.arange(2 * 3 * 4 * 4).view(2, 3, 4, 4) / (i + 1)
+        net(x).square().sum().backward()
         optimizer.step()
 
 
-def test_an_optimizer_given_the_tensors_of_another_takes_the_same_steps():
-    nets = [nn.Linear(3, 5), nn.Linear(3, 5)]
-    first, second = (torch.optim.AdamW(net.parameters(), lr=0.1) for net in nets)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_an_optimizer_given_the_saved_tensors_of_another_takes_the_same_steps(tmp_path, layout):
+    nets = [nn.Conv2d(3, 5, 3).to(memory_format=layout) for _ in range(2)]
+    first, second = (torch.optim.AdamW(net.parameters(), lr=0.1, fused=True) for net in nets)
     stepped(first, nets[0], 3)
     nets[1].load_state_dict(nets[0].state_dict())
-    load_optimizer_tensors(second, optimizer_tensors(first))
+    training.save(tmp_path, Checkpoint(3, {"optimizer": optimizer_tensors(first)}, {}))
+    found = training.latest(tmp_path)
+    assert found is not None
+    load_optimizer_tensors(second, found.tensors["optimizer"])
     for optimizer, net in zip((first, second), nets, strict=True):
         stepped(optimizer, net, 2)
     assert equal(nets[0].state_dict(), nets[1].state_dict())

@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from tests.helpers_env import FRAME_SHAPE, NO_ACTION, CounterEnv, DeadlyEnv, counter_info
+from tests.helpers_env import FRAME_SHAPE, NO_ACTION, CounterEnv, DeadlyEnv, FaultyEnv, counter_info
 from worldmodel.data import store as store_module
 from worldmodel.data.collect import collect, describe, run_episode
 from worldmodel.data.policies import make_policy
@@ -17,10 +17,10 @@ from worldmodel.data.store import EpisodeStore
 SETTINGS = {"seed": 5, "policy": "sticky", "hold": 4.0, "info_keys": ("now",)}
 
 
-def gather(folder, episodes, make_env=CounterEnv, *, workers=1, **changes):
+def gather(folder, episodes, make_env=CounterEnv, *, safety=None, **changes):
     settings = {**SETTINGS, **changes}
     store = EpisodeStore.create(folder, counter_info(**settings))
-    return store, collect(make_env, store, episodes, workers=workers, progress=False, **settings)
+    return store, collect(make_env, store, episodes, progress=False, **(safety or {}), **settings)
 
 
 def contents(folder):
@@ -54,7 +54,7 @@ def test_episodes_differ_from_each_other_and_between_seeds(reference, tmp_path):
 
 
 def test_two_workers_write_the_same_bytes_as_one(reference, tmp_path):
-    _, report = gather(tmp_path, 6, workers=2)
+    _, report = gather(tmp_path, 6, safety={"workers": 2})
     assert contents(tmp_path) == contents(reference)
     assert report.episodes == 6
     assert report.frames == sum(EpisodeStore.open(reference).lengths.values())
@@ -77,13 +77,46 @@ def test_what_is_missing_is_collected_and_nothing_else(reference, tmp_path):
     assert gather(tmp_path, 6)[1].episodes == 0
 
 
-def test_a_killed_worker_is_reported_and_the_next_call_completes_the_same_set(reference, tmp_path):
+def test_a_killed_worker_costs_a_try_and_the_set_is_the_same(reference, tmp_path):
     deadly, folder = partial(DeadlyEnv, tmp_path / "flag"), tmp_path / "episodes"
-    with pytest.raises(RuntimeError, match="run the same command again"):
-        gather(folder, 6, deadly, workers=2)
-    store, _ = gather(folder, 6, deadly, workers=2)
-    assert store.damaged() == {}
+    _, report = gather(folder, 6, deadly, safety={"workers": 2})
+    assert (report.episodes, report.failures) == (6, ())
     assert contents(folder) == contents(reference)
+
+
+@pytest.mark.parametrize(
+    ("fault", "timeout", "problem"),
+    [("crash", None, "was killed by SIGSEGV"), ("hang", 2.0, "longer than timeout=2 "), ("raise", None, "KeyError")],
+)
+def test_an_engine_that_always_fails_in_one_episode_costs_that_one_alone(reference, tmp_path, fault, timeout, problem):
+    store = EpisodeStore.open(reference)
+    bad = partial(FaultyEnv, fault, [store.header(2).seed])
+    _, report = gather(tmp_path, 6, bad, safety={"workers": 2, "retries": 1, "timeout": timeout})
+    assert report.episodes == 5
+    assert [(each.index, each.seed) for each in report.failures] == [(2, store.header(2).seed)]
+    assert problem in report.failures[0].problem
+    _, report = gather(tmp_path, 6)
+    assert report.episodes == 1 and contents(tmp_path) == contents(reference)
+
+
+@pytest.mark.parametrize(("retries", "given_up"), [(0, [3]), (1, [])])
+def test_an_env_that_raises_is_made_anew_as_often_as_retries_says(tmp_path, capfd, retries, given_up):
+    made = []
+
+    class RaisesAtFirst(CounterEnv):
+        def __init__(self):
+            super().__init__()
+            made.append(self)
+
+        def step(self, action):
+            if len(made) == 1 and len(os.listdir(tmp_path)) == 4:
+                raise KeyError("engine")
+            return super().step(action)
+
+    store = EpisodeStore.create(tmp_path, counter_info())
+    report = collect(RaisesAtFirst, store, 5, info_keys=("now",), retries=retries)
+    assert ([each.index for each in report.failures], len(made)) == (given_up, 2)
+    assert "episode 3: try 1 of" in (told := capfd.readouterr().err) and "step raised KeyError: 'engine'" in told
 
 
 def test_a_full_disk_stops_with_the_folder_named_and_whole_episodes_left(reference, tmp_path, monkeypatch):
@@ -153,14 +186,13 @@ def test_every_env_that_is_made_is_closed(tmp_path):
     assert Closing.open == 0
 
 
-class _Failing(CounterEnv):
-    def step(self, action):
-        raise KeyError("engine")
+def _cannot_say(observation, rng, action_space):
+    raise KeyError("policy")
 
 
-def test_an_error_of_the_env_names_the_episode(tmp_path):
-    with pytest.raises(KeyError, match="engine") as caught:
-        gather(tmp_path, 1, _Failing)
+def test_an_error_of_the_policy_stops_at_once_and_names_the_episode(tmp_path):
+    with pytest.raises(KeyError, match="policy") as caught:
+        gather(tmp_path, 2, policy=f"{__name__}:_cannot_say", safety={"workers": 1})
     assert "episode 0" in caught.value.__notes__[0]
 
 

@@ -3,13 +3,18 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.helpers_env import CounterEnv, counter_info
+from worldmodel.data.collect import run_episode
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -147,6 +152,31 @@ def test_a_misspelt_key_a_wrong_type_and_an_unknown_scenario_are_named_with_thei
     assert "tokenizer.width: expected int" in run("train_tokenizer", "tokenizer.width=big", folder=tmp_path, ok=False)
     message = run("collect", "env.scenario=MyWayHom", folder=tmp_path, ok=False)
     assert "MyWayHome" in message and "Traceback" not in message
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_collecting_stops_when_asked_with_a_message_no_process_and_no_half_file(tmp_path, signum):
+    command = [sys.executable, "scripts/collect.py", f"run={tmp_path}", "env=maze", "episodes=9999", "workers=2"]
+    collecting = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    while not list(tmp_path.glob("episodes/*.h5")):
+        assert collecting.poll() is None
+        time.sleep(0.05)
+    collecting.send_signal(signum)
+    assert "the same command goes on" in collecting.communicate(timeout=30)[1]  # the workers hold that pipe too
+    assert collecting.returncode == 128 + signum
+    assert not list(tmp_path.glob("episodes/.*"))
+
+
+def test_collecting_says_which_episodes_are_missing_and_leaves_with_status_1(tmp_path):
+    seed = run_episode(CounterEnv(), counter_info(), 0).seed
+    env = ["env=gymnasium", "env.id=tests.helpers_env:Faulty-v0", "env.height=6", "env.width=5"]
+    crash = ["+env.kwargs.fault=crash", f"+env.kwargs.seeds=[{seed}]", "episodes=3", "workers=1", "retries=0"]
+    printed = run("collect", *env, *crash, folder=tmp_path, ok=False)
+    assert "missing: episode 0 (env seed" in printed and "its process was killed by SIGSEGV" in printed
+    assert "1 episodes are missing" in printed and "run the same command again" in printed
+    assert sorted(path.name for path in tmp_path.glob("episodes/*.h5")) == ["episode_000001.h5", "episode_000002.h5"]
 
 
 def test_a_step_without_the_one_before_it_says_which_to_run(tmp_path):

@@ -24,7 +24,8 @@ FORMAT = 1  # of config.json; raised when old folders can no longer be read
 def save_weights(folder: str | Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write a model's config (JSON-able values) and tensors into `folder`, replacing what it had.
 
-    Both files are written aside and flushed before either takes its place: a kill leaves the old model.
+    Both files are written aside and flushed before either takes its place: a kill leaves the old model, or, between
+    the two renames, one that is refused until it is saved again.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +123,21 @@ def sync(path: Path) -> None:
 
 
 def _aside(path: Path) -> Path:
+    """Where a file is written before it takes its place; what killed writers left there is deleted."""
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        if not _alive(int(left.suffixes[-2][1:])):
+            left.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _sha256(path: Path) -> str:

@@ -1,52 +1,54 @@
 """Collects episodes in parallel, such that episode i depends on (root seed, i) and on nothing else."""
 
-import atexit
 import contextlib
 import errno
-import signal
+import sys
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
-import joblib
 import numpy as np
-from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from tqdm import tqdm
 
 from worldmodel.data.episode import Episode
 from worldmodel.data.info import DatasetInfo
 from worldmodel.data.policies import make_policy
 from worldmodel.data.store import EpisodeStore
+from worldmodel.data.watched import Attempt, watched
 from worldmodel.progress import progress as bar_of
 
 MakeEnv = Callable[[], gymnasium.Env]
 
 
+class EngineError(RuntimeError):
+    """An environment raised something while it was made, reset or stepped; says what, and where."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An episode that could not be collected: its index, what the env was reset with, and the last problem."""
+
+    index: int
+    seed: int
+    problem: str
+
+
 @dataclass(frozen=True)
 class CollectReport:
-    """What one call of `collect` added."""
+    """What one call of `collect` added, and which episodes are missing still."""
 
     episodes: int
     frames: int
     seconds: float
+    failures: tuple[Failure, ...] = ()
 
     @property
     def frames_per_s(self) -> float:
         return self.frames / max(self.seconds, 1e-9)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a worker needs to collect any episode; `token` tells one call of `collect` from the next."""
-
-    make_env: MakeEnv
-    store: EpisodeStore
-    fresh_env: bool
-    parallel: bool
-    token: str
 
 
 def describe(env: gymnasium.Env, config: Mapping[str, Any], **settings: Any) -> DatasetInfo:
@@ -72,24 +74,27 @@ def collect(
     *,
     policy: str = "random",
     hold: float = 8.0,
-    workers: int = 1,
+    workers: int = 0,
     seed: int = 0,
     max_steps: int | None = None,
     info_keys: tuple[str, ...] = (),
     fresh_env: bool = False,
+    retries: int = 2,
+    timeout: float | None = None,
     progress: bool = True,
 ) -> CollectReport:
     """Collects the missing ones of episodes 0 to `episodes - 1`; stopped or killed, the next call goes on.
 
-    One worker runs in this process, more in processes of their own. Each process makes one env and resets it
-    with a seed for each episode; `fresh_env` makes one per episode, for envs that carry state across a reset.
+    `workers` processes of their own collect, or with 0 this one. Each makes one env and resets it with a seed for
+    each episode; `fresh_env` makes one per episode, for envs that carry state across a reset. An env that raises
+    costs its episode one of `retries` and is made anew. So does one that crashes, or takes longer than `timeout`
+    seconds over an episode, in a process of its own, which is replaced; in this one, nobody would be left to see.
     A bar shows frames/s and the time to go, unless `progress` is off.
 
     Raises:
         ValueError: settings other than `store.info` has, or an env, action or info that does not fit.
         OSError: the disk is full; finished episodes stay, nothing else does.
-        RuntimeError: a worker was killed.
-        Exception: whatever an env or a policy raises, with a note that names the episode.
+        Exception: whatever a policy raises, with a note that names the episode.
     """
     settings = {
         "policy": policy,
@@ -100,19 +105,20 @@ def collect(
     }
     _check_settings(store.info, settings)
     make_policy(policy, store.info.action_space, np.random.default_rng(0), hold)  # a misspelt one stops here
-    if workers < 1 or episodes < 1:
-        raise ValueError(f"expected episodes >= 1 and workers >= 1, got {episodes} and {workers}")
+    _check_numbers(episodes, workers, retries, timeout)
     store.sweep()
     missing = sorted(set(range(episodes)) - set(store.indices))
-    workers = min(workers, max(1, len(missing)))
-    plan = _Plan(make_env, store, fresh_env, workers > 1, uuid.uuid4().hex)
-    began, frames = time.monotonic(), 0
+    tasks, failures, frames, began = deque(missing), [], 0, time.monotonic()
+    attempts = _attempts(_Collector(make_env, store, fresh_env), tasks, workers, timeout)
     with bar_of(name="collect", total=len(missing), unit="episode", shown=progress and bool(missing)) as bar:
-        for count in _results(plan, missing, workers):
-            frames += count
+        for attempt in _settled(attempts, tasks, retries, told=progress):
+            if attempt.problem:
+                failures.append(Failure(attempt.task, _seeds(store.info, attempt.task)[0], attempt.problem))
+                continue
+            frames += attempt.result
             bar.set_postfix_str(f"{frames / (time.monotonic() - began):,.0f} frames/s", refresh=False)
             bar.update()
-    return CollectReport(len(missing), frames, time.monotonic() - began)
+    return CollectReport(len(missing) - len(failures), frames, time.monotonic() - began, tuple(failures))
 
 
 def _check_settings(info: DatasetInfo, settings: Mapping[str, Any]) -> None:
@@ -122,62 +128,98 @@ def _check_settings(info: DatasetInfo, settings: Mapping[str, Any]) -> None:
         raise ValueError(f"collect: not the settings of the store's DatasetInfo: {'; '.join(lines)}; give it the same")
 
 
-def _results(plan: _Plan, missing: list[int], workers: int) -> Iterator[int]:
-    """Frames of each finished episode, in the order in which they finish."""
-    folder = plan.store.folder
-    try:
-        if workers == 1:
-            yield from (_collect_one(plan, index) for index in missing)
+def _check_numbers(episodes: int, workers: int, retries: int, timeout: float | None) -> None:
+    if episodes < 1 or workers < 0 or retries < 0:
+        raise ValueError(
+            f"expected episodes >= 1, workers >= 0 and retries >= 0, got {episodes}, {workers} and {retries}"
+        )
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout: expected more than 0 seconds, or none, got {timeout}")
+
+
+def _settled(attempts: Iterable[Attempt], tasks: deque[int], retries: int, told: bool) -> Iterator[Attempt]:
+    """The last attempt at each task; one that failed puts its task back behind all others, `retries` times."""
+    tries = Counter[int]()
+    for attempt in attempts:
+        tries[attempt.task] += 1
+        again = bool(attempt.problem) and tries[attempt.task] <= retries
+        if attempt.problem and told:
+            then = f"try {tries[attempt.task]} of {retries + 1} failed: {attempt.problem}"
+            tqdm.write(f"episode {attempt.task}: {then}", sys.stderr)
+        if again:
+            tasks.append(attempt.task)
         else:
-            tasks = (joblib.delayed(_collect_one)(plan, index) for index in missing)
-            options: dict[str, Any] = {"return_as": "generator_unordered", "batch_size": 1}
-            pool: Any = joblib.Parallel(workers, **options)
-            yield from pool(tasks)
-    except TerminatedWorkerError as error:
-        raise RuntimeError(
-            f"a worker process was killed (out of memory?); finished episodes in {folder} are whole: "
-            "run the same command again to go on, with fewer workers= if memory is short"
-        ) from error
+            yield attempt
+
+
+def _attempts(collector: "_Collector", tasks: deque[int], workers: int, timeout: float | None) -> Iterator[Attempt]:
+    """Attempts at the tasks, as they end; whatever ends them, no engine and no half file stays behind."""
+    store = collector.store
+    try:
+        if workers:
+            yield from watched(collector, tasks, workers=workers, timeout=timeout)
+        while tasks:
+            yield collector(tasks.popleft())
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         message = "disk full; finished episodes are whole: make room, then run the same command again to go on"
-        raise OSError(error.errno, message, str(folder)) from error
+        raise OSError(error.errno, message, str(store.folder)) from error
     finally:
-        _close_env()
-        if workers > 1:  # idle workers would keep their engines running
-            get_reusable_executor().shutdown(wait=True)
-        plan.store.sweep()
+        collector.close()
+        store.sweep()
 
 
-def _collect_one(plan: _Plan, index: int) -> int:
-    """Runs in a worker: collects and stores episode `index`; returns its number of frames."""
-    if plan.parallel:
-        with contextlib.suppress(ValueError):  # raised in threads, which some joblib backends use
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everyone; the parent alone answers
-    env = _own_env(plan)
-    try:
-        episode = run_episode(env, plan.store.info, index)
-    except Exception as error:
-        error.add_note(f"this happened while episode {index} was collected; the finished ones in the folder are whole")
-        raise
-    finally:
-        if plan.fresh_env:
-            _close_env()
-    plan.store.write(episode)
-    return len(episode.frames)
+class _Collector:
+    """Collects episodes by index with one env, which is made when it is needed and may have to be made again.
+
+    One at a time: DeepMind Lab allows one engine per process, and starting one can cost as much as an episode.
+    """
+
+    env: gymnasium.Env | None = None
+
+    def __init__(self, make_env: MakeEnv, store: EpisodeStore, fresh_env: bool):
+        self.make_env, self.store, self.fresh_env = make_env, store, fresh_env
+
+    def __call__(self, index: int) -> Attempt:
+        """Collects and stores episode `index`; the result is its number of frames."""
+        try:
+            episode = run_episode(self._open_env(), self.store.info, index)
+        except EngineError as error:
+            with contextlib.suppress(Exception):  # it is broken already
+                self.close()
+            return Attempt(index, problem=str(error))
+        except Exception as error:
+            error.add_note(f"this happened while episode {index} was collected; the finished ones are whole")
+            raise
+        self.store.write(episode)
+        if self.fresh_env:
+            self.close()
+        return Attempt(index, len(episode.frames))
+
+    def close(self) -> None:
+        env, self.env = self.env, None
+        if env is not None:
+            env.close()
+
+    def _open_env(self) -> gymnasium.Env:
+        if self.env is None:
+            with _blaming("make"):
+                self.env = self.make_env()
+        return self.env
 
 
 def run_episode(env: gymnasium.Env, info: DatasetInfo, index: int) -> Episode:
     """Episode `index` of the dataset that `info` describes: a function of (info.seed, index).
 
     Raises:
+        EngineError: the env raised something.
         ValueError: an action outside the space, or an info key that the env does not report.
     """
-    sequence = np.random.SeedSequence((info.seed, index))
-    env_seed = int(sequence.generate_state(1)[0] >> 1)  # 31 bits: engines keep seeds in a signed int
-    policy = make_policy(info.policy, info.action_space, np.random.default_rng(sequence.spawn(1)[0]), info.hold)
-    observation, extra = env.reset(seed=env_seed)
+    env_seed, chance = _seeds(info, index)
+    policy = make_policy(info.policy, info.action_space, chance, info.hold)
+    with _blaming("reset"):
+        observation, extra = env.reset(seed=env_seed)
     frames, infos = [np.array(observation)], [_numbers(extra, info.info_keys, 0)]
     actions, rewards = [], []
     terminated = truncated = False
@@ -185,7 +227,8 @@ def run_episode(env: gymnasium.Env, info: DatasetInfo, index: int) -> Episode:
         action = policy(observation)
         if not info.action_space.contains(action):
             raise ValueError(f"policy {info.policy!r}: expected an action in {info.action_space}, got {action!r}")
-        observation, reward, terminated, truncated, extra = env.step(action)
+        with _blaming("step"):
+            observation, reward, terminated, truncated, extra = env.step(action)
         frames.append(np.array(observation))  # a copy: envs may paint the next frame over this one
         infos.append(_numbers(extra, info.info_keys, len(frames) - 1))
         actions.append(np.array(action, info.action_space.dtype))
@@ -203,23 +246,20 @@ def _numbers(extra: Mapping[str, Any], keys: tuple[str, ...], frame: int) -> dic
     return {key: np.array(extra[key]) for key in keys}
 
 
-# The env of this process, and the call of `collect` that it was made for. One at a time: DeepMind Lab allows
-# one engine per process, and starting an engine can cost as much as an episode.
-_env: gymnasium.Env | None = None
-_env_token: str = ""
+def _seeds(info: DatasetInfo, index: int) -> tuple[int, np.random.Generator]:
+    """What the env of episode `index` is reset with, and the chance that its policy has."""
+    sequence = np.random.SeedSequence((info.seed, index))
+    env_seed = int(sequence.generate_state(1)[0] >> 1)  # 31 bits: engines keep seeds in a signed int
+    return env_seed, np.random.default_rng(sequence.spawn(1)[0])
 
 
-def _own_env(plan: _Plan) -> gymnasium.Env:
-    global _env, _env_token
-    if _env is None or _env_token != plan.token:
-        _close_env()
-        _env, _env_token = plan.make_env(), plan.token
-    return _env
-
-
-@atexit.register
-def _close_env() -> None:
-    global _env
-    env, _env = _env, None
-    if env is not None:
-        env.close()
+@contextlib.contextmanager
+def _blaming(what: str) -> Iterator[None]:
+    """Whatever the env raises becomes an EngineError that says where."""
+    try:
+        yield
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise EngineError(
+            f"{what} raised {type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+        ) from error

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -34,7 +35,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     checkpoints = folder / "checkpoints"
     final = checkpoints / f"{checkpoint.step:08d}"
     aside = checkpoints / f".{final.name}.tmp"
-    shutil.rmtree(aside, ignore_errors=True)
+    for left in checkpoints.glob(".*.tmp"):  # by a save that was killed, maybe at a step that no other save is at
+        shutil.rmtree(left)
     aside.mkdir(parents=True)
     files = {name: write_tensors(aside / f"{name}.safetensors", ts) for name, ts in checkpoint.tensors.items()}
     write_json(aside / "progress.json", {"step": checkpoint.step, "files": files, "progress": checkpoint.progress})
@@ -92,11 +94,19 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 def load_optimizer_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Give an optimizer over the same parameters the state that `optimizer_tensors` took from another."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value.clone()  # else two optimizers would share it
+        state.setdefault(int(index), {})[name] = _copy(value, parameters[int(index)])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _copy(value: Tensor, parameter: Tensor) -> Tensor:
+    """A copy that lies in memory as its parameter does (channels last): fused kernels walk both in memory order."""
+    if value.shape != parameter.shape:
+        return value.clone()
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _saved(folder: Path) -> list[Path]:

@@ -1,0 +1,25 @@
+"""Nothing is lost: every row of the torture in its short form, and the table of the long one."""
+
+import json
+
+import pytest
+
+from tests.torture import Row, __main__, rows
+
+
+@pytest.mark.parametrize(("row", "often"), [pytest.param(row, few, id=row.__name__) for row, few, _ in rows.ROWS])
+def test_nothing_is_lost_and_nothing_is_wrong_after(row, often, tmp_path):
+    found = row(often, tmp_path)
+    assert found.tried >= often and found.failed == 0, found
+
+
+@pytest.mark.parametrize(("failed", "status"), [(0, 0), (2, 1)])
+def test_the_long_torture_prints_a_table_writes_its_rows_and_fails_when_one_does(
+    tmp_path, capsys, monkeypatch, failed, status
+):
+    done = lambda tried, folder: Row("pulled the plug", tried, failed, f"{folder.is_dir()}")  # noqa: E731
+    monkeypatch.setattr(__main__, "ROWS", ((done, 1, 1000),))
+    assert __main__.main(tmp_path / "torture.json") == status
+    assert f"| pulled the plug | 1,000 | {failed} | True |" in capsys.readouterr().out
+    expected = [{"name": "pulled the plug", "tried": 1000, "failed": failed, "note": "True"}]
+    assert json.loads((tmp_path / "torture.json").read_text()) == expected

@@ -1,0 +1,120 @@
+"""Watched processes: whoever dies, parent, worker or engine, takes along what hangs on it and nothing else."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from worldmodel.data.watched import Attempt, watched
+
+
+class Square:
+    """Has results."""
+
+    def __call__(self, task: int) -> Attempt:
+        return Attempt(task, task**2)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Program(Square):
+    """Starts a program, as some engines do, leaves both process ids in a folder, and crashes (task 0) or hangs."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __call__(self, task: int) -> Attempt:
+        program = subprocess.Popen(["sleep", "3600"], close_fds=False)
+        for pid in (os.getpid(), program.pid):
+            (self.folder / str(pid)).touch()
+        time.sleep(3600 if task else 0)
+        os.kill(os.getpid(), signal.SIGSEGV)
+        return super().__call__(task)
+
+
+class Untold(Exception):
+    """Cannot travel between processes: it cannot be made from its message."""
+
+    def __init__(self, one: int, two: int):
+        super().__init__(f"{one} and {two}")
+
+
+class Refuse(Square):
+    def __call__(self, task: int) -> Attempt:
+        raise Untold(task, 2)
+
+
+def pids(folder: Path, count: int) -> list[int]:
+    """The process ids that appear in a folder, once there are so many."""
+    while len(found := os.listdir(folder)) < count:
+        time.sleep(0.05)
+    return [int(name) for name in found]
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or dead and just not yet buried."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def all_end(waiting: list[int], seconds: float = 20.0) -> bool:
+    until = time.monotonic() + seconds
+    while not all(map(ended, waiting)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return all(map(ended, waiting))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_task_is_done_once_and_those_put_back_again(workers):
+    tasks, done = deque([3, 1, 2]), []
+    for attempt in watched(Square(), tasks, workers=workers):
+        if done == []:
+            tasks.append(5)
+        done.append((attempt.task, attempt.result))
+    assert sorted(done) == [(1, 1), (2, 4), (3, 9), (5, 25)]
+
+
+def test_an_error_that_cannot_travel_is_told_all_the_same():
+    with pytest.raises(RuntimeError, match="Untold: 1 and 2"):
+        list(watched(Refuse(), deque([1]), workers=1))
+
+
+def test_a_crash_is_noticed_and_takes_along_what_the_engine_started(tmp_path):
+    (attempt,) = watched(Program(tmp_path), deque([0]), workers=1)
+    assert "SIGSEGV" in attempt.problem
+    assert all_end(pids(tmp_path, 2))
+
+
+def test_a_hang_is_killed_with_all_that_the_engine_started(tmp_path):
+    (attempt,) = watched(Program(tmp_path), deque([1]), workers=1, timeout=1.0)
+    assert attempt.problem == "took longer than timeout=1 seconds"
+    assert all_end(pids(tmp_path, 2))
+
+
+def test_whoever_stops_listening_leaves_no_process(tmp_path):
+    attempts = watched(Program(tmp_path), deque([0, 1]), workers=2)
+    assert [attempt.task for attempt in islice(attempts, 1)] == [0]
+    waiting = pids(tmp_path, 4)
+    attempts.close()
+    assert all_end(waiting)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_process_outlives_the_parent_however_it_ends(tmp_path, signum):
+    task = f"t.watched(t.Program(t.Path({str(tmp_path)!r})), t.deque([1, 2]), workers=2)"
+    command = [sys.executable, "-c", f"import test_watched as t; list({task})"]
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    parent = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL)
+    waiting = pids(tmp_path, 4)
+    parent.send_signal(signum)
+    assert parent.wait(timeout=20) != 0
+    assert all_end(waiting)

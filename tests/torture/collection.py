@@ -1,0 +1,184 @@
+"""What is done to collection: kills of workers and parent, engines that crash, hang and raise, and full disks."""
+
+import contextlib
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import gymnasium
+
+from tests.helpers_env import FAULTS, CounterEnv, FaultyEnv, counter_info
+from tests.torture import Row
+from tests.torture.processes import all_end, contents, ended, finished, start
+from worldmodel.data.collect import CollectReport, collect
+from worldmodel.data.store import EpisodeStore
+
+SETTINGS: dict[str, Any] = {"seed": 5, "policy": "sticky", "hold": 4.0, "info_keys": ("now",)}
+INFO = counter_info(**SETTINGS)
+EPISODES = 12
+STEP = 0.002  # seconds of a step, so that a kill finds an episode in progress: these last 40 to 120 ms
+BETWEEN = 0.5  # seconds between two kills at most
+PARENTS = 0.1  # of the kills hit the parent
+LEAST = 2**13  # bytes of the smallest disk: the dataset's description fits
+
+
+def gather(folder: Path, make_env: Callable[[], gymnasium.Env] = CounterEnv, **safety: Any) -> CollectReport:
+    """Collects the set, or what is missing of it."""
+    store = EpisodeStore.create(folder, INFO)
+    return collect(make_env, store, EPISODES, progress=False, **safety, **SETTINGS)
+
+
+def undisturbed(folder: Path) -> dict[str, bytes]:
+    """The files of the set as they should be."""
+    gather(folder)
+    return contents(folder)
+
+
+class SlowEnv(CounterEnv):
+    """Takes its time, and leaves the id of its process in a folder."""
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        (folder / str(os.getpid())).touch()
+
+    def step(self, action):
+        time.sleep(STEP)
+        return super().step(action)
+
+
+def gather_slowly(folder: Path, pids: Path) -> None:
+    """Runs in a process that is to be killed, or whose workers are: as scripts/collect.py ends."""
+    sys.exit(1 if gather(folder, partial(SlowEnv, pids), workers=2).failures else 0)
+
+
+def collection_kills(tried: int, folder: Path) -> Row:
+    """Kills workers and parents in no order at random moments; then the same call again, until the set is whole."""
+    chance, expected = random.Random(tried), undisturbed(folder / "undisturbed")
+    kills, failed, sets, parents = 0, 0, 0, 0
+    while kills < tried:
+        data, sets = folder / f"set_{sets}", sets + 1
+        data.mkdir()
+        whole = False
+        while not whole:
+            pids = folder / "pids"
+            pids.mkdir()
+            parent = start(gather_slowly, data, pids)
+            victims = kill_now_and_then(parent, pids, chance, tried - kills)
+            kills, parents = kills + len(victims), parents + victims.count(parent.pid)
+            whole = finished(parent)
+            failed += not all_end([int(name) for name in os.listdir(pids)])
+            failed += bool(EpisodeStore(data, INFO).damaged())
+            shutil.rmtree(pids)
+        failed += contents(data) != expected
+        shutil.rmtree(data)
+    note = f"{parents} of parents, {kills - parents} of workers; {sets} sets of {EPISODES} episodes, all bytes compared"
+    return Row("kill -9 while collecting", kills, failed, note)
+
+
+def kill_now_and_then(parent: Any, pids: Path, chance: random.Random, most: int) -> list[int]:
+    """Kills a worker every now and then until the parent is killed or done; returns who was killed."""
+    victims: list[int] = []
+    while len(victims) < most:
+        parent.join(chance.uniform(0, BETWEEN))
+        if parent.exitcode is not None:
+            break
+        workers = [int(name) for name in os.listdir(pids) if not ended(int(name))]
+        chosen = [parent.pid] if chance.random() < PARENTS else workers
+        with contextlib.suppress(IndexError, ProcessLookupError):  # no worker yet, or not any more
+            victim = chance.choice(chosen)
+            os.kill(victim, signal.SIGKILL)
+            victims.append(victim)
+    return victims
+
+
+def engine_faults(tried: int, folder: Path) -> Row:
+    """An engine that crashes, hangs or raises in some episodes: those are missing and named, the others as ever."""
+    chance, expected = random.Random(tried), undisturbed(folder / "undisturbed")
+    store, failed, faulty = EpisodeStore.open(folder / "undisturbed"), 0, 0
+    for number in range(tried):
+        data, fault = folder / f"set_{number}", [*FAULTS][number % len(FAULTS)]
+        bad = sorted(chance.sample(range(EPISODES), chance.randint(1, 2)))
+        faulty += len(bad)
+        make_env = partial(FaultyEnv, fault, [store.header(index).seed for index in bad])
+        report = gather(data, make_env, workers=chance.randint(1, 2), retries=chance.randint(0, 1), timeout=2.0)
+        named = sorted(each.index for each in report.failures) == bad
+        others = {name: value for name, value in expected.items() if name not in {store.path(i).name for i in bad}}
+        kept = contents(data) == others
+        gather(data)
+        failed += not (named and kept and contents(data) == expected)
+        shutil.rmtree(data)
+    note = f"{', '.join(FAULTS)} in turns, in {faulty} of {tried * EPISODES} episodes; completed by sound ones after"
+    return Row("engines that crash, hang or raise while collecting", tried, failed, note)
+
+
+def full_disk(tried: int, folder: Path) -> Row:
+    """A disk that fills up at a random byte: a clear stop, whole episodes, and the same set once there is room."""
+    chance, expected = random.Random(tried), undisturbed(folder / "undisturbed")
+    size, failed, real = sum(map(len, expected.values())), 0, may_mount(folder)
+    for number in range(tried):
+        disk = folder / f"disk_{number}"
+        disk.mkdir()
+        with (tmpfs if real else pretended)(disk, chance.randint(LEAST, size)) as make_room:
+            stopped = stops_in_time(disk / "set", workers=number % 2 if real else 0)
+            make_room()
+            gather(disk / "set")
+            failed += not (stopped and contents(disk / "set") == expected)
+    note = "a tmpfs" if real else "os.fsync made to refuse, for want of the right to mount a small disk"
+    return Row("full disk while collecting", tried, failed, f"{note}; filled up at a random byte; completed after")
+
+
+def stops_in_time(folder: Path, workers: int) -> bool:
+    """Whether collecting says that the disk is full, and leaves whole episodes and nothing else."""
+    try:
+        gather(folder, workers=workers)
+    except OSError as error:
+        halves = [name for name in os.listdir(folder) if name.startswith(".")]
+        return "disk full" in str(error) and not halves and not EpisodeStore(folder, INFO).damaged()
+    return False
+
+
+def may_mount(folder: Path) -> bool:
+    """Whether this user may make a small disk."""
+    try:
+        with tmpfs(folder, LEAST):
+            return True
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
+@contextlib.contextmanager
+def tmpfs(folder: Path, size: int) -> Iterator[Callable[[], None]]:
+    """A disk of so many bytes in the folder, and what makes room on it; needs root."""
+
+    def mount(options: str) -> None:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True, capture_output=True)
+
+    mount(f"size={size}")
+    try:
+        yield lambda: mount("remount,size=64m")
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@contextlib.contextmanager
+def pretended(folder: Path, size: int) -> Iterator[Callable[[], None]]:
+    """The same for this process alone: it cannot flush a file while the folder holds more bytes than that."""
+    fsync, room = os.fsync, [size]
+
+    def refuse(handle: int) -> None:
+        if sum(map(len, contents(folder).values())) > room[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    with mock.patch.object(os, "fsync", refuse):
+        yield lambda: room.append(room.pop() + 2**26)
