@@ -210,6 +210,13 @@ def test_pictures_are_in_the_order_of_their_numbers_and_come_in_as_they_are(tmp_
     np.testing.assert_array_equal(store.read(0).frames, film(11))
 
 
+def test_pictures_of_16_bits_are_refused_rather_than_clipped(tmp_path):
+    theirs = foreign(tmp_path / "theirs", [0, 1])
+    Image.fromarray(np.full((16, 24), 40_000, np.uint16)).save(theirs / "one/1.png")
+    with pytest.raises(ValueError, match=r"one: expected uint8 pictures.*got uint16"):
+        import_episodes(theirs, tmp_path / "mine")
+
+
 def test_words_become_choices_of_these_names(tmp_path):
     theirs = foreign(tmp_path / "theirs", ["left", "jump", "left"])
     store = import_episodes(theirs, tmp_path / "mine")
@@ -246,6 +253,20 @@ def test_actions_of_several_numbers_have_a_column_each(tmp_path):
     store = import_episodes(tmp_path / "theirs", tmp_path / "mine")
     assert store.info.action_space == MultiDiscrete([2, 5])
     assert store.actions(0).tolist() == [[0, 4], [1, 2]]
+
+
+def test_each_clip_may_have_a_table_of_its_own(tmp_path):
+    for name, actions in (("b2", [3, 1]), ("b10", [0])):
+        foreign(tmp_path / name, actions, name)
+        rows = (tmp_path / name / "actions.csv").read_text().replace("episode,", "").replace(f"{name},", "")
+        (tmp_path / "theirs").mkdir(exist_ok=True)
+        (tmp_path / name / name).rename(tmp_path / "theirs" / name)
+        (tmp_path / f"theirs/{name}.csv").write_text(rows)
+    store = import_episodes(tmp_path / "theirs", tmp_path / "mine")
+    assert [store.actions(index).tolist() for index in (0, 1)] == [[3, 1], [0]]
+    (tmp_path / "theirs/b2.csv").unlink()
+    with pytest.raises(ValueError, match="missing for b2"):
+        import_episodes(tmp_path / "theirs", tmp_path / "again")
 
 
 def test_frames_can_be_made_smaller_and_grey_ones_get_three_channels(tmp_path):

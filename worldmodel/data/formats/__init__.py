@@ -9,7 +9,7 @@ from worldmodel.data.formats.npz import NPZ
 
 __all__ = ["FORMATS", "Format", "Found", "Source", "detect"]
 
-FORMATS = {"minari": MINARI, "npz": NPZ, "frames": FRAMES}
+FORMATS = {"minari": MINARI, "frames": FRAMES, "npz": NPZ}  # in the order in which they are looked for
 
 
 def detect(folder: Path) -> Format:
@@ -25,5 +25,5 @@ def detect(folder: Path) -> Format:
             return format
     raise ValueError(
         f"{folder}: expected a Minari dataset (data/metadata.json), .npz files with video and actions, "
-        "or films or folders of PNG pictures beside an actions.csv"
+        "or films or folders of PNG pictures beside an actions.csv or a table NAME.csv for each"
     )

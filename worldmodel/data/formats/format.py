@@ -36,16 +36,16 @@ class Found:
         Raises:
             ValueError: pictures that are not uint8 `h w c` (or `h w`), or not of one size.
         """
-        pictures = [fit(_with_channels(picture)) for picture in self.pictures()]
+        pictures = [fit(self._with_channels(picture)) for picture in self.pictures()]
         if len(shapes := {picture.shape for picture in pictures}) != 1:
             raise ValueError(f"{self.name}: expected frames of one size, got {sorted(shapes)}; set size=[height,width]")
         return np.stack(pictures)
 
-
-def _with_channels(picture: np.ndarray) -> UInt8[np.ndarray, "h w c"]:
-    if picture.dtype != np.uint8 or picture.ndim not in (2, 3):
-        raise ValueError(f"frames: expected uint8 pictures (h, w, c) or (h, w), got {picture.dtype} {picture.shape}")
-    return picture if picture.ndim == 3 else picture[..., None]
+    def _with_channels(self, picture: np.ndarray) -> UInt8[np.ndarray, "h w c"]:
+        if picture.dtype != np.uint8 or picture.ndim not in (2, 3):
+            found = f"{picture.dtype} {picture.shape}"
+            raise ValueError(f"{self.name}: expected uint8 pictures (h, w, c) or (h, w), got {found}")
+        return picture if picture.ndim == 3 else picture[..., None]
 
 
 @dataclass(frozen=True)

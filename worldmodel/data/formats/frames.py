@@ -1,9 +1,9 @@
-"""A folder with a film (`NAME.mp4`) or a folder of PNG pictures (`NAME/`) per episode, and one table, `actions.csv`.
+"""A folder with a film (`NAME.mp4`) or a folder of PNG pictures (`NAME/`) per episode, and a table of what was done.
 
 A row of the table is a step, in order: `episode` (NAME), `action` (a number or a word; `action_0`, `action_1`, ...
 where it is several numbers), and, where there are any, `reward`, `terminated` and `truncated`. Row i of an episode
 leads from its picture i to the next, so there is one row less than pictures. Pictures are sorted by the numbers in
-their names.
+their names. The table is `actions.csv`, or `NAME.csv` for each episode, where the column `episode` is not needed.
 
 Exported are PNG pictures, without loss. There is no room for infos.
 """
@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from worldmodel.data.episode import Episode
@@ -32,7 +33,7 @@ Columns = dict[str, list[str]]  # of one episode: name -> text of each step
 
 
 def matches(folder: Path) -> bool:
-    return (folder / TABLE).is_file() or bool(_clips(folder))
+    return bool(_tables(folder, _clips(folder)))
 
 
 def write(folder: Path, info: DatasetInfo, episodes: Iterable[Episode]) -> None:
@@ -47,10 +48,14 @@ def write(folder: Path, info: DatasetInfo, episodes: Iterable[Episode]) -> None:
         for episode in episodes:
             name = f"episode_{episode.index:06d}"
             table.writerows(_rows(name, episode))
-            (folder / name).mkdir()
-            for number, frame in enumerate(episode.frames):
-                picture = frame[..., 0] if channels == 1 else frame
-                Image.fromarray(picture).save(folder / name / f"frame_{number:06d}.png")
+            _save(folder / name, episode.frames)
+
+
+def _save(folder: Path, frames: UInt8[np.ndarray, "t h w c"]) -> None:
+    folder.mkdir()
+    for number, frame in enumerate(frames):
+        picture = frame[..., 0] if frame.shape[2] == 1 else frame
+        Image.fromarray(picture).save(folder / f"frame_{number:06d}.png")
 
 
 def _rows(name: str, episode: Episode) -> Iterator[list]:
@@ -66,11 +71,13 @@ def _plain(value: float | bool) -> float:
 
 
 def read(folder: Path) -> Source:
-    """Raises ValueError where the table and the clips do not name the same episodes."""
-    clips, table = _clips(folder), _table(folder / TABLE)
+    """Raises ValueError where tables and clips do not name the same episodes, or a table is not as described above."""
+    clips, table = _clips(folder), {}
+    for path in _tables(folder, clips):
+        table |= _read(path, path.stem)
     if lonely := clips.keys() ^ table.keys():
         raise ValueError(
-            f"{folder}: expected a clip and rows of {TABLE} for every episode; "
+            f"{folder}: expected a clip and rows of a table for every episode; "
             f"one of them is missing for {', '.join(sorted(lonely)[:5])} ({len(lonely)} in all)"
         )
     return Source(len(clips), lambda: (_found(path, table[name]) for name, path in clips.items()))
@@ -86,34 +93,38 @@ def _clips(folder: Path) -> dict[str, Path]:
     return named
 
 
-def _table(path: Path) -> dict[str, Columns]:
-    """Columns of each episode.
+def _tables(folder: Path, clips: dict[str, Path]) -> list[Path]:
+    """The one table, or else those that lie beside their clips."""
+    paths = [folder / TABLE] if (folder / TABLE).is_file() else [folder / f"{name}.csv" for name in clips]
+    return [path for path in paths if path.is_file()]
+
+
+def _read(path: Path, name: str) -> dict[str, Columns]:
+    """Columns of each episode in a table; `name` is that of the episode where the table does not say it.
 
     Raises:
-        ValueError: the table is missing, has other columns than those that are known, or a broken line.
+        ValueError: other columns than those that are known, or a broken line.
     """
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: it says what was done between the pictures of each episode")
     episodes: dict[str, Columns] = {}
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
-        names = list(rows.fieldnames or ())
-        _check_columns(path, names)
+        columns = list(rows.fieldnames or ())
+        _check_columns(path, columns)
         for row in rows:
             if None in row or None in row.values():
-                raise ValueError(f"{path}, line {rows.line_num}: expected {len(names)} fields, {', '.join(names)}")
-            columns = episodes.setdefault(row["episode"], {name: [] for name in names})
-            for name in names:
-                columns[name].append(row[name].strip())
+                raise ValueError(f"{path}, line {rows.line_num}: expected {len(columns)} fields, {', '.join(columns)}")
+            episode = episodes.setdefault(row.get("episode", name), {column: [] for column in columns})
+            for column in columns:
+                episode[column].append(row[column].strip())
     return episodes
 
 
-def _check_columns(path: Path, names: list[str]) -> None:
-    actions = sorted(name for name in names if name not in ("episode", *OUTCOMES))
+def _check_columns(path: Path, columns: list[str]) -> None:
+    actions = sorted(column for column in columns if column not in ("episode", *OUTCOMES))
     several = sorted(f"action_{i}" for i in range(len(actions)))
-    if "episode" not in names or actions not in (["action"], several) or not actions:
+    if not actions or actions not in (["action"], several) or (path.name == TABLE and "episode" not in columns):
         known = f"episode, action (or action_0, action_1, ...) and perhaps {', '.join(OUTCOMES)}"
-        raise ValueError(f"{path}: expected columns {known}, got {', '.join(names) or 'none'}")
+        raise ValueError(f"{path}: expected columns {known}, got {', '.join(columns) or 'none'}")
 
 
 def _found(path: Path, columns: Columns) -> Found:
@@ -142,23 +153,23 @@ def _numbers(path: Path, texts: list[str]) -> np.ndarray:
             return np.array([kind(text) for text in texts], np.dtype(kind))
         except (ValueError, OverflowError):
             continue
-    raise ValueError(f"{path}: expected numbers in {TABLE}, got {', '.join(texts[:3])}, ...")
+    raise ValueError(f"{path}: expected numbers in its table, got {', '.join(texts[:3])}, ...")
 
 
 def _ends(path: Path, name: str, texts: list[str]) -> bool:
     """Whether the last step says so; with no such column, no."""
     if unknown := {text for text in texts if text.lower() not in TRUTHS}:
-        raise ValueError(f"{path}: {name}: expected 0, 1, true or false in {TABLE}, got {unknown.pop()!r}")
+        raise ValueError(f"{path}: {name}: expected 0, 1, true or false in its table, got {unknown.pop()!r}")
     values = [TRUTHS[text.lower()] for text in texts]
     if any(values[:-1]):
-        raise ValueError(f"{path}: {TABLE} says {name} before the last step; an episode ends there")
+        raise ValueError(f"{path}: its table says {name} before the last step; an episode ends there")
     return values[-1] if values else False
 
 
 def _pictures(folder: Path) -> Iterator[np.ndarray]:
     for path in sorted(folder.glob("*.png"), key=natural):
         with Image.open(path) as image:
-            yield np.asarray(image if image.mode in ("L", "LA", "RGB", "RGBA") else image.convert("RGB"))
+            yield np.asarray(image.convert("RGB") if image.mode in ("1", "P") else image)
 
 
 def _film(path: Path) -> Iterator[np.ndarray]:
