@@ -17,6 +17,7 @@ class EvaluateConfig:
     """The keys of configs/evaluate.yaml, explained there."""
 
     run: Path
+    episodes: str
     device: str
     report: ReportConfig
 
@@ -24,7 +25,7 @@ class EvaluateConfig:
 @script(EvaluateConfig)
 def main(config: EvaluateConfig) -> None:
     path = config.run / "report.json"
-    store = EpisodeStore.open(config.run / "episodes")
+    store = EpisodeStore.open(config.episodes)
     made = made_with(config.report, config.run / "world", store)
     if not made_already(path, made):
         world = WorldModel.load(config.run / "world", config.device)

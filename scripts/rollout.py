@@ -21,6 +21,7 @@ class RolloutConfig:
     """The keys of configs/rollout.yaml, explained there."""
 
     run: Path
+    episodes: str
     world: Path
     out: Path
     actions: str | int | tuple[str | int, ...]
@@ -41,7 +42,7 @@ class RolloutConfig:
 @script(RolloutConfig)
 def main(config: RolloutConfig) -> None:
     record, video = config.out / "rollout.json", config.out / "rollout.mp4"
-    store = EpisodeStore.open(config.run / "episodes")
+    store = EpisodeStore.open(config.episodes)
     made = made_with(config, config.world, store)
     if not (video.is_file() and made_already(record, made)):
         record.unlink(missing_ok=True)  # from here on the files are in between

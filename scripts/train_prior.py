@@ -30,6 +30,7 @@ class TrainPriorConfig:
     """The keys of configs/train_prior.yaml, explained there."""
 
     run: Path
+    episodes: str
     init: Path | None
     clip_latents: int
     starts: int
@@ -39,7 +40,7 @@ class TrainPriorConfig:
 
 @script(TrainPriorConfig)
 def main(config: TrainPriorConfig) -> None:
-    store = EpisodeStore.open(config.run / "episodes")
+    store = EpisodeStore.open(config.episodes)
     tokenizer = load_tokenizer(config.run / "tokenizer")
     tokens = tokenize(tokenizer, store, config.run / "tokens")
     train, held_out = split(store)

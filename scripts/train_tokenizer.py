@@ -23,6 +23,7 @@ class TrainTokenizerConfig:
     """The keys of configs/train_tokenizer.yaml, explained there."""
 
     run: Path
+    episodes: str
     init: Path | None
     clip_latents: int
     tokenizer: TokenizerConfig
@@ -31,7 +32,7 @@ class TrainTokenizerConfig:
 
 @script(TrainTokenizerConfig)
 def main(config: TrainTokenizerConfig) -> None:
-    store = EpisodeStore.open(config.run / "episodes")
+    store = EpisodeStore.open(config.episodes)
     train, held_out = split(store)
     if not held_out:
         raise ValueError("one episode must be held out: collect 2 or more, scripts/collect.py episodes=2")

@@ -46,6 +46,16 @@ def test_lists_become_tuples_ints_floats_and_strings_paths():
     assert whole.folder == Path("x/y")
 
 
+def test_a_key_that_python_keeps_for_itself_has_an_underscore_in_the_schema_alone():
+    @dataclass
+    class Route:
+        from_: int
+
+    assert typed(Route, {"from": 3}) == Route(3) and to_dict(Route(3)) == {"from": 3}
+    with pytest.raises(ValueError, match="from_: unknown key; did you mean 'from'"):
+        typed(Route, {"from_": 3})
+
+
 def test_a_composed_omegaconf_tree_is_a_mapping_like_any_other():
     node = OmegaConf.create({"name": "a", "tokenizer": {"strides": [1, 2], "codes": "${codes}"}, "codes": 9})
     tree = {"name": node.name, "tokenizer": node.tokenizer, "parts": OmegaConf.create([{"codes": 3}])}

@@ -136,7 +136,7 @@ def test_a_flipped_bit_in_frames_is_noticed_by_a_slice_that_touches_it_alone(sto
     path.write_bytes(content)
     fresh = EpisodeStore.open(store.folder)
     np.testing.assert_array_equal(fresh.frames(0, 0, 16), make_episode(0).frames[:16])
-    with pytest.raises(EpisodeError, match=r"episode_000000\.h5.*delete the file"):
+    with pytest.raises(EpisodeError, match=r"episode_000000\.h5.*scripts/data\.py repair"):
         fresh.frames(0, 10, 20)
 
 
@@ -271,8 +271,12 @@ def test_what_a_killed_writer_left_is_swept_and_a_living_one_is_spared(store, tm
     assert store.indices == (0, 1, 3)
 
 
-def test_the_summary_counts_episodes_frames_and_actions_by_name(store):
-    summary = store.summary()
-    assert (summary["episodes"], summary["frames"], summary["terminated"]) == (3, 77, 3)
-    assert sum(summary["actions"].values()) == 74
-    assert set(summary["actions"]) == {"left", "right", "jump"}
+def test_damaged_episodes_are_found_by_several_processes_and_moved_away_never_deleted(store):
+    for index in (0, 3):
+        store.path(index).write_bytes(b"not an episode")
+    assert list(store.damaged(workers=2)) == [0, 3]
+    assert store.quarantine(0) == store.folder / "quarantine/episode_000000.h5"
+    store.write(make_episode(0, 4))
+    assert store.quarantine(0).name == "episode_000000.h5.1"
+    assert (store.folder / "quarantine/episode_000000.h5").read_bytes() == b"not an episode"
+    assert store.indices == (1, 3)

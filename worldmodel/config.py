@@ -21,7 +21,8 @@ def typed(schema: type[T], node: Any, path: str = "") -> T:
     """Build `schema`, a dataclass, from `node`, a mapping of plain values; nested ones from nested mappings.
 
     Lists become tuples where the schema says so, an int is taken for a float, a str for a Path; a bool is never
-    an int. `path` is where the node stands in the whole config and opens every message.
+    an int. A key that Python keeps for itself has an underscore behind it in the schema: `from` is `from_` there.
+    `path` is where the node stands in the whole config and opens every message.
 
     Raises:
         ValueError: an unknown key, a value that is missing, none of the allowed ones, or refused by the schema's
@@ -30,15 +31,16 @@ def typed(schema: type[T], node: Any, path: str = "") -> T:
     """
     if not isinstance(node, Mapping):
         raise TypeError(f"{path or 'config'}: expected a mapping of keys, got {_shown(node)}")
-    fields = {f.name: f for f in dataclasses.fields(schema) if f.init}  # pyright: ignore[reportArgumentType]
+    fields = {_key(f): f for f in dataclasses.fields(schema) if f.init}  # pyright: ignore[reportArgumentType]
     _refuse_unknown(node, fields, path)
     hints = typing.get_type_hints(schema)
     values = {}
-    for name, field in fields.items():
-        if name in node and node[name] != MISSING:
-            values[name] = _convert(hints[name], node[name], _join(path, name))
+    for key, field in fields.items():
+        hint = hints[field.name]
+        if key in node and node[key] != MISSING:
+            values[field.name] = _convert(hint, node[key], _join(path, key))
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise ValueError(f"{_join(path, name)}: missing; set it to a value of type {_name(hints[name])}")
+            raise ValueError(f"{_join(path, key)}: missing; set it to a value of type {_name(hint)}")
     return _construct(schema, values, path)
 
 
@@ -46,7 +48,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     """The plain, JSON-able values of a config; `typed(type(config), to_dict(config)) == config`."""
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise TypeError(f"expected an instance of a dataclass, got {_shown(config)}")
-    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
+    return {_key(f): _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
 
 
 def _construct(schema: type[T], values: dict[str, Any], path: str) -> T:
@@ -54,6 +56,10 @@ def _construct(schema: type[T], values: dict[str, Any], path: str) -> T:
         return schema(**values)
     except ValueError as error:  # a check of the schema's own: say where in the config it happened
         raise ValueError(f"{path}: {error}" if path else str(error)) from error
+
+
+def _key(field: dataclasses.Field[Any]) -> str:
+    return field.name.removesuffix("_")
 
 
 def _refuse_unknown(node: Mapping[Any, Any], fields: Mapping[str, Any], path: str) -> None:

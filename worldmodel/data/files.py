@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written aside, fsynced, renamed; what a killed writer left is swept away.
+"""Files and folders that are whole or absent: written aside, renamed; what a killed writer left is swept away.
 
 And `Recent`, which keeps only so many of them open.
 """
@@ -7,8 +7,9 @@ import contextlib
 import fcntl
 import os
 import secrets
+import tempfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -36,6 +37,24 @@ def write_whole(path: Path, *parts: bytes | memoryview) -> None:
         partial.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill, of the same name; it takes its place when the block ends without an error.
+
+    Raises:
+        ValueError: something is there already.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"{folder} is there already: name another folder, or move it away")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as aside:
+        filled = Path(aside) / folder.name
+        filled.mkdir()
+        yield filled
+        os.replace(filled, folder)
+    _sync_folder(folder.parent)
 
 
 def sweep(folder: Path) -> int:

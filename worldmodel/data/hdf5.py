@@ -56,6 +56,12 @@ class Header:
     def infos(self) -> tuple[str, ...]:
         return tuple(name.removeprefix("infos/") for name in self.arrays if name.startswith("infos/"))
 
+    @property
+    def content(self) -> dict[str, dict[str, Any]]:
+        """{dtype, shape, sha256} of the arrays of the episode itself: equal for equal episodes, however stored."""
+        names = ("frames", "actions", "rewards", *(f"infos/{name}" for name in self.infos))
+        return {name: self.arrays[name] for name in names}
+
 
 def to_bytes(episode: Episode) -> memoryview:
     """The episode as the content of an HDF5 file: a pure function of the episode."""
@@ -94,17 +100,19 @@ def _sha256(values: np.ndarray) -> str:
 class EpisodeFile:
     """An open episode file; its header has been checked, its arrays are checked as they are read.
 
-    Whoever opened the file before hands its `header` in, which halves the time to open it.
+    Whoever opened the file before hands its `header` in, which halves the time to open it; who has its bytes in
+    memory, its `content`, and the path only names it.
 
     Raises:
         EpisodeError: from every method, for whatever is wrong with the file.
     """
 
-    def __init__(self, path: Path, header: Header | None = None):
+    def __init__(self, path: Path, header: Header | None = None, content: bytes | None = None):
         self.path = path
         with _blaming(path):
             # Finished files never change, and some network disks have no locks: none is asked for.
-            self._file: Any = h5py.File(path, "r", locking=False, rdcc_nbytes=CACHE_BYTES)
+            where: Any = path if content is None else io.BytesIO(content)
+            self._file: Any = h5py.File(where, "r", locking=False, rdcc_nbytes=CACHE_BYTES)
             try:
                 self.header = header or self._read_header()
                 self._frames = self._file["frames"]
@@ -170,5 +178,5 @@ def _blaming(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise EpisodeError(f"{path}: no such episode; scripts/collect.py collects what is missing") from None
     except Exception as error:
-        remedy = "delete the file and run the same scripts/collect.py command: it collects that episode again"
+        remedy = "scripts/data.py repair moves it away, and the same scripts/collect.py command collects it again"
         raise EpisodeError(f"{path}: damaged or unreadable: {error}; {remedy}") from error

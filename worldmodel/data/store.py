@@ -2,14 +2,14 @@
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
-from gymnasium.spaces import Discrete
 from jaxtyping import Float32, UInt8
 
 from worldmodel.data import hdf5
@@ -18,9 +18,11 @@ from worldmodel.data.files import Recent, sweep, write_whole
 from worldmodel.data.hdf5 import EpisodeError, EpisodeFile, Header
 from worldmodel.data.info import FILE as INFO_FILE
 from worldmodel.data.info import DatasetInfo, differences
+from worldmodel.progress import progress
 
 __all__ = ["DatasetInfo", "EpisodeError", "EpisodeStore", "Header"]
 
+QUARANTINE = "quarantine"  # folder for damaged files, beside the others
 OPEN_FILES = 256  # per process; many systems allow 1024
 SMALL_EPISODES = 8192  # episodes whose actions and rewards stay in memory: 12 bytes a step when actions are int64
 NAME = re.compile(r"episode_(\d{6,})\.h5")
@@ -35,7 +37,7 @@ class EpisodeStore:
     def __init__(self, folder: Path | str, info: DatasetInfo):
         self.folder = Path(folder)
         self.info = info
-        self._reset()
+        self.forget()
 
     @classmethod
     def create(cls, folder: Path | str, info: DatasetInfo) -> "EpisodeStore":
@@ -56,11 +58,15 @@ class EpisodeStore:
 
     @classmethod
     def open(cls, folder: Path | str) -> "EpisodeStore":
-        """The store in a folder that has at least one finished episode.
+        """The store in a folder that has at least one finished episode, or behind a URL (see `remote`).
 
         Raises:
             ValueError: no dataset, or no episode in it.
         """
+        if "://" in str(folder):
+            from worldmodel.data.remote import RemoteStore  # which is a store as well
+
+            return RemoteStore.connect(str(folder))
         folder = Path(folder)
         store = cls(folder, DatasetInfo.load(folder))
         if not store.indices:
@@ -89,7 +95,7 @@ class EpisodeStore:
         """
         _check_fits(episode, self.info)
         write_whole(self.path(episode.index), hdf5.to_bytes(episode))
-        self._reset()
+        self.forget()
 
     def header(self, index: int) -> Header:
         """Seed, outcome and array shapes of an episode; kept in memory once read."""
@@ -125,18 +131,33 @@ class EpisodeStore:
     def verify(self, index: int) -> None:
         """Reads all of an episode anew from the disk; raises EpisodeError if it is not what was written."""
         with contextlib.closing(EpisodeFile(self.path(index))) as file:
-            _check_belongs(file, index, self.info)
+            check_belongs(file, index, self.info)
             file.episode()
 
-    def damaged(self) -> dict[int, str]:
-        """What is wrong with which episode; empty when all are whole. Reads every byte of the dataset."""
-        problems = {}
-        for index in self.indices:
-            try:
-                self.verify(index)
-            except EpisodeError as error:
-                problems[index] = str(error)
-        return problems
+    def damaged(self, workers: int = 1, show: bool = False) -> dict[int, str]:
+        """What is wrong with which episode; empty when all are whole. Reads every byte of the dataset.
+
+        One worker runs in this process, more in processes of their own; `show` draws a bar.
+        """
+        indices = self.indices
+        options: dict[str, Any] = {"return_as": "generator_unordered"}
+        pool: Any = joblib.Parallel(min(workers, max(1, len(indices))), **options)
+        found = pool(joblib.delayed(_problem)(self, index) for index in indices)
+        checked = progress(found, "verify", total=len(indices), unit="episode", shown=show)
+        return dict(sorted((index, problem) for index, problem in checked if problem))
+
+    def quarantine(self, index: int) -> Path:
+        """Move the file of an episode into `quarantine/`, under a name that is free there; returns where it is now.
+
+        The store no longer has the episode, so `collect` collects it again. Nothing in there is read or deleted.
+        """
+        path, folder = self.path(index), self.folder / QUARANTINE
+        folder.mkdir(exist_ok=True)
+        names = itertools.chain([path.name], (f"{path.name}.{number}" for number in itertools.count(1)))
+        free = next(folder / name for name in names if not (folder / name).exists())
+        os.rename(path, free)
+        self.forget()
+        return free
 
     def fingerprint(self) -> str:
         """One hash of the content of all episodes, from the checksums in their headers."""
@@ -144,22 +165,6 @@ class EpisodeStore:
         for index in self.indices:
             digest.update(f"{index} {self.header(index).sha256}\n".encode())
         return digest.hexdigest()
-
-    def summary(self) -> dict[str, Any]:
-        """Numbers to show a person: episodes, frames, outcomes, mean return, counts of actions."""
-        headers = [self.header(index) for index in self.indices]
-        returns = [float(self.rewards(header.index).sum()) for header in headers]
-        values = {
-            "episodes": len(headers),
-            "frames": sum(header.frames for header in headers),
-            "terminated": sum(header.terminated for header in headers),
-            "mean_return": float(np.mean(returns)) if returns else 0.0,
-        }
-        if isinstance(space := self.info.action_space, Discrete):
-            counts = Counter(value for header in headers for value in self.actions(header.index).tolist())
-            names = dict(enumerate(self.info.action_names, int(space.start)))
-            values["actions"] = {names.get(value, str(value)): counts[value] for value in sorted(counts)}
-        return values
 
     def adopt(self, earlier: "EpisodeStore") -> int:
         """Take over all episodes of another store under their own numbers, without copying where the disk allows;
@@ -178,12 +183,19 @@ class EpisodeStore:
                 os.link(earlier.path(index), self.path(index))
             except OSError:  # another disk, or one without links
                 write_whole(self.path(index), earlier.path(index).read_bytes())
-        self._reset()
+        self.forget()
         return len(new)
 
     def sweep(self) -> int:
         """Deletes what killed writers left behind; returns how many files."""
         return sweep(self.folder)
+
+    def forget(self) -> None:
+        """Drop what is kept in memory, and close all files: what was changed on the disk is read anew."""
+        self._pid = os.getpid()
+        self._headers: dict[int, Header] = {}
+        self._files: Recent[EpisodeFile] = Recent(OPEN_FILES, EpisodeFile.close)
+        self._arrays: Recent[tuple[np.ndarray, np.ndarray]] = Recent(SMALL_EPISODES)
 
     def _small(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         self._own()
@@ -197,20 +209,14 @@ class EpisodeStore:
         known = self._headers.get(index)
         file = EpisodeFile(self.path(index), known)
         if known is None:
-            _check_belongs(file, index, self.info)
+            check_belongs(file, index, self.info)
             self._headers[index] = file.header
         return file
 
     def _own(self) -> None:
         """HDF5 handles must not cross a fork: a child drops its parent's and opens its own."""
         if self._pid != os.getpid():
-            self._reset()
-
-    def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._headers: dict[int, Header] = {}
-        self._files: Recent[EpisodeFile] = Recent(OPEN_FILES, EpisodeFile.close)
-        self._arrays: Recent[tuple[np.ndarray, np.ndarray]] = Recent(SMALL_EPISODES)
+            self.forget()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder, "info": self.info}
@@ -220,6 +226,14 @@ class EpisodeStore:
 
     def __repr__(self) -> str:
         return f"EpisodeStore({str(self.folder)!r}, {len(self.indices)} episodes)"
+
+
+def _problem(store: EpisodeStore, index: int) -> tuple[int, str]:
+    try:
+        store.verify(index)
+    except EpisodeError as error:
+        return index, str(error)
+    return index, ""
 
 
 def _indices(folder: Path) -> tuple[int, ...]:
@@ -262,7 +276,8 @@ def _check_fits(episode: Episode, info: DatasetInfo) -> None:
         )
 
 
-def _check_belongs(file: EpisodeFile, index: int, info: DatasetInfo) -> None:
+def check_belongs(file: EpisodeFile, index: int, info: DatasetInfo) -> None:
+    """Raises EpisodeError for a file that holds another episode than this one, or one of another dataset."""
     header, arrays = file.header, file.header.arrays
     shapes = (tuple(arrays["frames"]["shape"][1:]), tuple(arrays["actions"]["shape"][1:]))
     found = (*shapes, arrays["actions"]["dtype"], tuple(sorted(header.infos)))

@@ -1,0 +1,109 @@
+"""Look after episodes: verify, repair, info, import, export, merge."""
+
+import re
+import sys
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from _run import script
+
+from worldmodel.data.convert import export_episodes, import_episodes
+from worldmodel.data.merge import merge
+from worldmodel.data.remote import push
+from worldmodel.data.store import EpisodeStore
+from worldmodel.data.survey import sheet, survey
+from worldmodel.video import write_png
+
+
+@dataclass
+class DataConfig:
+    """The keys of configs/data.yaml, explained there."""
+
+    do: Literal["info", "verify", "repair", "import", "export", "merge"]
+    run: Path
+    episodes: str
+    from_: str | tuple[str, ...] | None
+    to: str | None
+    format: Literal["minari", "frames", "npz"] | None
+    size: tuple[int, int] | None
+    actions: int | tuple[float, float] | None
+    workers: int
+
+
+@script(DataConfig)
+def main(config: DataConfig) -> None:
+    tasks = {"info": info, "verify": verify, "repair": repair, "import": bring, "export": export, "merge": join}
+    tasks[config.do](config)
+
+
+def info(config: DataConfig) -> None:
+    store = EpisodeStore.open(config.episodes)
+    for name, value in survey(store).items():
+        print(f"  {name:14} {told(value)}")
+    print(f"contact sheet: {write_png(config.run / 'episodes.png', sheet(store))}")
+
+
+def told(value: Any) -> str:
+    """Numbers on one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {told(each)}" for name, each in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def verify(config: DataConfig) -> None:
+    store = EpisodeStore.open(config.episodes)
+    problems = store.damaged(config.workers, show=True)
+    for problem in problems.values():
+        print(problem)
+    print(f"{len(store.indices)} episodes, {len(problems)} damaged: {config.episodes}")
+    raise SystemExit(1 if problems else 0)
+
+
+def repair(config: DataConfig) -> None:
+    store = EpisodeStore.open(config.episodes)
+    store.sweep()
+    problems = store.damaged(config.workers, show=True)
+    for index, problem in problems.items():
+        print(f"{problem}\nmoved to {store.quarantine(index)}")
+    again = "; the scripts/collect.py command of before collects these again, and no others" if problems else ""
+    print(f"{len(problems)} episodes moved out of the way{again}")
+
+
+def bring(config: DataConfig) -> None:
+    if not isinstance(config.from_, str):
+        raise ValueError("from: expected a folder or a URL, such as from=data/mine")
+    store = import_episodes(config.from_, config.episodes, size=config.size, actions=config.actions, show=True)
+    print(f"episodes: {store}; actions {store.info.action_space}")
+
+
+def export(config: DataConfig) -> None:
+    store = EpisodeStore.open(config.episodes)
+    if config.to is None or (config.format is None) != ("://" in config.to):
+        raise ValueError("export: expected to=FOLDER and format=minari, frames or npz, or to=URL alone")
+    if config.format is None:
+        push(store, config.to, show=True)
+    else:
+        export_episodes(store, config.to, config.format, show=True)
+    print(f"{len(store.indices)} episodes: {config.to}")
+
+
+def join(config: DataConfig) -> None:
+    if config.from_ is None:
+        raise ValueError("from: expected folders of runs, or URLs of episodes, such as from=[runs/a,runs/b]")
+    places = (config.from_,) if isinstance(config.from_, str) else config.from_
+    stores = [EpisodeStore.open(place if "://" in place else Path(place) / "episodes") for place in places]
+    store = merge(stores, config.episodes, show=True)
+    twice = sum(len(each.indices) for each in stores) - len(store.indices)
+    print(f"episodes: {store}" + (f"; {twice} were there twice and came once" if twice else ""))
+
+
+def as_setting(before: str, word: str) -> str:
+    """`verify` as `do=verify`: Hydra knows only key=value, and the values of its own flags."""
+    return f"do={word}" if re.fullmatch(r"[a-z]+", word) and not before.startswith("-") else word
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = [as_setting(before, word) for before, word in pairwise(sys.argv)]
+    main()

@@ -1,0 +1,57 @@
+"""Several datasets become one."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from worldmodel.data.files import whole_folder
+from worldmodel.data.info import DatasetInfo, differences
+from worldmodel.data.store import EpisodeStore
+from worldmodel.progress import progress
+
+POLICY = "merged"  # no policy of scripts/collect.py: the episodes are numbered anew, so their numbers make none of them
+SAME = ("action_space", "frame_shape", "action_names", "info_keys", "frame_skip")  # what one model can be trained on
+
+
+def merge(stores: Sequence[EpisodeStore], folder: Path | str, show: bool = False) -> EpisodeStore:
+    """A new store of the episodes of all stores, in order and numbered from 0 on; their seeds stay.
+
+    An episode that is there twice, as in a run and in another that began with it, comes once: it must not be both
+    trained on and held out. Where the stores differ in `env` or `max_steps`, the new one says nothing about it.
+
+    Raises:
+        ValueError: no stores, something is at `folder` already, or stores that differ in what a model is made for.
+        EpisodeError: an episode is damaged.
+    """
+    info = _common(stores)
+    places = [(store, index) for store in stores for index in store.indices]
+    known: set[str] = set()
+    with whole_folder(Path(folder)) as aside:
+        info.save(aside)
+        merged = EpisodeStore(aside, info)
+        for store, index in progress(places, "merge", total=len(places), unit="episode", shown=show):
+            if (content := _content(store, index)) not in known:
+                merged.write(replace(store.read(index), index=len(known)))
+                known.add(content)
+    return EpisodeStore.open(folder)
+
+
+def _content(store: EpisodeStore, index: int) -> str:
+    """All that an episode is, but for its number."""
+    header = store.header(index)
+    return json.dumps([header.seed, header.terminated, header.truncated, header.content], sort_keys=True)
+
+
+def _common(stores: Sequence[EpisodeStore]) -> DatasetInfo:
+    if not stores:
+        raise ValueError("merge: expected at least one dataset, got none")
+    first = stores[0].info
+    for store in stores[1:]:
+        one, other = (info.to_json() for info in (first, store.info))
+        if lines := [line for name in SAME for line in differences(one[name], other[name], name)]:
+            raise ValueError(f"{store.folder}: not to be merged with {stores[0].folder}: {'; '.join(lines)}")
+    infos = [store.info for store in stores]
+    env = first.env if all(info.env == first.env for info in infos) else {}
+    max_steps = first.max_steps if all(info.max_steps == first.max_steps for info in infos) else None
+    return replace(first, seed=0, policy=POLICY, env=env, max_steps=max_steps)
