@@ -2,23 +2,32 @@
 
 config.json holds the sha256 of the weights beside the config, so a flipped bit, a half-copied folder and two
 files of different saves are all refused. The config itself stays editable.
+
+A folder may come from anyone: what it claims is held against the bytes that are there before memory is taken for it,
+and whatever is wrong with it is one ValueError.
 """
 
 import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 FORMAT = 1  # of config.json; raised when old folders can no longer be read
+JSON_BYTES = 1 << 24  # of the largest JSON file that is read
+# What values of a wrong kind end in, wherever they are used; and such that are too large, or nested too deep.
+WRONG_VALUES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+MALFORMED = (*WRONG_VALUES, MemoryError, RuntimeError)
 
 
 def save_weights(folder: str | Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -56,7 +65,40 @@ def load_weights(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
             f"{folder / CONFIG}: expected format {FORMAT}, got {description.get('format')!r}; "
             "a newer worldmodel may read it"
         )
-    return description["config"], read_tensors(folder / WEIGHTS, description["weights"])
+    match description:
+        case {"config": dict(config), "weights": str(digest)}:
+            return config, read_tensors(folder / WEIGHTS, digest)
+    raise ValueError(f"{folder / CONFIG}: damaged, expected a config and the sha256 of the weights")
+
+
+@contextlib.contextmanager
+def blaming(what: str | Path) -> Iterator[None]:
+    """Whatever goes wrong over the content of a file becomes one ValueError that begins with its name."""
+    try:
+        yield
+    except MALFORMED as error:
+        reason = str(error) or type(error).__name__
+        raise ValueError(reason if reason.startswith(str(what)) else f"{what}: {reason}") from error
+
+
+def build(make: Callable[[], M], tensors: Mapping[str, Tensor]) -> M:
+    """The module that `make` makes, with these weights.
+
+    It is made without memory first, so that a config which claims more than the weights hold costs nothing.
+
+    Raises:
+        ValueError: the weights are not those of such a module.
+    """
+    with torch.device("meta"):
+        expected = {name: tuple(x.shape) for name, x in make().state_dict().items()}
+    found = {name: tuple(x.shape) for name, x in tensors.items()}
+    if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
+        name, more = wrong[0], f", and {len(wrong) - 1} more" if wrong[1:] else ""
+        shapes = f"{name}: expected {expected.get(name, 'none')}, got {found.get(name, 'none')}{more}"
+        raise ValueError(f"the weights do not fit config.json: {shapes}")
+    module = make()
+    module.load_state_dict(tensors)
+    return module
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -101,10 +143,12 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: the file is missing or holds no JSON object.
     """
     try:
+        if (size := path.stat().st_size) > JSON_BYTES:
+            raise ValueError(f"{size} bytes, expected at most {JSON_BYTES}")
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"{path}: missing") from error
-    except ValueError as error:  # no JSON, or no text at all
+    except (ValueError, RecursionError) as error:  # no JSON, no text at all, or nested without end
         raise ValueError(f"{path}: damaged, not JSON ({error})") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(values).__name__}")

@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from worldmodel.actions import ActionEncoder
+from worldmodel.checkpoint import read_json
+from worldmodel.config import typed
 from worldmodel.data.clips import Batch, Windows
 from worldmodel.data.files import Recent, sweep, write_whole
 from worldmodel.data.store import EpisodeStore
@@ -145,13 +147,15 @@ class TokenStore:
         try:
             if index not in self._checked:
                 _check(path.read_bytes())
-            tokens = np.load(path, mmap_mode="r")
+            tokens = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: missing or damaged: {error}; delete it and {REMEDY}") from error
         if tokens.shape[1:] != self.info.grid or tokens.dtype != self.info.dtype:
             raise ValueError(
                 f"{path}: expected {self.info.dtype} s {self.info.grid}, got {tokens.dtype} {tokens.shape}"
             )
+        if index not in self._checked and not (len(tokens) and 0 <= tokens.min() <= tokens.max() < self.info.codes):
+            raise ValueError(f"{path}: expected 1 latent or more of tokens in [0, {self.info.codes}); {REMEDY}")
         self._checked.add(index)
         return tokens
 
@@ -169,9 +173,8 @@ def _check(content: bytes) -> None:
 
 def _load(folder: Path) -> TokenInfo | None:
     try:
-        values = json.loads((folder / FILE).read_text())
-        info = TokenInfo(**{**values, "grid": tuple(values["grid"])})
-    except (OSError, ValueError, TypeError, KeyError):
+        info = typed(TokenInfo, read_json(folder / FILE))
+    except (OSError, ValueError, TypeError):
         return None
     return info if info.schema == SCHEMA else None
 

@@ -10,6 +10,7 @@ from torch.distributed import all_reduce, broadcast, get_rank, is_available, is_
 from torch.nn import functional as F
 
 from worldmodel.compiled import available
+from worldmodel.config import within
 
 SEARCH_FLOATS = 1 << 22  # distances held at once by the nearest-code search: 16 MB, whatever n * k is
 
@@ -31,6 +32,12 @@ class QuantizerConfig:
     decay: float = 0.99
     warm_up: int = 100
     restart_below: float = 0.03
+
+    def __post_init__(self) -> None:
+        within(self, 1, 2**20, "codes")
+        within(self, 1, 2**14, "code_width")
+        within(self, 0, 1e9, "commitment", "warm_up", "restart_below")
+        within(self, 0, 1, "decay")
 
 
 @dataclass

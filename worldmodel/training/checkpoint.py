@@ -105,6 +105,8 @@ def _saved(folder: Path) -> list[Path]:
 
 
 def _read(saved: Path) -> Checkpoint:
-    description = read_json(saved / "progress.json")
-    tensors = {name: read_tensors(saved / f"{name}.safetensors", d) for name, d in description["files"].items()}
-    return Checkpoint(description["step"], tensors, description["progress"])
+    match description := read_json(saved / "progress.json"):
+        case {"step": int(step), "files": dict(files), "progress": dict(progress)} if all(map(str.isidentifier, files)):
+            tensors = {name: read_tensors(saved / f"{name}.safetensors", digest) for name, digest in files.items()}
+            return Checkpoint(step, tensors, progress)
+    raise ValueError(f"{saved / 'progress.json'}: expected a step, files and progress, got {list(description)}")
