@@ -1,7 +1,7 @@
 """A model on disk: a folder with weights.safetensors and config.json. Loading runs no code from either.
 
-config.json holds the sha256 of the weights beside the config, so a flipped bit, a half-copied folder and two
-files of different saves are all refused. The config itself stays editable.
+config.json holds the sha256 of the weights beside the config, and its own, so a flipped bit, a half-copied folder and
+two files of different saves are all refused. Who edits it deletes its entry `sha256`.
 
 A folder may come from anyone: what it claims is held against the bytes that are there before memory is taken for it,
 and whatever is wrong with it is one ValueError.
@@ -40,7 +40,7 @@ def save_weights(folder: str | Path, config: Mapping[str, Any], tensors: Mapping
     weights, description = _aside(folder / WEIGHTS), _aside(folder / CONFIG)
     try:
         digest = write_tensors(weights, tensors)
-        write_json(description, {"format": FORMAT, "weights": digest, "config": dict(config)})
+        write_sealed(description, {"format": FORMAT, "weights": digest, "config": dict(config)})
         os.replace(weights, folder / WEIGHTS)
         os.replace(description, folder / CONFIG)
     finally:
@@ -59,14 +59,14 @@ def load_weights(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise ValueError(f"{folder}: expected a model with {CONFIG} and {WEIGHTS}, but {name} is missing")
-    description = read_json(folder / CONFIG)
+    description = read_sealed(folder / CONFIG)
     if description.get("format") != FORMAT:
         raise ValueError(
             f"{folder / CONFIG}: expected format {FORMAT}, got {description.get('format')!r}; "
             "a newer worldmodel may read it"
         )
     match description:
-        case {"config": dict(config), "weights": str(digest)}:
+        case {"format": _, "config": dict(config), "weights": str(digest), **rest} if not rest:
             return config, read_tensors(folder / WEIGHTS, digest)
     raise ValueError(f"{folder / CONFIG}: damaged, expected a config and the sha256 of the weights")
 
@@ -76,9 +76,9 @@ def blaming(what: str | Path) -> Iterator[None]:
     """Whatever goes wrong over the content of a file becomes one ValueError that begins with its name."""
     try:
         yield
-    except MALFORMED as error:
-        reason = str(error) or type(error).__name__
-        raise ValueError(reason if reason.startswith(str(what)) else f"{what}: {reason}") from error
+    except Exception as error:
+        told = str(error) if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {error}"
+        raise ValueError(told if told.startswith(str(what)) else f"{what}: {told}") from error
 
 
 def build(make: Callable[[], M], tensors: Mapping[str, Tensor]) -> M:
@@ -136,6 +136,24 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     os.replace(aside, path)
 
 
+def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
+    """`write_json` with the sha256 of the values among them, by which `read_sealed` notices any change."""
+    write_json(path, {**values, "sha256": _seal(values)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """The values that `write_sealed` wrote; without their sha256, whatever is there.
+
+    Raises:
+        ValueError: the file is missing, holds no JSON object, or was changed.
+    """
+    values = read_json(path)
+    with blaming(path):
+        if (seal := values.pop("sha256", None)) is not None and seal != _seal(values):
+            raise ValueError("damaged, or changed by hand; if that was meant, delete its entry sha256")
+    return values
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
@@ -163,6 +181,10 @@ def sync(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _seal(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _aside(path: Path) -> Path:

@@ -9,8 +9,8 @@ from typing import Any
 from gymnasium import Space
 
 from worldmodel.actions import space_from_json, space_to_json
+from worldmodel.checkpoint import read_sealed, write_sealed
 from worldmodel.config import typed
-from worldmodel.data.files import write_whole
 
 SCHEMA = 1
 FILE = "dataset.json"
@@ -63,7 +63,7 @@ class DatasetInfo:
 
     def save(self, folder: Path) -> None:
         """Writes `dataset.json`, whole or not at all."""
-        write_whole(folder / FILE, (json.dumps(self.to_json(), indent=2) + "\n").encode())
+        write_sealed(folder / FILE, self.to_json())
 
     @classmethod
     def load(cls, folder: Path) -> "DatasetInfo":
@@ -72,8 +72,8 @@ class DatasetInfo:
         if not path.is_file():
             raise ValueError(f"{path} is missing: {folder} is no dataset; run scripts/collect.py to make one")
         try:
-            return cls.from_json(json.loads(path.read_text()))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            return cls.from_json(read_sealed(path))
+        except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: damaged or not readable by this version: {error}") from error
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from worldmodel.checkpoint import read_json, read_tensors, sync, write_json, write_tensors
+from worldmodel.checkpoint import read_sealed, read_tensors, sync, write_sealed, write_tensors
 
 KEPT = 2  # checkpoints
 
@@ -37,7 +37,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     files = {name: write_tensors(aside / f"{name}.safetensors", ts) for name, ts in checkpoint.tensors.items()}
-    write_json(aside / "progress.json", {"step": checkpoint.step, "files": files, "progress": checkpoint.progress})
+    write_sealed(aside / "progress.json", {"step": checkpoint.step, "files": files, "progress": checkpoint.progress})
     sync(aside)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(aside, final)
@@ -105,8 +105,10 @@ def _saved(folder: Path) -> list[Path]:
 
 
 def _read(saved: Path) -> Checkpoint:
-    match description := read_json(saved / "progress.json"):
-        case {"step": int(step), "files": dict(files), "progress": dict(progress)} if all(map(str.isidentifier, files)):
+    match description := read_sealed(saved / "progress.json"):
+        case {"step": int(step), "files": dict(files), "progress": dict(progress), **rest} if not rest:
+            if wrong := [name for name in files if not name.isidentifier()]:  # "../" leads out of the folder
+                raise ValueError(f"{saved / 'progress.json'}: expected plain names of files, got {wrong[0]!r}")
             tensors = {name: read_tensors(saved / f"{name}.safetensors", digest) for name, digest in files.items()}
             return Checkpoint(step, tensors, progress)
     raise ValueError(f"{saved / 'progress.json'}: expected a step, files and progress, got {list(description)}")
