@@ -143,12 +143,23 @@ def stepped(optimizer: torch.optim.Optimizer, net: nn.Module, steps: int) -> Non
         optimizer.step()
 
 
-def test_an_optimizer_given_the_tensors_of_another_takes_the_same_steps():
-    nets = [nn.Linear(3, 5), nn.Linear(3, 5)]
-    first, second = (torch.optim.AdamW(net.parameters(), lr=0.1) for net in nets)
+def convolution() -> nn.Module:
+    """Its weights are not laid out in memory as a file lays them out."""
+    laid = nn.Conv3d(2, 4, (1, 2, 2)).to(memory_format=torch.channels_last_3d)  # pyright: ignore
+    return nn.Sequential(nn.Linear(3, 2 * 1 * 3 * 3), nn.Unflatten(1, (2, 1, 3, 3)), laid)
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Linear(3, 5), convolution])
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_optimizer_given_the_tensors_of_another_takes_the_same_steps(tmp_path, make, fused):
+    nets = [make(), make()]
+    first, second = (torch.optim.AdamW(net.parameters(), lr=0.1, fused=fused) for net in nets)
     stepped(first, nets[0], 3)
     nets[1].load_state_dict(nets[0].state_dict())
-    load_optimizer_tensors(second, optimizer_tensors(first))
+    training.save(tmp_path, Checkpoint(3, {"optimizer": optimizer_tensors(first)}, {}))
+    found = training.latest(tmp_path)
+    assert found is not None
+    load_optimizer_tensors(second, found.tensors["optimizer"])
     for optimizer, net in zip((first, second), nets, strict=True):
         stepped(optimizer, net, 2)
     assert equal(nets[0].state_dict(), nets[1].state_dict())

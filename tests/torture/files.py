@@ -72,7 +72,7 @@ def worlds(tried: int, folder: Path) -> Row:
     from tests.helpers_models import small_world
 
     small_world().save(folder / "world")
-    small_world(longest=8).save(folder / "other")
+    small_world(actions=3).save(folder / "other")
     return judged("worlds", tried, folder)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -91,11 +92,18 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give an optimizer over the same parameters the state that `optimizer_tensors` took from another."""
+    """Give an optimizer over the same parameters the state that `optimizer_tensors` took from another.
+
+    Moments are laid out in memory as their parameters are (channels last, say), which files do not keep: the fused
+    kernels go through both by address and would mix up their elements.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value.clone()  # else two optimizers would share it
+        parameter = parameters[int(index)]
+        own = torch.empty_like(parameter, dtype=value.dtype) if value.shape == parameter.shape else value.clone()
+        state.setdefault(int(index), {})[name] = own.copy_(value)  # a copy: else two optimizers would share it
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
