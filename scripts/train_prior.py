@@ -18,7 +18,7 @@ from worldmodel.evaluate.metrics import real_clips
 from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, reward_values
 from worldmodel.starts import choose_starts
 from worldmodel.tokenizer import load_tokenizer, tokenize
-from worldmodel.training.fit import FitConfig, fit
+from worldmodel.training.fit import FitConfig, first_rank, fit
 from worldmodel.video import log_video
 from worldmodel.world import WorldInfo, WorldModel
 
@@ -42,7 +42,8 @@ class TrainPriorConfig:
 def main(config: TrainPriorConfig) -> None:
     store = EpisodeStore.open(config.episodes)
     tokenizer = load_tokenizer(config.run / "tokenizer")
-    tokens = tokenize(tokenizer, store, config.run / "tokens")
+    first_rank(lambda: tokenize(tokenizer, store, config.run / "tokens"), config.fit)
+    tokens = tokenize(tokenizer, store, config.run / "tokens")  # they are there
     train, held_out = split(store)
     if not held_out:
         raise ValueError("one episode must be held out: collect 2 or more, scripts/collect.py episodes=2")
@@ -80,9 +81,12 @@ def main(config: TrainPriorConfig) -> None:
     identity = {"prior": to_dict(config.prior), "tokens": tokens.info.key, "clip": config.clip_latents}
     identity["init"] = None if config.init is None else read_json(config.init / "world" / "config.json")["weights"]
     result = fit(prior, batches, config.fit, config.run / "prior", evaluate=evaluate, identity=identity)
-    world = WorldModel(tokenizer.cpu(), result.model.cpu(), info, starts)
-    world.save(config.run / "world")
-    print(f"world: {config.run / 'world'}, {parameters(prior):,} parameters in its prior; {shown(result.metrics)}")
+
+    def finish() -> None:
+        WorldModel(tokenizer.cpu(), result.model.cpu(), info, starts).save(config.run / "world")
+        print(f"world: {config.run / 'world'}, {parameters(prior):,} parameters in its prior; {shown(result.metrics)}")
+
+    first_rank(finish, config.fit)
 
 
 if __name__ == "__main__":

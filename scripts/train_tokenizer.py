@@ -12,7 +12,7 @@ from worldmodel.data.clips import ClipBatches, split
 from worldmodel.data.store import EpisodeStore
 from worldmodel.evaluate import reconstruction
 from worldmodel.tokenizer import VQVAE, TokenizerConfig, fingerprint, load_tokenizer, save_tokenizer
-from worldmodel.training.fit import FitConfig, fit
+from worldmodel.training.fit import FitConfig, first_rank, fit
 from worldmodel.video import log_video
 
 BEGIN = 16  # batches whose patches the tokenizer begins with
@@ -56,8 +56,12 @@ def main(config: TrainTokenizerConfig) -> None:
     identity = {"tokenizer": to_dict(config.tokenizer), "data": store.fingerprint(), "clip": frames}
     identity["init"] = None if config.init is None else fingerprint(load_tokenizer(config.init / "tokenizer"))
     result = fit(tokenizer, batches, config.fit, config.run / "tokenizer", evaluate=evaluate, identity=identity)
-    save_tokenizer(result.model, config.run / "tokenizer")
-    print(f"tokenizer: {config.run / 'tokenizer'}, {parameters(tokenizer):,} parameters; {shown(result.metrics)}")
+
+    def finish() -> None:
+        save_tokenizer(result.model, config.run / "tokenizer")
+        print(f"tokenizer: {config.run / 'tokenizer'}, {parameters(tokenizer):,} parameters; {shown(result.metrics)}")
+
+    first_rank(finish, config.fit)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,9 @@ def test_a_config_cut_short_and_a_newer_format_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"config\.json: damaged"):
         load_weights(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**json.loads(text), "format": 99}))
+    with pytest.raises(ValueError, match="changed by hand; if that was meant, delete its entry sha256"):
+        load_weights(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**json.loads(text), "format": 99, "sha256": None}))
     with pytest.raises(ValueError, match="expected format 1, got 99"):
         load_weights(tmp_path)
 
@@ -133,7 +136,7 @@ def test_only_damaged_checkpoints_are_an_error_not_a_fresh_start(tmp_path):
 
 def test_a_checkpoint_killed_while_it_is_written_does_not_count(tmp_path, monkeypatch):
     save(tmp_path, 1)
-    monkeypatch.setattr(training, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(training, "write_sealed", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path, 2)
     monkeypatch.undo()

@@ -150,6 +150,7 @@ def test_an_incomplete_or_foreign_folder_is_refused(tmp_path):
         WorldModel.load(tmp_path)
     (tmp_path / "elsewhere").rename(tmp_path / "weights.safetensors")
     config = json.loads((tmp_path / "config.json").read_text())
+    del config["sha256"]
     config["config"]["prior"]["width"] = 12
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="do not fit"):

@@ -9,6 +9,8 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from jaxtyping import Float32
 
 SUPPORTED = "Discrete, MultiDiscrete, MultiBinary and Box"
+INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+NUMBERS = INTEGERS | {"float16", "float32", "float64", "bool"}  # NumPy would take "9999999f8" for a type as well
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
@@ -35,20 +37,34 @@ def space_from_json(values: Mapping[str, Any]) -> Space:
 
     Raises:
         TypeError: a `kind` that is none of the four.
+        ValueError: values that make no such space.
     """
+    try:
+        return _space(values)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, ValueError) as error:
+        raise ValueError(f"action space in JSON: {type(error).__name__}: {error}") from error
+
+
+def _space(values: Mapping[str, Any]) -> Space:
     kind = values.get("kind")
     if kind == "discrete":
-        return Discrete(values["n"], start=values["start"], dtype=np.dtype(values["dtype"]).type)
+        return Discrete(values["n"], start=values["start"], dtype=_dtype(values, INTEGERS).type)
     if kind == "multi_discrete":
         nvec, start = np.asarray(values["nvec"]), np.asarray(values["start"])
-        return MultiDiscrete(nvec, start=start, dtype=np.dtype(values["dtype"]).type)
+        return MultiDiscrete(nvec, start=start, dtype=_dtype(values, INTEGERS).type)
     if kind == "multi_binary":
         return MultiBinary(values["n"])
     if kind == "box":
-        dtype, shape = np.dtype(values["dtype"]), tuple(values["shape"])
+        dtype, shape = _dtype(values, NUMBERS), tuple(values["shape"])
         low, high = (_bounds_from_json(values[side], shape, dtype) for side in ("low", "high"))
         return Box(low, high, shape, dtype.type)
     raise TypeError(f"action space in JSON: expected the kinds of {SUPPORTED}, got kind={kind!r}")
+
+
+def _dtype(values: Mapping[str, Any], allowed: set[str]) -> np.dtype:
+    if values["dtype"] not in allowed:
+        raise ValueError(f"expected a dtype of {', '.join(sorted(allowed))}, got {values['dtype']!r}")
+    return np.dtype(values["dtype"])
 
 
 def _bounds_to_json(bounds: np.ndarray) -> list[Any]:

@@ -1,24 +1,33 @@
 """A model on disk: a folder with weights.safetensors and config.json. Loading runs no code from either.
 
-config.json holds the sha256 of the weights beside the config, so a flipped bit, a half-copied folder and two
-files of different saves are all refused. The config itself stays editable.
+config.json holds the sha256 of the weights beside the config, and its own, so a flipped bit, a half-copied folder and
+two files of different saves are all refused. Who edits it deletes its entry `sha256`.
+
+A folder may come from anyone: what it claims is held against the bytes that are there before memory is taken for it,
+and whatever is wrong with it is one ValueError.
 """
 
 import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 FORMAT = 1  # of config.json; raised when old folders can no longer be read
+JSON_BYTES = 1 << 24  # of the largest JSON file that is read
+# What values of a wrong kind end in, wherever they are used; and such that are too large, or nested too deep.
+WRONG_VALUES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+MALFORMED = (*WRONG_VALUES, MemoryError, RuntimeError)
 
 
 def save_weights(folder: str | Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -32,7 +41,7 @@ def save_weights(folder: str | Path, config: Mapping[str, Any], tensors: Mapping
     weights, description = _aside(folder / WEIGHTS), _aside(folder / CONFIG)
     try:
         digest = write_tensors(weights, tensors)
-        write_json(description, {"format": FORMAT, "weights": digest, "config": dict(config)})
+        write_sealed(description, {"format": FORMAT, "weights": digest, "config": dict(config)})
         os.replace(weights, folder / WEIGHTS)
         os.replace(description, folder / CONFIG)
     finally:
@@ -51,13 +60,46 @@ def load_weights(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise ValueError(f"{folder}: expected a model with {CONFIG} and {WEIGHTS}, but {name} is missing")
-    description = read_json(folder / CONFIG)
+    description = read_sealed(folder / CONFIG)
     if description.get("format") != FORMAT:
         raise ValueError(
             f"{folder / CONFIG}: expected format {FORMAT}, got {description.get('format')!r}; "
             "a newer worldmodel may read it"
         )
-    return description["config"], read_tensors(folder / WEIGHTS, description["weights"])
+    match description:
+        case {"format": _, "config": dict(config), "weights": str(digest), **rest} if not rest:
+            return config, read_tensors(folder / WEIGHTS, digest)
+    raise ValueError(f"{folder / CONFIG}: damaged, expected a config and the sha256 of the weights")
+
+
+@contextlib.contextmanager
+def blaming(what: str | Path) -> Iterator[None]:
+    """Whatever goes wrong over the content of a file becomes one ValueError that begins with its name."""
+    try:
+        yield
+    except Exception as error:
+        told = str(error) if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {error}"
+        raise ValueError(told if told.startswith(str(what)) else f"{what}: {told}") from error
+
+
+def build(make: Callable[[], M], tensors: Mapping[str, Tensor]) -> M:
+    """The module that `make` makes, with these weights.
+
+    It is made without memory first, so that a config which claims more than the weights hold costs nothing.
+
+    Raises:
+        ValueError: the weights are not those of such a module.
+    """
+    with torch.device("meta"):
+        expected = {name: tuple(x.shape) for name, x in make().state_dict().items()}
+    found = {name: tuple(x.shape) for name, x in tensors.items()}
+    if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
+        name, more = wrong[0], f", and {len(wrong) - 1} more" if wrong[1:] else ""
+        shapes = f"{name}: expected {expected.get(name, 'none')}, got {found.get(name, 'none')}{more}"
+        raise ValueError(f"the weights do not fit config.json: {shapes}")
+    module = make()
+    module.load_state_dict(tensors)
+    return module
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -95,6 +137,24 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     os.replace(aside, path)
 
 
+def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
+    """`write_json` with the sha256 of the values among them, by which `read_sealed` notices any change."""
+    write_json(path, {**values, "sha256": _seal(values)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """The values that `write_sealed` wrote; without their sha256, whatever is there.
+
+    Raises:
+        ValueError: the file is missing, holds no JSON object, or was changed.
+    """
+    values = read_json(path)
+    with blaming(path):
+        if (seal := values.pop("sha256", None)) is not None and seal != _seal(values):
+            raise ValueError("damaged, or changed by hand; if that was meant, delete its entry sha256")
+    return values
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
@@ -102,10 +162,12 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: the file is missing or holds no JSON object.
     """
     try:
+        if (size := path.stat().st_size) > JSON_BYTES:
+            raise ValueError(f"{size} bytes, expected at most {JSON_BYTES}")
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"{path}: missing") from error
-    except ValueError as error:  # no JSON, or no text at all
+    except (ValueError, RecursionError) as error:  # no JSON, no text at all, or nested without end
         raise ValueError(f"{path}: damaged, not JSON ({error})") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(values).__name__}")
@@ -120,6 +182,10 @@ def sync(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _seal(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _aside(path: Path) -> Path:

@@ -51,6 +51,17 @@ def to_dict(config: Any) -> dict[str, Any]:
     return {_key(f): _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
 
 
+def within(config: Any, low: float, high: float, *names: str) -> None:
+    """Hold fields of a config to a range; to be called by its own checks.
+
+    Raises:
+        ValueError: names the field, the range and what it got.
+    """
+    for name in names:
+        if not low <= (value := getattr(config, name)) <= high:
+            raise ValueError(f"{name}: expected {low} to {high}, got {value}")
+
+
 def _construct(schema: type[T], values: dict[str, Any], path: str) -> T:
     try:
         return schema(**values)
@@ -87,10 +98,12 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 
 def _convert_scalar(hint: Any, value: Any, path: str) -> Any:
     if hint not in (bool, int, float, str, Path, type(None)):
+        if isinstance(hint, type) and isinstance(value, hint):  # made of such values already
+            return value
         raise TypeError(f"{path}: the schema's type {_name(hint)} has no YAML form")
     if isinstance(value, hint) and not (isinstance(value, bool) and hint is int):
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1023:
         return float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from worldmodel.actions import ActionEncoder, space_from_json, space_to_json
 from worldmodel.causal import Past, join_pasts, map_past
-from worldmodel.checkpoint import load_weights, save_weights
+from worldmodel.checkpoint import blaming, build, load_weights, save_weights
 from worldmodel.config import to_dict, typed
 from worldmodel.prior import Outcome, PixelCNN, PriorConfig, SamplerConfig, resolve, sample, uniform
 from worldmodel.starts import Starts
@@ -38,6 +38,10 @@ class WorldInfo:
     longest: int | None = None
     trust_horizon: int | None = None
 
+    def __post_init__(self) -> None:
+        if min(self.frame_shape) < 1:
+            raise ValueError(f"frame_shape: expected numbers of 1 or more, got {self.frame_shape}")
+
     def to_json(self) -> dict[str, Any]:
         space = None if self.action_space is None else space_to_json(self.action_space)
         return {
@@ -52,14 +56,7 @@ class WorldInfo:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "WorldInfo":
         space = values["action_space"]
-        return cls(
-            tuple(values["frame_shape"]),
-            None if space is None else space_from_json(space),
-            tuple(values["action_names"]),
-            dict(values["env"]),
-            values.get("longest"),
-            values.get("trust_horizon"),
-        )
+        return typed(cls, {**values, "action_space": None if space is None else space_from_json(space)}, "info")
 
 
 @dataclass(frozen=True)
@@ -144,9 +141,16 @@ class WorldModel(nn.Module):
                 "tokenizer, prior and actions do not belong together: expected (codes, grid, action width, frame "
                 f"shape) {expected}, got {got}; train the prior on the tokens of this tokenizer"
             )
-        if starts is not None and (starts.tokens.shape[2:], starts.actions.shape[2]) != (prior.grid, prior.actions):
-            raise ValueError("starts: expected the grid and action width of the prior; train the prior again")
+        self._check_starts()
         self.eval()
+
+    def _check_starts(self) -> None:
+        if (starts := self.starts) is None:
+            return
+        if (starts.tokens.shape[2:], starts.actions.shape[2]) != (self.prior.grid, self.prior.actions):
+            raise ValueError("starts: expected the grid and action width of the prior; train the prior again")
+        if len(starts) and not 0 <= int(starts.tokens.min()) <= int(starts.tokens.max()) < self.prior.codes:
+            raise ValueError(f"starts: expected tokens in [0, {self.prior.codes}); train the prior again")
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> "WorldModel":
@@ -157,19 +161,22 @@ class WorldModel(nn.Module):
         config, tensors = load_weights(folder)
         if config.get("kind") != "world":
             raise ValueError(f"{folder}: expected a world, got {config.get('kind', 'something else')}")
-        info = WorldInfo.from_json(config["info"])
-        tokenizer = VQVAE(typed(TokenizerConfig, config["tokenizer"]), info.frame_shape)
-        actions = ActionEncoder(info.action_space).width * tokenizer.config.time_stride
-        codes = tokenizer.config.quantizer.codes
-        rewards = tuple(config.get("rewards", ()))
-        prior = PixelCNN(typed(PriorConfig, config["prior"]), codes, tokenizer.grid, actions, rewards)
-        starts = {name[len(STARTS) :]: tensors.pop(name) for name in list(tensors) if name.startswith(STARTS)}
-        world = cls(tokenizer, prior, info, Starts.from_tensors(starts) if starts else None)
-        try:
-            world.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise ValueError(f"{folder}: the weights do not fit its config.json: {error}") from error
+        with blaming(folder):
+            starts = {name[len(STARTS) :]: tensors.pop(name) for name in list(tensors) if name.startswith(STARTS)}
+            world = build(lambda: cls._made(config), tensors)
+            world.starts = Starts.from_tensors(starts) if starts else None
+            world._check_starts()
         return world.to(device)
+
+    @classmethod
+    def _made(cls, config: Mapping[str, Any]) -> "WorldModel":
+        """The world that a config.json describes, with new weights."""
+        info = WorldInfo.from_json(config["info"])
+        tokenizer = VQVAE(typed(TokenizerConfig, config["tokenizer"], "tokenizer"), info.frame_shape)
+        actions = ActionEncoder(info.action_space).width * tokenizer.config.time_stride
+        rewards, codes = tuple(config.get("rewards", ())), tokenizer.config.quantizer.codes
+        prior = PixelCNN(typed(PriorConfig, config["prior"], "prior"), codes, tokenizer.grid, actions, rewards)
+        return cls(tokenizer, prior, info)
 
     def save(self, folder: str | Path) -> None:
         """Write weights.safetensors and config.json into `folder`: all that `load` needs."""

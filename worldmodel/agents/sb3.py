@@ -3,7 +3,7 @@
 Needs the extra `agents`. Dreams reset themselves in the same step, which is what Stable-Baselines3 expects.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from worldmodel.actions import space_from_json, space_to_json
 from worldmodel.agents import Chunked, Policy
 from worldmodel.agents.eyes import Eyes
-from worldmodel.checkpoint import load_weights, save_weights
-from worldmodel.config import to_dict, typed
+from worldmodel.checkpoint import blaming, build, load_weights, save_weights
+from worldmodel.config import to_dict, typed, within
 from worldmodel.dream import DreamVectorEnv, Observation, observation_space
 from worldmodel.tokenizer import VQVAE, TokenizerConfig
 from worldmodel.world import WorldModel
@@ -42,6 +42,9 @@ class PolicyConfig:
     obs: Literal["latent", "frames"] = "latent"
     channels: int = 32
     units: int = 128
+
+    def __post_init__(self) -> None:
+        within(self, 2, 2**14, "channels", "units")
 
 
 @dataclass
@@ -220,15 +223,17 @@ class PolicyAgent:
         config, tensors = load_weights(folder)
         if config.get("kind") != "agent":
             raise ValueError(f"{folder}: expected an agent, got {config.get('kind', 'something else')}")
-        tokenizer = VQVAE(typed(TokenizerConfig, config["tokenizer"]), tuple(config["frame_shape"])).eval()
-        settings, space = typed(PolicyConfig, config["policy"]), space_from_json(config["action_space"])
-        policy = empty_policy(tokenizer, space, settings)
-        try:
-            for part, module in (("policy.", policy), ("tokenizer.", tokenizer)):
-                module.load_state_dict({k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)})
-        except RuntimeError as error:
-            raise ValueError(f"{folder}: the weights do not fit its config.json: {error}") from error
-        return cls(policy, tokenizer, space, settings)
+        with blaming(folder):
+            shape, coding = tuple(config["frame_shape"]), typed(TokenizerConfig, config["tokenizer"], "tokenizer")
+            settings = typed(PolicyConfig, config["policy"], "policy")
+            space = space_from_json(config["action_space"])
+            tokenizer = build(lambda: VQVAE(coding, shape), _part(tensors, "tokenizer.")).eval()
+            policy = build(lambda: empty_policy(tokenizer, space, settings), _part(tensors, "policy."))
+            return cls(policy, tokenizer, space, settings)
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
 
 
 def empty_policy(tokenizer: VQVAE, space: spaces.Space, config: PolicyConfig) -> ActorCriticPolicy:

@@ -1,19 +1,26 @@
 """One episode as the bytes of one HDF5 file and back, with every flipped bit and every cut noticed.
 
-The file holds `frames`, `actions`, `rewards` and `infos/<name>`, each chunk with a fletcher32 checksum, and
-the attribute `header`: JSON with the scalar fields and the sha256 of each array. The attribute `sha256`
-covers the header. So a header or a small array is checked against sha256 whenever it is read, a slice of
-frames against fletcher32. HDF5's own structures carry checksums in the 1.10 format, which is why it is asked
-for. No time of day and no name of a machine is written (h5py < 3.15 dates groups): equal episodes give equal
-bytes.
+The file holds `frames`, `actions`, `rewards` and `infos/<name>`, each chunk with a fletcher32 checksum, `checks`,
+the crc32 of each chunk of frames, and the attribute `header`: JSON with the scalar fields and the sha256 of each
+array. The attribute `sha256` covers the header. So a header or a small array is checked against sha256 whenever
+it is read, a chunk of frames against its crc32 when an open file first shows it and against fletcher32 always:
+the latter alone would not see two chunks change places. HDF5's own structures carry checksums in the 1.10 format,
+which is why it is asked for. No time of day and no name of a machine is written (h5py < 3.15 dates groups): equal
+episodes give equal bytes.
+
+Shapes are claims until they are checked: an array must lie in the file itself, and may not be larger than its
+stored bytes can unpack to, or a small file could ask for all memory.
 """
 
 import contextlib
 import hashlib
 import io
 import json
+import math
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +29,7 @@ import hdf5plugin
 import numpy as np
 from jaxtyping import UInt8
 
+from worldmodel.config import typed
 from worldmodel.data.episode import Episode
 
 SCHEMA = 1
@@ -30,6 +38,8 @@ SMALL_CHUNK_BYTES = 1 << 16
 CACHE_BYTES = 1 << 18  # per open array: one chunk of 64 x 64 frames, for whoever reads frame by frame
 ZSTD_LEVEL = 1  # level 3 takes half as long again for files of 0.47 instead of 0.51 of the raw size
 HDF5_FORMAT = ("v110", "v110")
+EXPANSION = 1 << 15  # the most that Zstd unpacks a byte to: a block of 128 KB takes 4
+CHECKS = "checks"  # files of before they were written have none, and are held to fletcher32 alone
 
 
 class EpisodeError(ValueError):
@@ -67,6 +77,7 @@ def to_bytes(episode: Episode) -> memoryview:
     """The episode as the content of an HDF5 file: a pure function of the episode."""
     arrays = {"frames": episode.frames, "actions": episode.actions, "rewards": episode.rewards}
     arrays |= {f"infos/{name}": values for name, values in sorted(episode.infos.items())}
+    arrays |= {CHECKS: np.array(_crc32s(episode.frames), np.uint32)}
     arrays = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
     header = {
         "schema": SCHEMA,
@@ -93,6 +104,12 @@ def _describe(values: np.ndarray) -> dict[str, Any]:
     return {"dtype": values.dtype.str, "shape": list(values.shape), "sha256": _sha256(values)}
 
 
+def _crc32s(frames: np.ndarray) -> list[int]:
+    """One for all frames that lie together in the file."""
+    chunks = (frames[start : start + FRAMES_PER_CHUNK] for start in range(0, len(frames), FRAMES_PER_CHUNK))
+    return [zlib.crc32(np.ascontiguousarray(chunk).data) for chunk in chunks]
+
+
 def _sha256(values: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
@@ -116,6 +133,7 @@ class EpisodeFile:
             try:
                 self.header = header or self._read_header()
                 self._frames = self._file["frames"]
+                self._shown = np.zeros(-(-self.header.frames // FRAMES_PER_CHUNK), bool)  # chunks that were checked
             except BaseException:
                 self.close()
                 raise
@@ -127,11 +145,10 @@ class EpisodeFile:
         values = json.loads(text)
         if (schema := values.pop("schema")) != SCHEMA:
             raise ValueError(f"expected schema {SCHEMA}, got {schema}: another version of this software wrote it")
-        header = Header(**values, sha256=digest.decode())
-        for name, array in header.arrays.items():
-            found = self._file[name]
-            if found.dtype.str != array["dtype"] or list(found.shape) != array["shape"]:
-                raise ValueError(f"{name}: expected {array['dtype']} {array['shape']}, got {found.dtype} {found.shape}")
+        header = typed(Header, {**values, "sha256": digest.decode()})
+        for name, claimed in header.arrays.items():
+            _check_claim(self._file, name, claimed)
+        _check_together(header)
         return header
 
     def frames(self, start: int, stop: int) -> UInt8[np.ndarray, "t h w c"]:
@@ -144,8 +161,23 @@ class EpisodeFile:
             raise IndexError(
                 f"{self.path.name}: expected 0 <= start <= stop <= {self.header.frames}, got {start}:{stop}"
             )
+        chunks = slice(start // FRAMES_PER_CHUNK, -(-stop // FRAMES_PER_CHUNK))
         with _blaming(self.path):
-            return self._frames[start:stop]
+            if self._shown[chunks].all():
+                return self._frames[start:stop]
+            before = chunks.start * FRAMES_PER_CHUNK
+            rows = self._frames[before : chunks.stop * FRAMES_PER_CHUNK]
+            self._check_chunks(rows, chunks)
+            return rows[start - before : stop - before]
+
+    def _check_chunks(self, rows: np.ndarray, chunks: slice) -> None:
+        if CHECKS in self.header.arrays and _crc32s(rows) != self._checks[chunks].tolist():
+            raise ValueError("frames do not match their crc32")
+        self._shown[chunks] = True
+
+    @cached_property
+    def _checks(self) -> np.ndarray:
+        return self.array(CHECKS)
 
     def array(self, name: str) -> np.ndarray:
         """A whole array, checked against its sha256."""
@@ -166,6 +198,32 @@ class EpisodeFile:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _check_claim(file: Any, name: str, claimed: dict[str, Any]) -> None:
+    """What the header claims of an array is so, and its bytes are in this file (links may lead to others)."""
+    found = file[name]
+    if not isinstance(found, h5py.Dataset) or found.file != file or found.chunks is None or found.is_virtual:
+        raise ValueError(f"{name}: expected an array in chunks, within this file")
+    if found.dtype.str != claimed.get("dtype") or list(found.shape) != claimed.get("shape"):
+        raise ValueError(f"{name}: expected {claimed}, got {found.dtype} {found.shape}")
+    size, stored = math.prod(found.shape) * found.dtype.itemsize, found.id.get_storage_size()
+    if found.dtype.kind not in "biuf" or math.prod(found.chunks) > math.prod(found.shape) or size > EXPANSION * stored:
+        raise ValueError(f"{name}: {stored} stored bytes cannot hold {found.dtype} {found.shape}")
+
+
+def _check_together(header: Header) -> None:
+    """The arrays are those of one episode."""
+    shapes = {name: array["shape"] for name, array in header.arrays.items()}
+    if missing := {"frames", "actions", "rewards"} - shapes.keys():
+        raise ValueError(f"the header misses {', '.join(sorted(missing))}")
+    frames, actions, rewards = shapes["frames"], shapes["actions"], shapes["rewards"]
+    if header.arrays["frames"]["dtype"] != "|u1" or header.arrays["rewards"]["dtype"] != "<f4":
+        raise ValueError("expected frames of uint8 and rewards of float32")
+    if len(frames) != 4 or frames[0] < 2 or actions[:1] != [frames[0] - 1] or rewards != [frames[0] - 1]:
+        raise ValueError(f"frames {frames}, actions {actions} and rewards {rewards} are not those of one episode")
+    if CHECKS in shapes and shapes[CHECKS] != [-(-frames[0] // FRAMES_PER_CHUNK)]:
+        raise ValueError(f"{CHECKS}: expected one for each {FRAMES_PER_CHUNK} frames, got {shapes[CHECKS]}")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ from typing import Any
 from gymnasium import Space
 
 from worldmodel.actions import space_from_json, space_to_json
-from worldmodel.data.files import write_whole
+from worldmodel.checkpoint import read_sealed, write_sealed
+from worldmodel.config import typed
 
 SCHEMA = 1
 FILE = "dataset.json"
@@ -55,14 +56,14 @@ class DatasetInfo:
             raise ValueError(f"expected schema {SCHEMA}, got {schema}: another version of this software wrote it")
         if set(values) != (names := {each.name for each in fields(cls)}):
             raise ValueError(f"missing or unknown fields: {sorted(set(values) ^ names)}")
-        values["action_space"] = space_from_json(values["action_space"])
-        for name in ("frame_shape", "action_names", "info_keys"):
-            values[name] = tuple(values[name])
-        return cls(**values)
+        info = typed(cls, {**values, "action_space": space_from_json(values["action_space"])})
+        if min(info.frame_shape) < 1:
+            raise ValueError(f"frame_shape: expected numbers of 1 or more, got {info.frame_shape}")
+        return info
 
     def save(self, folder: Path) -> None:
         """Writes `dataset.json`, whole or not at all."""
-        write_whole(folder / FILE, (json.dumps(self.to_json(), indent=2) + "\n").encode())
+        write_sealed(folder / FILE, self.to_json())
 
     @classmethod
     def load(cls, folder: Path) -> "DatasetInfo":
@@ -71,8 +72,8 @@ class DatasetInfo:
         if not path.is_file():
             raise ValueError(f"{path} is missing: {folder} is no dataset; run scripts/collect.py to make one")
         try:
-            return cls.from_json(json.loads(path.read_text()))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            return cls.from_json(read_sealed(path))
+        except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: damaged or not readable by this version: {error}") from error
 
 

@@ -1,11 +1,11 @@
 """Tokens: what a tokenizer made of each episode, one file each, and batches of them with the actions between.
 
-A token file is a plain `.npy` with its sha256 behind it, which NumPy ignores and `TokenStore` checks.
+A token file is a plain `.npy` with a sha256 behind it, which NumPy ignores and `TokenStore` checks: of its content, its
+episode and the key of its store, so that no file stands in for another.
 """
 
 import hashlib
 import io
-import json
 import os
 import re
 import shutil
@@ -20,11 +20,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from worldmodel.actions import ActionEncoder
+from worldmodel.checkpoint import read_sealed, write_sealed
+from worldmodel.config import typed
 from worldmodel.data.clips import Batch, Windows
 from worldmodel.data.files import Recent, sweep, write_whole
 from worldmodel.data.store import EpisodeStore
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "tokens.json"
 NAME = re.compile(r"tokens_(\d{6,})\.npy")
 DIGEST_BYTES = 32
@@ -88,7 +90,7 @@ class TokenStore:
         if folder.is_dir() and any(folder.iterdir()) and _load(folder) != info:
             _clear(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / FILE, json.dumps(asdict(info), indent=2).encode())
+        write_sealed(folder / FILE, asdict(info))
         sweep(folder)
         return cls(folder, info)
 
@@ -129,7 +131,7 @@ class TokenStore:
             raise ValueError(f"tokens: expected 0 to {self.info.codes - 1}, got {tokens.min()} to {tokens.max()}")
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(tokens, self.info.dtype))
-        write_whole(self.path(index), buffer.getbuffer(), hashlib.sha256(buffer.getbuffer()).digest())
+        write_whole(self.path(index), buffer.getbuffer(), self._digest(index, buffer.getbuffer()))
         self._maps, self._checked = Recent(OPEN_FILES), set()
 
     def tokens(self, index: int) -> Integer[np.ndarray, "s y x"]:
@@ -144,16 +146,27 @@ class TokenStore:
         path = self.path(index)
         try:
             if index not in self._checked:
-                _check(path.read_bytes())
-            tokens = np.load(path, mmap_mode="r")
+                self._check(index, path.read_bytes())
+            tokens = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: missing or damaged: {error}; delete it and {REMEDY}") from error
         if tokens.shape[1:] != self.info.grid or tokens.dtype != self.info.dtype:
             raise ValueError(
                 f"{path}: expected {self.info.dtype} s {self.info.grid}, got {tokens.dtype} {tokens.shape}"
             )
+        if index not in self._checked and not (len(tokens) and 0 <= tokens.min() <= tokens.max() < self.info.codes):
+            raise ValueError(f"{path}: expected 1 latent or more of tokens in [0, {self.info.codes}); {REMEDY}")
         self._checked.add(index)
         return tokens
+
+    def _check(self, index: int, content: bytes) -> None:
+        if self._digest(index, memoryview(content)[:-DIGEST_BYTES]) != content[-DIGEST_BYTES:]:
+            raise ValueError("the content does not match its sha256")
+
+    def _digest(self, index: int, content: memoryview) -> bytes:
+        digest = hashlib.sha256(f"{self.info.key}\n{index}\n".encode())
+        digest.update(content)
+        return digest.digest()
 
     def __getstate__(self) -> dict:
         return {"folder": self.folder, "info": self.info}
@@ -162,16 +175,10 @@ class TokenStore:
         self.__init__(**state)
 
 
-def _check(content: bytes) -> None:
-    if hashlib.sha256(content[:-DIGEST_BYTES]).digest() != content[-DIGEST_BYTES:]:
-        raise ValueError("the content does not match its sha256")
-
-
 def _load(folder: Path) -> TokenInfo | None:
     try:
-        values = json.loads((folder / FILE).read_text())
-        info = TokenInfo(**{**values, "grid": tuple(values["grid"])})
-    except (OSError, ValueError, TypeError, KeyError):
+        info = typed(TokenInfo, read_sealed(folder / FILE))
+    except (OSError, ValueError, TypeError):
         return None
     return info if info.schema == SCHEMA else None
 

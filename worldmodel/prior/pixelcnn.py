@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.causal import CausalConv3d, Past
+from worldmodel.config import within
 from worldmodel.prior.layers import ActionLinear, ContextBlock, GatedLayer, shift_down, shift_right
 from worldmodel.prior.outcome import OutcomeHead
 
@@ -36,6 +37,12 @@ class PriorConfig:
     core_layers: int = 3
     context_noise: float = 0.1
     outcome_width: int = 64
+
+    def __post_init__(self) -> None:
+        within(self, 1, 2**14, "embed", "width", "core_width")
+        within(self, 1, 256, "layers", "core_layers", "time_kernel")
+        within(self, 0, 1, "context_noise")
+        within(self, 0, 2**14, "outcome_width")
 
 
 OUTCOME_SHARE = 0.1  # of the outcome's nats in the loss, beside the mean over tokens: enough to teach its head

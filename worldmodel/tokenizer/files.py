@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from worldmodel.checkpoint import load_weights, save_weights
+from worldmodel.checkpoint import blaming, build, load_weights, save_weights
 from worldmodel.config import to_dict, typed
 from worldmodel.data.store import EpisodeStore
 from worldmodel.data.tokens import TokenStore, token_key
@@ -34,12 +34,9 @@ def load_tokenizer(folder: str | Path) -> VQVAE:
     config, tensors = load_weights(folder)
     if config.get("kind") != "tokenizer":
         raise ValueError(f"{folder}: expected a tokenizer, got {config.get('kind', 'something else')}")
-    tokenizer = VQVAE(typed(TokenizerConfig, config["tokenizer"]), tuple(config["frame_shape"]))
-    try:
-        tokenizer.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{folder}: the weights do not fit its config.json: {error}") from error
-    return tokenizer.eval()
+    with blaming(folder):
+        settings, frame_shape = typed(TokenizerConfig, config["tokenizer"]), tuple(config["frame_shape"])
+        return build(lambda: VQVAE(settings, frame_shape), tensors).eval()
 
 
 def fingerprint(tokenizer: VQVAE) -> str:

@@ -10,6 +10,7 @@ from torch.distributed import all_reduce, broadcast, get_rank, is_available, is_
 from torch.nn import functional as F
 
 from worldmodel.compiled import available
+from worldmodel.config import within
 
 SEARCH_FLOATS = 1 << 22  # distances held at once by the nearest-code search: 16 MB, whatever n * k is
 
@@ -31,6 +32,12 @@ class QuantizerConfig:
     decay: float = 0.99
     warm_up: int = 100
     restart_below: float = 0.03
+
+    def __post_init__(self) -> None:
+        within(self, 1, 2**20, "codes")
+        within(self, 1, 2**14, "code_width")
+        within(self, 0, 1e9, "commitment", "warm_up", "restart_below")
+        within(self, 0, 1, "decay")
 
 
 @dataclass
@@ -63,7 +70,9 @@ class Quantizer(nn.Module):
     """Encoder outputs → nearest codes, with a codebook that learns while training and rests in evaluation.
 
     All that changes while training is a parameter or a buffer, so `state_dict` restores the behaviour completely.
-    Under distributed training the sums are all-reduced: the codebook stays identical on all ranks.
+    Under distributed training the sums are all-reduced: the codebook stays identical on all ranks. Where a step takes
+    several batches, `part` of `parts` (see `training.fit`), all are quantised by one codebook, which learns from their
+    sums with the last. So it learns as from one large batch; only what is drawn at random is drawn from one of them.
     """
 
     codebook: Tensor
@@ -74,6 +83,8 @@ class Quantizer(nn.Module):
     def __init__(self, config: QuantizerConfig):
         super().__init__()
         self.config = config
+        self.part, self.parts = 0, 1
+        self._held: tuple[Tensor, Tensor] | None = None  # use and sums of the parts before; nothing between steps
         start = torch.randn(config.codes, config.code_width)
         if config.learning == "loss":
             self.codebook = nn.Parameter(start)
@@ -108,9 +119,10 @@ class Quantizer(nn.Module):
     @torch.no_grad()
     def _warming(self, z: Float[Tensor, "n d"]) -> bool:
         """Count the step; True before the codebook exists; draw it from `z` when the warm-up ends."""
-        self.step += 1
-        if self.step == self.config.warm_up + 1:
-            self._set_codes(torch.arange(self.config.codes, device=z.device), z)
+        if self.part == 0:
+            self.step += 1
+            if self.step == self.config.warm_up + 1:
+                self._set_codes(torch.arange(self.config.codes, device=z.device), z)
         return bool(self.step <= self.config.warm_up)
 
     @torch.no_grad()
@@ -118,6 +130,11 @@ class Quantizer(nn.Module):
         """Appendix A.1: moving averages of use and sum; then restart what is hardly used."""
         use = torch.bincount(codes, minlength=self.config.codes).to(z.dtype)
         sums = torch.zeros_like(self.sums).index_add_(0, codes, z)
+        if self._held is not None:
+            use, sums = use + self._held[0], sums + self._held[1]
+        self._held = (use, sums) if self.part + 1 < self.parts else None
+        if self._held is not None:
+            return
         if is_available() and is_initialized():
             all_reduce(use)
             all_reduce(sums)

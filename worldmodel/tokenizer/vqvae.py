@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.causal import CausalConv3d, Past
+from worldmodel.config import within
 from worldmodel.tokenizer.layers import Activation, Chain, LinearPatches, PatchIn, PatchOut, Residual, TimeOut
 from worldmodel.tokenizer.quantizer import Quantizer, QuantizerConfig
 
@@ -39,8 +40,9 @@ class TokenizerConfig:
             raise ValueError(f"tokenizer.space_stride: expected 4, 8 or 16, got {self.space_stride}")
         if self.time_stride not in (1, 2, 4):
             raise ValueError(f"tokenizer.time_stride: expected 1, 2 or 4, got {self.time_stride}")
-        if self.focus < 0:
-            raise ValueError(f"tokenizer.focus: expected 0 or more, got {self.focus}")
+        within(self, 1, 2**14, "width")
+        within(self, 1, 256, "blocks", "time_kernel")
+        within(self, 0, 16, "focus")
 
 
 @runtime_checkable
@@ -98,6 +100,8 @@ class VQVAE(nn.Module):
     def __init__(self, config: TokenizerConfig, frame_shape: tuple[int, int, int]):
         super().__init__()
         height, width, colours = frame_shape
+        if min(frame_shape) < 1:
+            raise ValueError(f"frames: expected a height, a width and colours of 1 or more, got {frame_shape}")
         if height % config.space_stride or width % config.space_stride:
             raise ValueError(
                 f"frames of {height}x{width} do not divide into tokens of {config.space_stride} pixels: "

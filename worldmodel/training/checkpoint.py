@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from worldmodel.checkpoint import read_json, read_tensors, sync, write_json, write_tensors
+from worldmodel.checkpoint import read_sealed, read_tensors, sync, write_sealed, write_tensors
 
 KEPT = 2  # checkpoints
 
@@ -39,7 +39,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
         shutil.rmtree(left)
     aside.mkdir(parents=True)
     files = {name: write_tensors(aside / f"{name}.safetensors", ts) for name, ts in checkpoint.tensors.items()}
-    write_json(aside / "progress.json", {"step": checkpoint.step, "files": files, "progress": checkpoint.progress})
+    write_sealed(aside / "progress.json", {"step": checkpoint.step, "files": files, "progress": checkpoint.progress})
     sync(aside)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(aside, final)
@@ -115,6 +115,10 @@ def _saved(folder: Path) -> list[Path]:
 
 
 def _read(saved: Path) -> Checkpoint:
-    description = read_json(saved / "progress.json")
-    tensors = {name: read_tensors(saved / f"{name}.safetensors", d) for name, d in description["files"].items()}
-    return Checkpoint(description["step"], tensors, description["progress"])
+    match description := read_sealed(saved / "progress.json"):
+        case {"step": int(step), "files": dict(files), "progress": dict(progress), **rest} if not rest:
+            if wrong := [name for name in files if not name.isidentifier()]:  # "../" leads out of the folder
+                raise ValueError(f"{saved / 'progress.json'}: expected plain names of files, got {wrong[0]!r}")
+            tensors = {name: read_tensors(saved / f"{name}.safetensors", digest) for name, digest in files.items()}
+            return Checkpoint(step, tensors, progress)
+    raise ValueError(f"{saved / 'progress.json'}: expected a step, files and progress, got {list(description)}")

@@ -1,8 +1,9 @@
 """Fit anything that has `loss(batch)`: one loop for one device or many, that can be stopped at any time.
 
 Step n sees batch n under random numbers seeded by (seed, n), so a run that was stopped and resumed is, on the
-CPU, equal to the last bit to one that was not. Under `torchrun` every rank calls `fit`; the scripts do not expect
-ranks yet, as each would tokenize and save.
+CPU, equal to the last bit to one that was not. Under `torchrun` every rank calls `fit`. N ranks that each take one
+batch a step, and one that takes N (`accumulate`), see the same batches under the same random numbers and differ by
+rounding alone, where the mean over all of them is the mean of their losses.
 """
 
 import json
@@ -58,7 +59,9 @@ def fit(
     """Train `model` until `config.steps`, going on from the newest checkpoint in `folder` if there is one.
 
     `model.loss(batch)` returns a scalar loss and a dict of scalar metrics. `batches[step]` is a pure function of
-    the step and has `.to(device)`; with n devices, device r takes batches[step * n + r].
+    the step and has `.to(device)`; with n devices, device r takes batches[step * n + r]. With `accumulate` the
+    gradients of that many batches make one step, and modules that have `part` and `parts` are told before each one
+    which of how many it is, as what they learn beside gradients may have to wait for the last.
     `evaluate(model, step, writer)` gets the averaged weights and a TensorBoard writer, and returns what to log.
     `identity` (JSON-able) is what else makes the run: a checkpoint of another identity is refused.
     A run that is finished already returns at once. The folder gets checkpoints/, logs/ and metrics.json.
@@ -73,6 +76,14 @@ def fit(
     if run.step < config.steps:
         run.train(batches, evaluate)
     return FitResult(run.ema.model, run.step, run.final_metrics(evaluate))
+
+
+def first_rank(work: Callable[[], Any], config: FitConfig) -> None:
+    """Do what is to be done once: on the first rank, while the others wait (30 minutes at most)."""
+    fabric = _fabric(config)
+    if fabric.is_global_zero:
+        work()
+    fabric.barrier()
 
 
 class _Objective(nn.Module):
@@ -93,7 +104,8 @@ class _Run(Generic[M]):
 
     def __init__(self, model: M, config: FitConfig, folder: Path, identity: dict[str, Any]):
         self.config, self.folder, self.step = config, folder, 0
-        facts = {"fit": {k: v for k, v in asdict(config).items() if k not in FREE}, "identity": identity}
+        free = FREE | ({"accumulate"} if config.accumulate == 1 else set())  # which older runs do not mention
+        facts = {"fit": {k: v for k, v in asdict(config).items() if k not in free}, "identity": identity}
         self.facts = json.loads(json.dumps(facts))  # as a checkpoint gives it back: tuples are lists
         self.fabric = _fabric(config)
         self.model = model.to(self.fabric.device).train()
@@ -119,8 +131,8 @@ class _Run(Generic[M]):
         with SignalGuard() as guard, self._writer() as writer, self._bar() as bar, self._stream(batches) as stream:
             window = Window()
             while self.step < config.steps:
-                batch = self._next(stream, guard, window)
-                window.add(self._update(batch))
+                parts = [self._next(stream, guard, window) for _ in range(config.accumulate)]  # all, or no step
+                window.add(self._update(parts))
                 bar.update()
                 if self._due(config.log_every):
                     self._log(window, writer, bar)
@@ -171,15 +183,13 @@ class _Run(Generic[M]):
             write_json(path, {"step": self.step, "metrics": metrics})
         return metrics
 
-    def _update(self, batch: Any) -> dict[str, Tensor]:
+    def _update(self, parts: list[Any]) -> dict[str, Tensor]:
         """One step of the optimizer; returns what it measured, still on the device."""
         rate = learning_rate(self.step, self.config)
         for group in self.adamw.param_groups:
             group["lr"] = rate
-        torch.manual_seed(_seed(self.config.seed, self.step, self.fabric.global_rank))
-        batch = batch.to(self.fabric.device)
-        loss, metrics = self.objective(lambda: batch)
-        self.fabric.backward(loss)
+        measured = [self._gradients(batch, part) for part, batch in enumerate(parts)]
+        loss, metrics = measured[0] if len(measured) == 1 else _mean(measured)
         norm = self.fabric.clip_gradients(
             self.objective, self.optimizer, max_norm=self.config.clip_norm or 1e30, error_if_nonfinite=False
         )
@@ -191,6 +201,19 @@ class _Run(Generic[M]):
         self.ema.update(self.model, self.step)
         self.step += 1
         return {"loss": loss, "gradient_norm": norm, **metrics}
+
+    def _gradients(self, batch: Any, part: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add those of one of the batches of a step; returns its loss and metrics."""
+        parts, ranks = self.config.accumulate, self.fabric.world_size
+        told: list[Any] = [module for module in self.model.modules() if hasattr(module, "parts")]
+        for module in told:
+            module.part, module.parts = part, parts
+        torch.manual_seed(_seed(self.config.seed, self.step, part * ranks + self.fabric.global_rank))
+        batch = batch.to(self.fabric.device)
+        with self.fabric.no_backward_sync(self.objective, enabled=part + 1 < parts):
+            loss, metrics = self.objective(lambda: batch)
+            self.fabric.backward(loss / parts)
+        return loss.detach(), metrics
 
     def _refuse_broken(self) -> None:
         """Reading the flag waits for the device, so it is read where others do, not at every step."""
@@ -222,11 +245,12 @@ class _Run(Generic[M]):
 
     def _stream(self, batches: Dataset) -> AbstractContextManager[Iterator[Any]]:
         world, rank, workers = self.fabric.world_size, self.fabric.global_rank, self.config.workers
+        first, last = (step * self.config.accumulate * world for step in (self.step, self.config.steps))
         loaded = iter(
             DataLoader(
                 batches,
                 batch_size=None,
-                sampler=range(self.step * world + rank, self.config.steps * world, world),
+                sampler=range(first + rank, last, world),
                 num_workers=workers,
                 worker_init_fn=leave_signals_to_parent if workers else None,
                 pin_memory=self.fabric.device.type == "cuda",
@@ -268,6 +292,15 @@ def _fabric(config: FitConfig) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def _mean(measured: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and metrics over the batches of a step."""
+    losses, metrics = zip(*measured, strict=True)
+    means = {
+        name: torch.stack([torch.as_tensor(each[name]).detach() for each in metrics]).mean() for name in metrics[0]
+    }
+    return torch.stack(losses).mean(), means
 
 
 def _seed(seed: int, step: int, rank: int) -> int:

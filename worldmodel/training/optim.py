@@ -14,10 +14,11 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How to fit. Times are in steps; a step is one batch (on each device) and one update."""
+    """How to fit. Times are in steps; a step is one update, from `accumulate` batches on each device."""
 
     steps: int = 1000
-    batch_size: int = 16  # clips per device and step; read by whoever makes the batches
+    batch_size: int = 16  # clips of a batch; read by whoever makes the batches
+    accumulate: int = 1  # batches per device and step, one after the other: a larger batch in the same memory
     learning_rate: float = 3e-4  # at its peak
     warmup_steps: int = 100  # rising in a straight line
     schedule: Literal["cosine", "constant"] = "cosine"  # after that: falling to zero at `steps`, or not
@@ -33,7 +34,7 @@ class FitConfig:
     workers: int = 2  # processes that read batches; 0 reads them between steps
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "checkpoint_every"):
+        for name in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("learning_rate", "warmup_steps", "weight_decay", "clip_norm", "eval_every", "workers"):

@@ -1,0 +1,191 @@
+"""Numbers that must not depend on how they are computed: precision, ranks, and batches taken one after the other."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from tests.helpers_models import small_prior, small_tokenizer
+from tests.torture.ranks import CONFIG, Clips, Tokens, ranks, seen_by, torchrun, train
+from worldmodel.data.clips import Clip
+from worldmodel.tokenizer import QuantizerConfig, perplexity
+from worldmodel.tokenizer.quantizer import Quantizer
+from worldmodel.training import FitConfig, fit
+
+
+class Joined(Dataset):
+    """Two batches of clips as one."""
+
+    def __getitem__(self, step: int) -> Clip:
+        parts = [Clips()[2 * step + i] for i in range(2)]
+        return Clip(
+            *(torch.cat(x) for x in zip(*((p.frames, p.actions, p.rewards, p.ends) for p in parts), strict=True))
+        )
+
+
+def fitted(batches: Dataset, folder: Path, **settings) -> nn.Module:
+    tokenizer = small_tokenizer(warm_up=0, restart_below=0.0)
+    tokenizer.quantizer.step += 1  # the codebook is there
+    fit(tokenizer, batches, replace(CONFIG, **settings), folder)
+    return tokenizer
+
+
+def test_batches_one_after_the_other_teach_what_one_large_batch_teaches_also_the_codebook(tmp_path):
+    large = fitted(Joined(), tmp_path / "large", steps=12)
+    parts = fitted(Clips(), tmp_path / "parts", steps=12, accumulate=2)
+    begun = small_tokenizer(warm_up=0, restart_below=0.0)
+    for name, ours in parts.state_dict().items():
+        torch.testing.assert_close(ours, large.state_dict()[name], rtol=1e-3, atol=1e-4, msg=name)
+    assert not torch.allclose(begun.quantizer.codebook, parts.quantizer.codebook, atol=1e-3)
+    assert torch.equal(parts.quantizer.step, large.quantizer.step)
+
+
+def test_a_codebook_learns_with_the_last_part_of_a_step_and_from_all_of_them():
+    torch.manual_seed(0)
+    whole, parted = (Quantizer(QuantizerConfig(codes=5, code_width=3, warm_up=0)) for _ in range(2))
+    for each in (whole, parted):
+        each.step += 1
+    parted.load_state_dict(whole.state_dict())
+    z, before = torch.randn(40, 3), parted.codebook.clone()
+    whole(z)
+    parted.parts = 2
+    for parted.part, half in enumerate(z.split(20)):
+        assert torch.equal(parted.codebook, before)
+        parted(half)
+    torch.testing.assert_close(parted.state_dict(), whole.state_dict())
+
+
+def test_the_warm_up_counts_steps_and_not_their_parts():
+    quantizer = Quantizer(QuantizerConfig(codes=5, code_width=3, warm_up=2))
+    start, quantizer.parts = quantizer.codebook.clone(), 3
+    for _ in range(2):
+        for quantizer.part in range(3):
+            quantizer(torch.randn(9, 3))
+    assert int(quantizer.step) == 2 and torch.equal(quantizer.codebook, start)
+    quantizer.part = 0
+    quantizer(torch.randn(9, 3))
+    assert not torch.equal(quantizer.codebook, start)
+
+
+def test_a_run_that_accumulates_takes_its_batches_in_order_and_is_another_run(tmp_path):
+    seen: list[int] = []
+
+    class Seen(Clips):
+        def __getitem__(self, step: int) -> Clip:
+            seen.append(step)
+            return super().__getitem__(step)
+
+    fitted(Seen(), tmp_path, steps=3, accumulate=2)
+    assert seen == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match=r"fit\.accumulate: 2 there, None here"):
+        fitted(Clips(), tmp_path, steps=6)
+
+
+def test_accumulating_can_be_stopped_between_two_parts_without_a_trace(tmp_path):
+    class Struck(Clips):
+        def __getitem__(self, step: int) -> Clip:
+            if step == 5:
+                raise KeyboardInterrupt
+            return super().__getitem__(step)
+
+    whole = fitted(Clips(), tmp_path / "whole", steps=5, accumulate=2)
+    with pytest.raises(SystemExit):
+        fitted(Struck(), tmp_path / "cut", steps=5, accumulate=2)
+    resumed = fitted(Clips(), tmp_path / "cut", steps=5, accumulate=2)
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+    )
+
+
+def test_vectors_are_quantised_in_float32_whatever_surrounds_them():
+    quantizer = Quantizer(QuantizerConfig(codes=64, code_width=4, warm_up=0)).eval()
+    z = quantizer.codebook[:, None] + 1e-3 * torch.randn(64, 5, 4)  # near ties, which bfloat16 would decide otherwise
+    with torch.autocast("cpu", torch.bfloat16):
+        found = quantizer(z)
+    assert torch.equal(found.codes, quantizer(z).codes) and found.loss.dtype == found.vectors.dtype == torch.float32
+
+
+@pytest.mark.parametrize("learning", ["ema", "loss"])
+def test_a_codebook_that_learns_under_autocast_stays_float32_and_learns_the_same(learning):
+    settings = QuantizerConfig(codes=8, code_width=3, warm_up=1, learning=learning)
+    states = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        quantizer = Quantizer(settings)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            for _ in range(5):
+                quantizer(torch.randn(50, 3))
+        states.append(quantizer.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert states[0]["codebook"].dtype == torch.float32
+
+
+def losses(model: nn.Module, batches: Dataset, folder: Path, precision: str) -> Tensor:
+    seen = seen_by(model)
+    fit(model, batches, replace(CONFIG, steps=60, precision=precision), folder)
+    return torch.tensor([each["loss"] for each in seen])
+
+
+def test_bf16_trains_a_tokenizer_as_float32_does(tmp_path):
+    """Loss of the last 20 steps within 5 %, codes in effective use within a quarter: weights and codebook are float32,
+    so what differs is the rounding of activations, 3 digits, averaged over the batch."""
+    ends, uses = [], []
+    for precision in ("32-true", "bf16-mixed"):
+        tokenizer = small_tokenizer(warm_up=10)
+        found = losses(tokenizer, Clips(4), tmp_path / precision, precision)
+        assert found[-20:].mean() < found[:10].mean()
+        codes = tokenizer.eval().encode(torch.cat([Clips(4)[i].frames for i in range(100, 108)]))
+        uses.append(perplexity(torch.bincount(codes.flatten(), minlength=19).float()))
+        ends.append(float(found[-20:].mean()))
+    assert ends[1] == pytest.approx(ends[0], rel=0.05) and uses[1] == pytest.approx(uses[0], rel=0.25) and uses[1] > 3
+
+
+def test_bf16_trains_a_prior_as_float32_does(tmp_path):
+    """Loss of the last 20 steps within 1 %."""
+    ends = []
+    for precision in ("32-true", "bf16-mixed"):
+        prior = small_prior(noise=0.1, rewards=(-1.0, 0.0, 0.5))
+        found = losses(prior, Tokens(), tmp_path / precision, precision)
+        assert found[-20:].mean() < found[:10].mean()
+        ends.append(float(found[-20:].mean()))
+    assert ends[1] == pytest.approx(ends[0], rel=0.01)
+
+
+@pytest.mark.slow
+def test_two_ranks_train_as_one_process_that_takes_two_batches_and_hold_one_codebook(tmp_path):
+    row = ranks(20, tmp_path)
+    assert (row.tried, row.failed) == (60, 0), row.note
+
+
+def test_what_is_compared_of_ranks_depends_on_the_batches(tmp_path):
+    one, two = (train(2, tmp_path / str(n), accumulate=n) for n in (1, 2))
+    assert one["tokenizer"][0]["loss"] == two["tokenizer"][0]["loss"]
+    assert one["tokenizer"][1]["loss"] != two["tokenizer"][2]["loss"]
+
+
+@pytest.mark.slow
+def test_scripts_under_torchrun_make_one_world(tmp_path):
+    from tests.test_scripts import TINY, WORLDS, run
+
+    run("collect", *WORLDS["maze"][0], *TINY["collect"], folder=tmp_path)
+    for script in ("train_tokenizer", "train_prior"):
+        done = torchrun(f"scripts/{script}.py", f"run={tmp_path}", *TINY[script])
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.count("parameters") == 1  # one rank tells
+    assert run("rollout", "actions=random", *TINY["rollout"], folder=tmp_path)
+
+
+def test_accumulate_below_one_is_refused():
+    with pytest.raises(ValueError, match="accumulate"):
+        FitConfig(accumulate=0)
+
+
+def test_first_rank_works_at_once_where_there_is_one(tmp_path):
+    from worldmodel.training.fit import first_rank
+
+    done: list[int] = []
+    first_rank(lambda: done.append(1), CONFIG)
+    assert done == [1]

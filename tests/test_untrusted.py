@@ -1,0 +1,125 @@
+"""Files from anyone: nothing runs from them, nothing floods memory, and what is damaged is right or refused."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.helpers_models import small_world
+from tests.torture import files
+from worldmodel.checkpoint import build, read_sealed, write_sealed
+from worldmodel.world import WorldModel
+
+ROOT = Path(__file__).parents[1]
+# Whatever can run code that stands in a file, or takes a file for what it may not be.
+FORBIDDEN = {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
+CALLS = {
+    "torch.load",
+    "torch.jit.load",
+    "torch.package",
+    "joblib.load",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "eval",
+    "exec",
+}
+CALLS |= {"pandas.read_pickle", "PPO.load", "BaseAlgorithm.load", "ActorCriticPolicy.load"}
+
+
+def sources() -> list[Path]:
+    return [
+        path
+        for room in ("worldmodel", "envs", "scripts", "benchmarks", "examples")
+        for path in (ROOT / room).rglob("*.py")
+    ]
+
+
+def loaders(tree: ast.AST) -> list[str]:
+    """What in this code may run code from a file."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            found += [name for name in names if name.split(".")[0] in FORBIDDEN]
+        if isinstance(node, ast.Call):
+            name, given = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+            found += [name] if name in CALLS else []
+            found += [name] if name == "np.load" and given.get("allow_pickle") != "False" else []
+            found += [name] if given.get("allow_pickle") == "True" or given.get("weights_only") == "False" else []
+    return found
+
+
+def test_nothing_in_the_package_runs_code_from_a_file():
+    assert len(sources()) > 60
+    found = {path.name: names for path in sources() if (names := loaders(ast.parse(path.read_text())))}
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["torch.load(p)", "np.load(p)", "np.load(p, allow_pickle=True)", "import pickle", "from cloudpickle import loads"],
+)
+def test_the_search_for_loaders_finds_them(code):
+    assert loaders(ast.parse(code))
+
+
+def test_files_made_to_harm_are_refused_in_little_memory_and_time(tmp_path):
+    assert files.hostile(0, tmp_path).failed == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("row", "tried"), [(files.episodes, 2000), (files.worlds, 400), (files.tokens, 500), (files.checkpoints, 300)]
+)
+def test_damaged_files_are_right_or_refused(row, tried, tmp_path, capsys):
+    found = row(tried, tmp_path)
+    with capsys.disabled():
+        print(f"\n{found.name}: {found.tried} tried, {found.failed} failed ({found.note})")
+    assert (found.tried, found.failed) == (tried, 0)
+
+
+def test_a_reader_that_dies_or_is_wrong_counts_as_failed(tmp_path):
+    row = files.judged("no_such_kind", 1, tmp_path)
+    assert (row.tried, row.failed) == (1, 1) and "0: died" in row.note
+
+
+def test_every_kind_of_damage_changes_a_file():
+    content, other = bytes(range(1, 251)) * 8, bytes(2000)
+    damaged = {files.mutated(content, other, [(0, 50), (99, 50)], files.random.Random(i)) for i in range(200)}
+    assert len(damaged - {content}) > 150
+    assert {len(each) > len(content) for each in damaged} == {True, False}
+
+
+def test_sealed_values_come_back_and_changed_ones_do_not_unless_the_seal_is_gone(tmp_path):
+    path = tmp_path / "x.json"
+    write_sealed(path, {"steps": 3, "name": "ä"})
+    assert read_sealed(path) == {"steps": 3, "name": "ä"}
+    path.write_text(path.read_text().replace("3", "4", 1))
+    with pytest.raises(ValueError, match=r"x\.json: damaged, or changed by hand"):
+        read_sealed(path)
+    path.write_text('{"steps": 4}')
+    assert read_sealed(path) == {"steps": 4}
+
+
+def test_a_module_is_built_only_for_weights_that_fit_it():
+    made = []
+
+    def make() -> torch.nn.Module:
+        module = torch.nn.Linear(10**7, 10**6)  # 40 TB
+        made.append(module.weight.device.type)
+        return module
+
+    with pytest.raises(ValueError, match=r"bias: expected \(1000000,\), got none, and 1 more"):
+        build(make, {})
+    assert made == ["meta"]
+
+
+def test_a_world_of_weights_that_are_no_numbers_dreams_without_a_crash(tmp_path):
+    world = small_world()
+    with torch.no_grad():
+        [parameter.fill_(float("nan")) for parameter in world.parameters()]
+    world.save(tmp_path)
+    loaded = WorldModel.load(tmp_path)
+    _, step = loaded.step(loaded.begin(1), [0])
+    assert 0 <= int(step.tokens.min()) <= int(step.tokens.max()) < loaded.prior.codes
