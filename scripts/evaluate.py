@@ -1,4 +1,4 @@
-"""Measure RUN/world on the held-out episodes; the figures go to RUN/report.json."""
+"""Measure RUN/world on the held-out episodes: RUN/report.html to look at, RUN/report.json with every figure."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,9 @@ from _run import made_already, made_with, script
 
 from worldmodel.checkpoint import read_json, write_json
 from worldmodel.data.store import EpisodeStore
-from worldmodel.evaluate.report import ReportConfig, measure
+from worldmodel.evaluate.board import log_report
+from worldmodel.evaluate.page import page
+from worldmodel.evaluate.report import Case, ReportConfig, measure, to_json
 from worldmodel.tokenizer import fingerprint, load_tokenizer, tokenize
 from worldmodel.world import WorldModel
 
@@ -24,19 +26,26 @@ class EvaluateConfig:
 
 @script(EvaluateConfig)
 def main(config: EvaluateConfig) -> None:
-    path = config.run / "report.json"
+    path, looks, logs = config.run / "report.json", config.run / "report.html", config.run / "report"
     store = EpisodeStore.open(config.episodes)
     made = made_with(config.report, config.run / "world", store)
-    if not made_already(path, made):
+    if not (looks.is_file() and made_already(path, made)):
         world = WorldModel.load(config.run / "world", config.device)
         if fingerprint(load_tokenizer(config.run / "tokenizer")) != fingerprint(world.tokenizer):
             raise ValueError(f"{config.run / 'tokenizer'} is not that of the world: run scripts/train_prior.py")
         tokens = tokenize(world.tokenizer, store, config.run / "tokens")
-        figures = measure(world, store, tokens, config.report)
-        write_json(path, {"made_with": made, "figures": figures})
-    for name, value in read_json(path)["figures"].items():
-        print(f"  {name:48} {value:10.3f}")
-    print(f"report: {path}")
+        case = Case(world, store, tokens, config.report)
+        sections = measure(case)
+        log_report(sections, logs)
+        looks.write_text(page("How good this world is", case.words(), sections))
+        write_json(path, {"made_with": made, **to_json(sections)})
+    for name, figure in read_json(path)["figures"].items():
+        between = f"[{figure['low']:.3f}, {figure['high']:.3f}]"
+        verdict = (
+            f"{figure['target']} {'reached' if figure['reached'] else 'NOT reached'}" if "target" in figure else ""
+        )
+        print(f"  {name:52} {figure['value']:12.3f} {between:24} {figure['unit']:6} {verdict}".rstrip())
+    print(f"report: {looks}\nfigures: {path}\nlogs: tensorboard --logdir {config.run.parent}")
 
 
 if __name__ == "__main__":

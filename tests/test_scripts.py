@@ -38,7 +38,11 @@ TINY = {
         "fit.batch_size=2",
         "fit.workers=0",
     ],
-    "evaluate": ["report.batches=2", "report.clips=2", "report.horizons=[1,4]"],
+    "evaluate": [
+        "report.clips=8",
+        "report.near={clips: 2, horizon: 4, samples: 1, at: [1, 4]}",
+        "report.far={clips: 2, horizon: 8, samples: 1, at: [8]}",
+    ],
     "rollout": ["horizon=8", "scale=2"],
     "train_agent": [
         "ppo.steps=64",
@@ -101,7 +105,8 @@ def test_all_steps_run_one_after_the_other_and_running_again_does_nothing_twice(
         names = run_the_readme(tmp_path)
         assert names["video"].shape == (2, 10, 16, 24, 3) and names["envs"].num_envs == 64
     figures = json.loads((tmp_path / "report.json").read_text())["figures"]
-    assert all(np.isfinite(list(figures.values()))) and "open_loop_psnr/dream@4" in figures
+    assert all(np.isfinite([f["value"], f["low"], f["high"]]).all() for f in figures.values())
+    assert "rollout/psnr/dream@4" in figures and (tmp_path / "report.html").read_text().count("data:image/gif") >= 2
     assert len(np.load(tmp_path / "rollout/tokens.npy")) == (4 if tokenizer else 8)
     with Image.open(tmp_path / "rollout/sheet.png") as sheet:
         assert sheet.width > 8 * 16
@@ -112,7 +117,7 @@ def test_all_steps_run_one_after_the_other_and_running_again_does_nothing_twice(
     run("evaluate", *TINY["evaluate"], folder=tmp_path)
     run("rollout", actions, *TINY["rollout"], folder=tmp_path)
     done_again = {path.name for path, when in written.items() if path.stat().st_mtime_ns != when}
-    assert not done_again & {"report.json", "rollout.mp4", "sheet.png", "tokens.npy"}
+    assert not done_again & {"report.json", "report.html", "rollout.mp4", "sheet.png", "tokens.npy"}
     assert not any(name.startswith(("episode_", "tokens_", "0000")) for name in done_again)
 
 

@@ -72,7 +72,7 @@ def write_gif(path: str | Path, frames: Frames, fps: float = 15.0, max_bytes: in
     _check_fps(fps)
     strides = [2**i for i in range(len(video).bit_length())]
     for stride, colors in itertools.product(strides, (256, 64, 32)):
-        data = _gif(video[::stride], fps / stride, colors)
+        data = gif_bytes(video[::stride], fps / stride, colors)
         if max_bytes is None or len(data) <= max_bytes:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
@@ -80,12 +80,28 @@ def write_gif(path: str | Path, frames: Frames, fps: float = 15.0, max_bytes: in
     raise ValueError(f"{path}: not even one frame fits into max_bytes={max_bytes}; allow more, or use smaller frames")
 
 
+def gif_bytes(frames: Frames, fps: float = 15.0, colors: int = 256) -> bytes:
+    """A looping GIF, each frame with the palette that suits it."""
+    images = [Image.fromarray(frame).quantize(colors, dither=Image.Dither.NONE) for frame in _array(frames)]
+    duration = max(20, round(1000 / fps))  # ms; browsers slow down what claims to be faster than 50 per second
+    buffer = io.BytesIO()
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=duration, loop=0)
+    return buffer.getvalue()
+
+
 def write_png(path: str | Path, image: Picture) -> Path:
     """Write one picture without loss."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path, format="PNG")
+    path.write_bytes(png_bytes(image))
     return path
+
+
+def png_bytes(image: Picture) -> bytes:
+    """One picture as a PNG file, without loss."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def annotate(frames: Frames, texts: Sequence[str], scale: int = 4) -> UInt8[np.ndarray, "t H W 3"]:
@@ -153,20 +169,9 @@ def log_video(writer: SummaryWriter, tag: str, frames: Frames, step: int, fps: f
     """
     video = _array(frames)
     _, height, width, channels = video.shape
-    image = Summary.Image(
-        height=height, width=width, colorspace=channels, encoded_image_string=_gif(video, fps, colors=256)
-    )
+    image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=gif_bytes(video, fps))
     summary = Summary(value=[Summary.Value(tag=tag, image=image)])
     writer._get_file_writer().add_summary(summary, step)
-
-
-def _gif(video: UInt8[np.ndarray, "t h w 3"], fps: float, colors: int) -> bytes:
-    """A looping GIF, each frame with the palette that suits it."""
-    images = [Image.fromarray(frame).quantize(colors, dither=Image.Dither.NONE) for frame in video]
-    duration = max(20, round(1000 / fps))  # ms; browsers slow down what claims to be faster than 50 per second
-    buffer = io.BytesIO()
-    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=duration, loop=0)
-    return buffer.getvalue()
 
 
 def _framed(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:

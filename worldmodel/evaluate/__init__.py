@@ -1,25 +1,6 @@
 """How far to trust a world: measurements on held-out episodes."""
 
-from worldmodel.evaluate.metrics import (
-    copy_accuracy,
-    event_figures,
-    likelihood,
-    marginal_bits,
-    open_loop,
-    outcomes,
-    psnr,
-    reconstruction,
-    squared_error,
-)
+from worldmodel.evaluate.images import psnr, squared_error, ssim
+from worldmodel.evaluate.metrics import likelihood, reconstruction
 
-__all__ = [
-    "copy_accuracy",
-    "event_figures",
-    "likelihood",
-    "marginal_bits",
-    "open_loop",
-    "outcomes",
-    "psnr",
-    "reconstruction",
-    "squared_error",
-]
+__all__ = ["likelihood", "psnr", "reconstruction", "squared_error", "ssim"]

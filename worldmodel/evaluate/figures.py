@@ -19,6 +19,11 @@ class Interval:
     count: int
 
 
+def exact(value: float) -> Interval:
+    """A number that no sample stands behind."""
+    return Interval(float(value), float(value), float(value), 1)
+
+
 def bootstrap(groups: Sequence[Sequence[float] | np.ndarray], seed: int = 0, level: float = 0.95) -> Interval:
     """The mean of the groups' means, with its percentile bootstrap interval (Efron 1979) on both levels: groups, such
     as the episodes of one training seed each, are drawn again, and then the values within; one group keeps its place.
@@ -48,12 +53,24 @@ class Curve:
     high: tuple[float, ...]
     count: int
 
+    def at(self, step: int) -> Interval:
+        """Its value there.
+
+        Raises: ValueError where the curve has no such step.
+        """
+        i = self.steps.index(step)
+        return Interval(self.mean[i], self.low[i], self.high[i], self.count)
+
 
 @dataclass
 class Section:
-    """One part of a report: numbers by name, curves by name, and pictures and clips for whoever would rather look."""
+    """One part of a report: numbers by name, curves by name, and pictures and clips for whoever would rather look.
+
+    notes: what a reader has to know: what was left out, and why.
+    """
 
     figures: dict[str, Interval] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
-    pictures: dict[str, UInt8[np.ndarray, "h w 3"]] = field(default_factory=dict)
-    clips: dict[str, UInt8[np.ndarray, "t h w 3"]] = field(default_factory=dict)
+    pictures: dict[str, UInt8[np.ndarray, "_ _ 3"]] = field(default_factory=dict)
+    clips: dict[str, UInt8[np.ndarray, "_ _ _ 3"]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)

@@ -1,67 +1,167 @@
-"""All figures of a world on held-out episodes, in one flat report."""
+"""All that is measured of a world on held-out episodes, section by section, and its numbers as JSON."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from worldmodel.data.clips import ClipBatches, split
+from worldmodel.data.clips import split
 from worldmodel.data.store import EpisodeStore
 from worldmodel.data.tokens import TokenBatches, TokenStore
-from worldmodel.evaluate.metrics import copy_accuracy, likelihood, marginal_bits, open_loop, outcomes, reconstruction
+from worldmodel.evaluate.actionless import AnyAction
+from worldmodel.evaluate.coders import CopyCoder, ResidualCoder
+from worldmodel.evaluate.fidelity import fidelity
+from worldmodel.evaluate.figures import Interval, Section
+from worldmodel.evaluate.foresight import foresight
+from worldmodel.evaluate.frechet import Features, encoder_features, i3d_features
+from worldmodel.evaluate.held_out import HeldOut, decode, draw, reach
+from worldmodel.evaluate.images import Likeness, likenesses
+from worldmodel.evaluate.rollouts import RolloutsConfig, rollouts
+from worldmodel.evaluate.surprise import Rivals, surprise
+from worldmodel.evaluate.targets import about
 from worldmodel.prior import SamplerConfig
+from worldmodel.progress import progress
 from worldmodel.world import WorldModel
 
 CLIP = 8  # latents of the clips for reconstruction and likelihood
+BATCH = 8  # clips in a batch of those for rewards and ends
+RESIDUAL_CLIPS = 64  # of training episodes, that the errors of decoding are counted in: millions of pixels
 
 
 @dataclass
 class ReportConfig:
-    """How much is measured: `batches` of 8 clips for likelihood and reconstruction, `clips` dreams of the largest of
-    `horizons` frames after `context` real ones."""
+    """How much is measured: `clips` of 8 latents for tokenizer and prior; dreams near and far after `context` real
+    frames. lpips, i3d: files with the weights of these networks (see `Lpips` and `i3d_features`), for their figures."""
 
-    batches: int = 48
-    clips: int = 32
+    clips: int = 384
     context: int = 6
-    horizons: tuple[int, ...] = (1, 5, 10, 30)
+    near: RolloutsConfig = field(default_factory=RolloutsConfig)
+    far: RolloutsConfig = field(default_factory=lambda: RolloutsConfig(24, 300, 1, (50, 100, 200, 300)))
     seed: int = 0
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    lpips: Path | None = None
+    i3d: Path | None = None
 
 
-def measure(world: WorldModel, store: EpisodeStore, tokens: TokenStore, config: ReportConfig) -> dict[str, float]:
-    """Every figure by name: decibels, bits, shares and counts.
+@dataclass(frozen=True)
+class Case:
+    """What is under test: a world, the episodes that it may be compared with, and how much is measured."""
 
-    Raises: ValueError when no held-out episode is long enough.
+    world: WorldModel
+    store: EpisodeStore
+    tokens: TokenStore
+    config: ReportConfig
+
+    @cached_property
+    def train(self) -> list[int]:
+        """Episodes that the world learned from: what its rivals may learn from too."""
+        return split(self.store)[0]
+
+    @cached_property
+    def held_out(self) -> list[int]:
+        """Episodes that it never saw."""
+        return split(self.store)[1]
+
+    @cached_property
+    def alike(self) -> dict[str, Likeness]:
+        """How frames are compared."""
+        return likenesses(self.config.lpips)
+
+    @cached_property
+    def clips(self) -> HeldOut:
+        """Those for tokenizer and prior."""
+        return self._draw(self.held_out, CLIP, self.config.clips)
+
+    def rivals(self) -> Rivals:
+        """What the prior has to beat, as the training episodes teach it."""
+        seen = self._draw(self.train, CLIP, RESIDUAL_CLIPS)
+        residual = ResidualCoder.learn(seen.frames.numpy(), decode(self.world.tokenizer, seen).numpy())
+        any_action = AnyAction.learn(self.store, self.train, self.tokens.info.time_stride)
+        return Rivals(CopyCoder.learn(self.tokens, self.train), residual, any_action)
+
+    def latents(self) -> TokenBatches:
+        """Batches for rewards and ends: in these, ends come as often as they do in episodes."""
+        shape = {"length": CLIP, "batch_size": BATCH, "seed": self.config.seed}
+        return TokenBatches(self.tokens, self.store, self.held_out, **shape)
+
+    def dreams(self, config: RolloutsConfig) -> Section:
+        """Rollouts as far as the held-out episodes reach."""
+        context = self.world.whole(self.config.context)
+        given, stride = self.world.tokenizer.latents(context), self.tokens.info.time_stride
+        ahead = max(1, reach(self.tokens, self.held_out, given + -(-config.horizon // stride)) - given)
+        clips = self._draw(self.held_out, given + ahead, config.clips)
+        how = {"context": context, "sampler": self.config.sampler, "seed": self.config.seed}
+        section = rollouts(self.world, clips, config, **how, alike=self.alike, features=self._features())
+        if ahead * stride < config.horizon:
+            why = "half of the held-out episodes are shorter"
+            section.notes.append(f"horizon: {ahead * stride} frames of the {config.horizon} asked for, as {why}")
+        return section
+
+    def words(self) -> str:
+        """What was compared with what, in a line."""
+        info, codes = self.world.info, self.world.tokenizer.config.quantizer.codes
+        frame, grid = ("×".join(map(str, size)) for size in (info.frame_shape, self.world.tokenizer.grid))
+        return (
+            f"{info.env.get('name', 'Environment')}: frames of {frame} as {grid} tokens of {codes} codes. "
+            f"{len(self.train)} episodes to learn from; measured on {len(self.held_out)} held out, on arrays, with "
+            f"seed {self.config.seed}. Intervals are the middle 95 % of 10,000 bootstrap draws of episodes, or of "
+            "clips where there are fewer than 5 episodes."
+        )
+
+    def _draw(self, episodes: Sequence[int], latents: int, count: int) -> HeldOut:
+        return draw(self.store, self.tokens, episodes, latents=latents, count=count, seed=self.config.seed)
+
+    def _features(self) -> dict[str, Features]:
+        own = {"frechet_encoder": encoder_features(self.world.tokenizer)}
+        return own if self.config.i3d is None else own | {"fvd": i3d_features(self.config.i3d)}
+
+
+# A section is a line. Names of figures and curves begin with their part, so that all of a report's differ.
+PARTS: dict[str, Callable[[Case], Section]] = {
+    "Tokenizer": lambda case: under("tokenizer", fidelity(case.world.tokenizer, case.clips, case.alike)),
+    "Prior": lambda case: under("prior", surprise(case.world, case.clips, case.rivals())),
+    "Rewards and ends": lambda case: under(
+        "outcome", foresight(case.world.prior, case.latents(), case.config.clips // BATCH)
+    ),
+    "Dreams": lambda case: under("rollout", case.dreams(case.config.near)),
+    "Long dreams": lambda case: under("long_rollout", case.dreams(case.config.far)),
+}
+
+
+def measure(case: Case, show: bool = True) -> dict[str, Section]:
+    """Every section by its title.
+
+    Raises: ValueError when no held-out episode is long enough, or a file with weights is not what it should be.
     """
-    train, held_out = split(store)
-    stride = world.tokenizer.config.time_stride
-    shape = {"batch_size": 8, "seed": config.seed}
-    clips = ClipBatches(store, held_out, length=1 + stride * (CLIP - 1), **shape)
-    latents = TokenBatches(tokens, store, held_out, length=CLIP, **shape)
-    figures = {f"tokenizer/{k}": v for k, v in reconstruction(world.tokenizer, clips, config.batches).items()}
-    figures |= {f"prior/{k}": v for k, v in likelihood(world.prior, latents, config.batches).items()}
-    figures |= {f"outcome/{k}": v for k, v in outcomes(world.prior, latents, config.batches).items()}
-    figures["prior/bits_per_token_marginal_coder"] = marginal_bits(tokens, train, held_out)
-    figures["tokens/copy_last_frame_accuracy"] = copy_accuracy(tokens, held_out)
-    return figures | dreams(world, store, held_out, config)
+    shown = progress(PARTS.items(), "evaluate", total=len(PARTS), unit="section", shown=show)
+    sections = {title: part(case) for title, part in shown}
+    for file, name in ((case.config.lpips, "lpips"), (case.config.i3d, "fvd")):
+        if file is None:
+            sections["Dreams"].notes.append(f"{name}: absent, as no file with its weights is given")
+    return sections
 
 
-def dreams(world: WorldModel, store: EpisodeStore, held_out: Sequence[int], config: ReportConfig) -> dict[str, float]:
-    """Open-loop PSNR at each horizon, of the dream and of what it has to beat."""
-    horizon = -(-max(config.horizons) // world.tokenizer.config.time_stride) * world.tokenizer.config.time_stride
-    curves = open_loop(
-        world,
-        store,
-        held_out,
-        context=world.whole(config.context),
-        horizon=horizon,
-        clips=config.clips,
-        sampler=config.sampler,
-        seed=config.seed,
-    )
-    at = np.asarray(config.horizons) - 1
-    return {
-        f"open_loop_psnr/{name}@{h}": float(v)
-        for name, curve in curves.items()
-        for h, v in zip(config.horizons, curve[at], strict=True)
-    }
+def under(part: str, section: Section) -> Section:
+    """The same with `part/` before the name of each figure and curve."""
+    named = lambda values: {f"{part}/{name}": value for name, value in values.items()}  # noqa: E731
+    return replace(section, figures=named(section.figures), curves=named(section.curves))
+
+
+def to_json(sections: Mapping[str, Section]) -> dict[str, Any]:
+    """All numbers: each figure with its value, interval, count of samples and unit, and its target where it has one."""
+    figures, curves = {}, {}
+    for section in sections.values():
+        assert not figures.keys() & section.figures.keys(), "two sections name their figures alike"
+        figures |= {name: _described(name, figure) for name, figure in section.figures.items()}
+        curves |= {name: asdict(curve) for name, curve in section.curves.items()}
+    notes = [note for section in sections.values() for note in section.notes]
+    return {"figures": figures, "curves": curves, "notes": notes}
+
+
+def _described(name: str, figure: Interval) -> dict[str, Any]:
+    known = about(name)
+    values = {"value": figure.mean, "low": figure.low, "high": figure.high, "count": figure.count, "unit": known.unit}
+    if known.target:
+        values |= {"target": known.target, "reached": known.reached(figure)}
+    return values

@@ -1,0 +1,126 @@
+"""The report as a whole: complete, deterministic, and readable by people and programs."""
+
+import base64
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from helpers_evaluate import brightening, its_tokens, its_world
+from helpers_models import REWARDS
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from worldmodel.evaluate.board import log_report
+from worldmodel.evaluate.figures import Curve, Interval, Section, exact
+from worldmodel.evaluate.page import page
+from worldmodel.evaluate.plots import heat_map, plot
+from worldmodel.evaluate.report import Case, ReportConfig, measure, to_json, under
+from worldmodel.evaluate.rollouts import RolloutsConfig
+from worldmodel.evaluate.targets import About, about
+
+CONFIG = ReportConfig(
+    clips=16, context=3, near=RolloutsConfig(4, 3, 2, (1, 3)), far=RolloutsConfig(3, 300, 1, (5, 300))
+)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    store, world = brightening(folder, episodes=5), its_world(rewards=REWARDS)
+    return Case(world, store, its_tokens(world, store, folder), CONFIG)
+
+
+@pytest.fixture(scope="module")
+def sections(case):
+    return measure(case, show=False)
+
+
+def test_the_report_is_deterministic_and_every_number_is_finite(case, sections):
+    again = to_json(measure(Case(case.world, case.store, case.tokens, CONFIG), show=False))
+    assert to_json(sections) == again
+    assert all(np.isfinite([f["value"], f["low"], f["high"]]).all() for f in again["figures"].values())
+    assert json.loads(json.dumps(again)) == json.loads(json.dumps(to_json(sections)))
+
+
+def test_every_figure_has_its_place_in_the_table_of_what_figures_are(sections):
+    names = [name for section in sections.values() for name in (*section.figures, *section.curves)]
+    assert len(names) > 60 and not [name for name in names if about(name) == About("")]
+
+
+def test_each_part_has_figures_and_what_is_absent_is_said(sections):
+    values = to_json(sections)
+    expected = {"tokenizer/psnr", "prior/bits_per_token/any_action", "outcome/end_rate", "rollout/psnr/dream@3"}
+    assert expected | {"long_rollout/psnr_gained/shuffled_actions@5"} <= set(values["figures"])
+    assert (
+        "rollout/psnr/best_of_2" in values["curves"] and len(values["curves"]["long_rollout/psnr/dream"]["mean"]) == 10
+    )
+    for said in ("horizon: 10 frames of the 300", "lpips: absent", "fvd: absent"):
+        assert any(note.startswith(said) for note in values["notes"]), said
+
+
+def test_targets_are_reached_when_the_whole_interval_keeps_to_them():
+    least, most = About("", least=1.0), About("", most=1.0)
+    for low, high, up, down in ((1.0, 2.0, True, False), (0.9, 2.0, False, False), (0.2, 0.9, False, True)):
+        figure = Interval(1.0, low, high, 9)
+        assert (least.reached(figure), most.reached(figure)) == (up, down)
+    assert About("").reached(exact(1)) is None and (least.target, most.target) == ("≥ 1", "≤ 1")
+
+
+def test_json_says_unit_count_and_whether_a_target_is_reached():
+    sections = {"Prior": under("prior", Section({"bits_saved/copy_coder": Interval(0.5, -0.1, 1.0, 7)}))}
+    (figure,) = to_json(sections)["figures"].values()
+    assert figure == {
+        "value": 0.5,
+        "low": -0.1,
+        "high": 1.0,
+        "count": 7,
+        "unit": "bits",
+        "target": "≥ 0",
+        "reached": False,
+    }
+
+
+def test_two_sections_with_a_figure_of_one_name_are_an_error():
+    with pytest.raises(AssertionError, match="alike"):
+        to_json({"A": Section({"x": exact(1)}), "B": Section({"x": exact(2)})})
+
+
+def test_the_page_needs_no_other_file_and_shows_all_figures_plots_pictures_and_clips(case, sections):
+    text = page("A <world>", case.words(), sections)
+    assert "A &lt;world&gt;" in text and not re.findall(r'(?:src|href)="(?!data:)', text)
+    assert all(name in text for section in sections.values() for name in section.figures)
+    pictures = sum(len(section.pictures) for section in sections.values())
+    assert text.count("data:image/png") == pictures >= 4 and text.count("data:image/gif") == 4
+    plots = [base64.b64decode(each) for each in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", text)]
+    drawn = "".join("".join(ElementTree.fromstring(each).itertext()) for each in plots)
+    assert len(plots) == 12 and "best of 2" in drawn and "frames ahead" in drawn
+    assert text == page("A <world>", case.words(), sections)
+
+
+def test_a_plot_draws_each_curve_and_the_same_bytes_for_the_same_numbers():
+    curves = {name: Curve((1, 2), (1.0, level), (0.5, 0.5), (2.0, 3.0), 3) for name, level in (("a_b", 2), ("c", 1))}
+    drawing = plot(curves, "frames", "dB")
+    texts = list(ElementTree.fromstring(drawing).itertext())
+    assert {"a b", "c", "frames", "dB"} <= {text.strip() for text in texts} and drawing == plot(curves, "frames", "dB")
+
+
+def test_a_heat_map_is_brighter_where_values_are_greater():
+    low_left, low_right = (heat_map(np.array([values]), "bits") for values in ((0.0, 1.0), (1.0, 0.0)))
+    assert low_left.shape == low_right.shape and (low_left != low_right).any()
+    middle = low_left.shape[0] // 2
+    left, right = low_left[middle, low_left.shape[1] // 3], low_left[middle, low_left.shape[1] // 2]
+    assert right.sum() > left.sum()
+
+
+def test_tensorboard_has_figures_curves_pictures_and_clips_of_the_last_report_alone(sections, tmp_path):
+    log_report({"Old": Section({"old/figure": exact(1)})}, tmp_path / "report")
+    log_report(sections, tmp_path / "report")
+    events = EventAccumulator(str(tmp_path / "report"), size_guidance={"scalars": 0, "images": 0}).Reload()
+    tags = events.Tags()
+    assert "tokenizer/psnr" in tags["scalars"] and "old/figure" not in tags["scalars"]
+    curve = sections["Dreams"].curves["rollout/psnr/dream"]
+    found = events.Scalars("rollout/psnr/dream")
+    assert [each.step for each in found] == list(curve.steps)
+    assert [each.value for each in found] == pytest.approx(curve.mean)
+    assert {"Dreams/clip 1: real, dream, other actions", "Prior/bits of each token"} <= set(tags["images"])

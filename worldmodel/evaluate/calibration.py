@@ -1,0 +1,38 @@
+"""Whether probabilities mean what they say: reliability by bins, and what lies in the wrong one."""
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from worldmodel.evaluate.figures import Curve, Interval
+from worldmodel.evaluate.resample import Of, centred, curve
+
+BINS = 10  # of equal width
+
+
+def binned(chance: Float[np.ndarray, "n *m"], happened: Bool[np.ndarray, "n *m"]) -> Float[np.ndarray, "n 3 bins"]:
+    """For each of n clips and each bin by chance: how many probabilities, their sum, and how many came true."""
+    n = len(chance)
+    chance, happened = chance.reshape(n, -1), happened.reshape(n, -1)
+    place = np.minimum((chance * BINS).astype(np.int64), BINS - 1) + BINS * np.arange(n)[:, None]
+    weights = (None, chance.ravel(), happened.ravel())
+    sums = [np.bincount(place.ravel(), each, minlength=n * BINS).reshape(n, BINS) for each in weights]
+    return np.stack(sums, axis=1).astype(np.float64)
+
+
+def calibration_error(sums: Float[np.ndarray, "n 3 bins"], events: int) -> Interval:
+    """Expected calibration error (Guo et al. 2017, arXiv 1706.04599): the mean gap between chance and rate over the
+    bins, weighed by the probabilities in each.
+
+    events: how many draws a row's probabilities are of. With the probabilities of all outcomes of each draw, it is
+    the probability that lies in the wrong bin.
+    """
+    gap: Of = lambda mean: np.abs(mean[..., 1, :] - mean[..., 2, :]).sum(-1) / events  # noqa: E731
+    return centred(gap, sums)
+
+
+def reliability(sums: Float[np.ndarray, "n 3 bins"]) -> Curve:
+    """How often what was said came true, by how likely it was said to be, both in percent; empty bins are left out."""
+    filled = sums[:, 0].sum(0) > 0
+    said = 100 * sums[:, 1].sum(0)[filled] / sums[:, 0].sum(0)[filled]
+    rate: Of = lambda all_of_them, true: 100 * true / np.maximum(all_of_them, 1e-9)  # noqa: E731
+    return curve(said.round().astype(int).tolist(), rate, sums[:, 0][:, filled], sums[:, 2][:, filled])
