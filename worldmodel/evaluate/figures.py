@@ -51,9 +51,13 @@ class Curve:
 
 @dataclass
 class Section:
-    """One part of a report: numbers by name, curves by name, and pictures and clips for whoever would rather look."""
+    """One part of a report: numbers by name, curves by name, and pictures and clips for whoever would rather look.
+
+    Pictures are `h w 3`, clips `t h w 3`, each of its own size. notes: what was left out, and why.
+    """
 
     figures: dict[str, Interval] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
-    pictures: dict[str, UInt8[np.ndarray, "h w 3"]] = field(default_factory=dict)
-    clips: dict[str, UInt8[np.ndarray, "t h w 3"]] = field(default_factory=dict)
+    pictures: dict[str, UInt8[np.ndarray, "_ _ 3"]] = field(default_factory=dict)
+    clips: dict[str, UInt8[np.ndarray, "_ _ _ 3"]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)

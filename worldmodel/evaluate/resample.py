@@ -1,0 +1,55 @@
+"""Bootstrap intervals of anything that is a function of means: of decibels, ratios, differences between methods.
+
+What belongs to one clip is drawn together, so comparisons are paired: the difficulty that two methods share cancels.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from worldmodel.evaluate.figures import RESAMPLES, Curve, Interval
+
+Of = Callable[..., np.ndarray]  # arrays of means of one shape → an array of that shape, or without its last axis
+LEVEL = 0.95
+
+
+def resampled(values: Float[np.ndarray, "n *rest"], seed: int = 0) -> Float[np.ndarray, "r *rest"]:
+    """Means over the first axis of RESAMPLES draws of n rows with replacement; one seed draws the same rows of all."""
+    n = len(values)
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
+    return np.tensordot(weights, values, axes=1)
+
+
+def curve(steps: Sequence[int], of: Of, *columns: Float[np.ndarray, "n t"]) -> Curve:
+    """`of` the columns' means over the rows, at each of `steps`, with its percentile bootstrap interval."""
+    mean = of(*(column.mean(0) for column in columns))
+    low, high = bounds(of(*(resampled(column) for column in columns)))
+    return Curve(tuple(steps), _floats(mean), _floats(low), _floats(high), len(columns[0]))
+
+
+def interval(of: Of, *columns: Float[np.ndarray, "n *m"]) -> Interval:
+    """`of` the columns' means over the rows: one number with its interval."""
+    low, high = bounds(of(*(resampled(column) for column in columns)))
+    mean = of(*(column.mean(0, keepdims=True) for column in columns))[0]
+    return Interval(float(mean), float(low), float(high), len(columns[0]))
+
+
+def bounds(draws: Float[np.ndarray, "r *rest"]) -> Float[np.ndarray, "2 *rest"]:
+    """The middle 95 % of the draws."""
+    return np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+
+
+def same(mean: np.ndarray) -> np.ndarray:
+    """The mean itself."""
+    return mean
+
+
+def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a over b; 0 over 0 is 1, as what is equal is."""
+    tiny = np.finfo(np.float64).tiny
+    return np.where(a == b, 1.0, a / np.maximum(b, tiny))
+
+
+def _floats(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
