@@ -32,7 +32,7 @@ def small_tokenizer(space_stride=8, time_stride=1, frame=(16, 24, 3), codes=19, 
     return tokenizer
 
 
-def small_prior(codes=19, grid=(2, 3), actions=4, noise=0.0, time_kernel=2, rewards=()) -> PixelCNN:
+def small_prior(codes=19, grid=(2, 3), actions=4, noise=0.0, time_kernel=2, rewards=(), memory=3) -> PixelCNN:
     torch.manual_seed(3)
     config = PriorConfig(
         8,
@@ -43,6 +43,7 @@ def small_prior(codes=19, grid=(2, 3), actions=4, noise=0.0, time_kernel=2, rewa
         core_layers=2,
         context_noise=noise,
         outcome_width=7,
+        memory=memory,
     )
     return stirred(PixelCNN(config, codes, grid, actions, rewards), 0.3)
 

@@ -1,5 +1,7 @@
 """Laws of the prior: what a logit may depend on, exact likelihoods, and samplers that agree token for token."""
 
+import math
+
 import pytest
 import torch
 from helpers_models import clip_of, small_prior, some_actions, some_tokens, stirred
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, uniform
+from worldmodel.prior.layers import recall
 from worldmodel.prior.noise import plain_uniform
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -61,6 +64,29 @@ def test_the_context_frame_by_frame_equals_the_context_in_one_pass():
         embedded = prior.embed_past(tokens[:, s - 1 : s] if s else tokens[:, :0], first=s == 0)
         step, past = prior.context(embedded, actions[:, s : s + 1], past)
         torch.testing.assert_close(step[:, :, 0], whole[:, :, s], rtol=1e-5, atol=1e-5)
+
+
+def test_a_memory_takes_what_its_gate_lets_in_and_else_keeps_what_it_has():
+    candidates, h, z = torch.randn(2, 3, 7, 1, 2), torch.randn(2, 3, 1, 1, 2), torch.rand(2, 3, 7, 1, 2)
+    z[:, :, 1], z[:, :, 4] = 1.0, 0.0
+    kept = recall(z, candidates, h)
+    assert torch.equal(kept[:, :, 1], candidates[:, :, 1]) and torch.equal(kept[:, :, 4], kept[:, :, 3])
+    seen = torch.cat([h, candidates], dim=2)
+    assert (kept <= seen.amax(2, keepdim=True)).all() and (kept >= seen.amin(2, keepdim=True)).all()
+    assert torch.equal(recall(z[:, :, 3:], candidates[:, :, 3:], kept[:, :, 2:3]), kept[:, :, 3:])
+
+
+@pytest.mark.parametrize(("memory", "bits"), [(8, (0.0, 0.1)), (0, (1.8, 9.0))])
+def test_what_was_seen_30_latents_ago_is_known_with_a_memory_and_without_one_is_not(memory, bits):
+    torch.manual_seed(0)
+    prior = PixelCNN(PriorConfig(8, 16, 2, 2, 6, 1, 0.0, memory=memory), codes=5, grid=(1, 1), actions=0).train()
+    optimizer = torch.optim.Adam(prior.parameters(), 1e-2)
+    for _ in range(250):
+        tokens = torch.full((16, 32, 1, 1), 4)  # nothing to see, but for the first and the last
+        tokens[:, 0] = tokens[:, -1] = torch.randint(0, 4, (16, 1, 1))
+        nats = prior.nats(tokens, torch.zeros(16, 32, 0))[:, -1].mean()
+        optimizer.zero_grad(), nats.backward(), optimizer.step()
+    assert bits[0] <= nats / math.log(2) < bits[1]
 
 
 def test_noise_depends_on_its_key_alone():

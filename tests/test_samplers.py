@@ -131,9 +131,9 @@ def test_predictive_needs_one_pass_for_a_frame_that_was_guessed_and_never_more_t
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("time_kernel", [1, 2, 3])
-def test_the_compiled_context_is_that_of_the_modules(time_kernel):
-    prior = small_prior(grid=(5, 7), time_kernel=time_kernel)
+@pytest.mark.parametrize(("time_kernel", "memory"), [(1, 3), (2, 0), (2, 16), (3, 19)])
+def test_the_compiled_context_is_that_of_the_modules(time_kernel, memory):
+    prior = small_prior(grid=(5, 7), time_kernel=time_kernel, memory=memory)
     tokens, actions = some_tokens(2, 5, (5, 7)), some_actions(2, 5)
     _, past = prior.context(prior.embed_past(tokens[:, :2], first=True), actions[:, :3])
     for s in (3, 4):

@@ -186,7 +186,7 @@ def gate(a, b):
 
 # --- a chain of convolutions, written as a tape --------------------------------------------------------------------
 
-CONV, FILM, FOLD, SPREAD = range(4)  # kinds of operations; see worldmodel/tape.py, which writes them
+CONV, FILM, MEMORY, FOLD, SPREAD = range(5)  # kinds of operations; see worldmodel/tape.py, which writes them
 
 
 OP = np.dtype(
@@ -204,7 +204,7 @@ OP = np.dtype(
             "silu",  # 1: of the input
             "keep",  # 1: remember the input
             "add",  # 1: the input that was remembered last is added
-            "past",  # which past the kernel in time reads and writes
+            "past",  # which past the kernel in time, or the memory, reads and writes
         )
     ]
 )
@@ -284,6 +284,20 @@ def _film(op, weights, action, values, sites):
 
 
 @njit(**COMPILED)
+def _memory(op, source, stride, target, sites, pasts, news, dream):
+    """Move what is kept towards the candidates, as far as the gates are open."""
+    c, n = op.inputs, op.outputs
+    past = carray(_pointer(pasts[op.past] + 4 * dream * sites * c), (sites * c,))
+    new = carray(_pointer(news[op.past] + 4 * dream * sites * c), (sites * c,))
+    for site in range(sites):
+        of, to = source[site * stride : site * stride + 2 * c], target[site * n : site * n + c]
+        old, kept = past[site * c : site * c + c], new[site * c : site * c + c]
+        for i in range(c):
+            opening = np.float32(1) / (np.float32(1) + exp(-of[i]))
+            kept[i] = to[i] = old[i] + opening * (of[c + i] - old[i])
+
+
+@njit(**COMPILED)
 def _fold(op, source, stride, target, t, y, x):
     """Unfold channels into patches of pixels."""
     c, p, n = op.inputs, op.size, op.outputs
@@ -329,6 +343,9 @@ def play(first, last, ops, weights, table, tokens, actions, pasts, news, buffers
                 kept = now if op.add else kept
             elif op.kind == FILM:
                 _film(op, weights, actions[dream], buffers[now], t * y * x)
+            elif op.kind == MEMORY:
+                _memory(op, buffers[now], stride, buffers[free], y * x, pasts, news, dream)
+                now, stride = free, op.outputs
             elif op.kind == FOLD:
                 _fold(op, buffers[now], stride, buffers[free], t, y, x)
                 now, kept, y, x, stride = free, free, y * op.size, x * op.size, op.outputs

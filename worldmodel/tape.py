@@ -61,6 +61,14 @@ class Tape:
         line = np.concatenate([pack(half) for half in bias.chunk(2)])
         self._add(kernels.FILM, self.actions, self.shape, weights=self._place(kernel), bias=self._place(line))
 
+    def memory(self) -> None:
+        """What a gated recurrence holds after this latent; the channels so far are its gates, then its candidates."""
+        frames, rows, columns, channels = self.shape
+        assert frames == 1, "a memory after frames were spread"
+        past = len(self.pasts)
+        self.pasts.append((1, rows, columns, channels // 2))
+        self._add(kernels.MEMORY, channels // 2, (1, rows, columns, channels // 2), past=past)
+
     def fold(self, patch: int) -> None:
         """Unfold channels, in the order that `convolution(patch=...)` gave them, into patches."""
         frames, rows, columns, channels = self.shape

@@ -10,7 +10,7 @@ from worldmodel import kernels
 from worldmodel.causal import Past
 from worldmodel.compiled import packed
 from worldmodel.prior.choose import Draw, Given, SamplerConfig
-from worldmodel.prior.layers import ContextBlock, GatedLayer
+from worldmodel.prior.layers import ContextBlock, GatedLayer, Memory
 from worldmodel.prior.outcome import OutcomeHead
 from worldmodel.prior.pixelcnn import PixelCNN, SpatialCore
 from worldmodel.tape import Tape, bias_of, floats, in_threads, pack, padded
@@ -28,10 +28,15 @@ def _context(prior: PixelCNN) -> Tape:
     tape = Tape(prior.core.embedding.weight, prior.grid)
     tape.convolution(prior.enter)
     for block in prior.blocks:
-        assert isinstance(block, ContextBlock)
-        tape.convolution(block.inner, silu=True, keep=True)
-        tape.film(block.film.weight, block.film.bias)
-        tape.convolution(block.outer, silu=True, add=True)
+        if isinstance(block, Memory):
+            tape.convolution(block.enter, silu=True, keep=True)
+            tape.memory()
+            tape.convolution(block.leave, add=True)
+        else:
+            assert isinstance(block, ContextBlock)
+            tape.convolution(block.inner, silu=True, keep=True)
+            tape.film(block.film.weight, block.film.bias)
+            tape.convolution(block.outer, silu=True, add=True)
     return tape
 
 

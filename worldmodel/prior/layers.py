@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 from worldmodel.causal import CausalConv3d, Past
 
+SPANS = (1, 6)  # memories last 2 to 64 latents before they are trained: log2, after arXiv 1804.11188
+
 
 class ActionLinear(nn.Module):
     """A linear map of the action with a bias; with no actions (width 0) the bias alone."""
@@ -40,6 +42,53 @@ class ContextBlock(nn.Module):
         scale, shift = self.film(actions).movedim(-1, 1)[..., None, None].chunk(2, dim=1)
         hidden, past = self.outer(F.silu(hidden * (1 + scale) + shift), past)
         return x + hidden, past
+
+
+class Memory(nn.Module):
+    """A residual gated linear recurrence at each site: what no window reaches back to, at a constant cost per latent.
+
+    h[s] = h[s−1] + z[s] · (c[s] − h[s−1]) from zero on, gate z and candidate c of the present alone (minGRU, arXiv
+    2410.01201). So h is a mean of candidates with weights that sum to one at most: however long a dream, it stays
+    within what one latent can bring.
+    """
+
+    def __init__(self, width: int, channels: int):
+        super().__init__()
+        self.enter = CausalConv3d(width, 2 * channels, (1, 1))
+        self.leave = CausalConv3d(channels, width, (1, 1))
+        nn.init.zeros_(self.leave.conv.weight)
+        self._begin(torch.logspace(*SPANS, channels, base=2))
+
+    @torch.no_grad()
+    def _begin(self, spans: Float[Tensor, "m"]) -> None:
+        """Let gates open by one part in `span`, and make candidates as much larger as their mean over spans is smaller:
+        else what a single latent brings is lost, and the gates never learn to wait for it (LOG.md)."""
+        weight, bias = self.enter.conv.weight, self.enter.conv.bias
+        assert bias is not None, "a convolution without a bias"
+        bias[: len(spans)] = -(spans - 1).log()
+        size = 4 * ((2 * spans - 1) / weight.shape[1]).sqrt()
+        weight[len(spans) :] = torch.randn_like(weight[len(spans) :]) * size.view(-1, 1, 1, 1, 1)
+
+    def forward(
+        self, x: Float[Tensor, "b c s y x"], actions: Float[Tensor, "b s a"], past: Past = None
+    ) -> tuple[Float[Tensor, "b c s y x"], Past]:
+        opening, candidate = self.enter(F.silu(x))[0].float().chunk(2, dim=1)
+        kept = recall(opening.sigmoid(), candidate, torch.zeros_like(candidate[:, :, :1]) if past is None else past)
+        return x + self.leave(kept.to(x.dtype))[0], kept[:, :, -1:]
+
+
+def recall(
+    z: Float[Tensor, "b m s y x"], candidates: Float[Tensor, "b m s y x"], h: Float[Tensor, "b m 1 y x"]
+) -> Float[Tensor, "b m s y x"]:
+    """The memory at each latent, after `h`.
+
+    Latent by latent: at the lengths of clips faster on a CPU than a scan in parallel (LOG.md), and as exact as it gets.
+    """
+    kept, h = [], h[:, :, 0]
+    for opening, candidate in zip(z.unbind(2), candidates.unbind(2), strict=True):
+        h = torch.lerp(h, candidate, opening)
+        kept.append(h)
+    return torch.stack(kept, dim=2)
 
 
 def gate(x: Float[Tensor, "n c2 *rest"]) -> Float[Tensor, "n c *rest"]:

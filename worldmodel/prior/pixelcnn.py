@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from worldmodel.causal import CausalConv3d, Past
 from worldmodel.config import within
-from worldmodel.prior.layers import ActionLinear, ContextBlock, GatedLayer, shift_down, shift_right
+from worldmodel.prior.layers import ActionLinear, ContextBlock, GatedLayer, Memory, shift_down, shift_right
 from worldmodel.prior.outcome import OutcomeHead
 
 
@@ -26,7 +26,7 @@ class PriorConfig:
     embed: channels of a token's embedding (input and output share it). width, layers, time_kernel: of the temporal
     context. core_width, core_layers: of the spatial core. context_noise: largest share of context tokens replaced
     by others of the batch in training, against drift (arXiv 2408.14837, section 3.2.1). outcome_width: of the head that
-    tells rewards and ends (0: none).
+    tells rewards and ends (0: none). memory: channels that last beyond the reach of the convolutions (0: none).
     """
 
     embed: int = 64
@@ -37,12 +37,13 @@ class PriorConfig:
     core_layers: int = 3
     context_noise: float = 0.1
     outcome_width: int = 64
+    memory: int = 0
 
     def __post_init__(self) -> None:
         within(self, 1, 2**14, "embed", "width", "core_width")
         within(self, 1, 256, "layers", "core_layers", "time_kernel")
         within(self, 0, 1, "context_noise")
-        within(self, 0, 2**14, "outcome_width")
+        within(self, 0, 2**14, "outcome_width", "memory")
 
 
 OUTCOME_SHARE = 0.1  # of the outcome's nats in the loss, beside the mean over tokens: enough to teach its head
@@ -126,9 +127,10 @@ class PixelCNN(nn.Module):
         self.core = SpatialCore(config, codes, actions)
         self.enter = CausalConv3d(config.embed, config.width, (1, 3))
         self.start = nn.Parameter(torch.randn(config.embed, *grid) * config.embed**-0.5)
-        self.blocks = nn.ModuleList(
-            ContextBlock(config.width, actions, config.time_kernel) for _ in range(config.layers)
-        )
+        blocks = [ContextBlock(config.width, actions, config.time_kernel) for _ in range(config.layers)]
+        memory = [Memory(config.width, config.memory)] if config.memory else []
+        half = config.layers // 2  # what is kept has looked around, and those after it look around in what was kept
+        self.blocks = nn.ModuleList([*blocks[:half], *memory, *blocks[half:]])
         has_head = bool(rewards and config.outcome_width)
         head = OutcomeHead(config.width, config.outcome_width, codes, self.grid, rewards) if has_head else None
         self.outcome: OutcomeHead | None = head
