@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from worldmodel.checkpoint import CONFIG, read_json, write_json
+from worldmodel.checkpoint import CONFIG, read_sealed, write_sealed
 from worldmodel.data.store import EpisodeStore
 from worldmodel.evaluate.figures import Interval, Section
 from worldmodel.evaluate.resample import bounds, curve, resampled
@@ -102,7 +102,7 @@ def keep_horizon(folder: str | Path, steps: int) -> None:
     Raises: ValueError for a folder that holds no world, or fewer than 0 steps.
     """
     path = Path(folder) / CONFIG
-    description = read_json(path)
+    description = read_sealed(path)
     if description.get("config", {}).get("kind") != "world":
         raise ValueError(
             f"{folder}: expected a world, got {description.get('config', {}).get('kind', 'something else')}"
@@ -110,4 +110,4 @@ def keep_horizon(folder: str | Path, steps: int) -> None:
     if steps < 0:
         raise ValueError(f"trust horizon: expected 0 steps or more, got {steps}")
     description["config"]["info"]["trust_horizon"] = steps
-    write_json(path, description)
+    write_sealed(path, description)
