@@ -186,6 +186,12 @@ def test_every_env_that_is_made_is_closed(tmp_path):
     assert Closing.open == 0
 
 
+@pytest.mark.parametrize("wrong", [{"workers": -1}, {"retries": -1}, {"timeout": 0.0}])
+def test_numbers_that_make_no_sense_are_refused(tmp_path, wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}.*got"):
+        gather(tmp_path, 1, safety=wrong)
+
+
 def _cannot_say(observation, rng, action_space):
     raise KeyError("policy")
 

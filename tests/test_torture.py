@@ -4,13 +4,24 @@ import json
 
 import pytest
 
-from tests.torture import Row, __main__, rows
+from tests.torture import Row, __main__, collection, rows
 
 
 @pytest.mark.parametrize(("row", "often"), [pytest.param(row, few, id=row.__name__) for row, few, _ in rows.ROWS])
 def test_nothing_is_lost_and_nothing_is_wrong_after(row, often, tmp_path):
     found = row(often, tmp_path)
     assert found.tried >= often and found.failed == 0, found
+
+
+def test_a_full_disk_can_be_pretended_where_none_may_be_mounted(tmp_path, monkeypatch):
+    monkeypatch.setattr(collection, "may_mount", lambda folder: False)
+    assert collection.full_disk(2, tmp_path).failed == 0
+
+
+def test_an_episode_that_is_lost_is_counted(tmp_path, monkeypatch):
+    sound = collection.undisturbed
+    monkeypatch.setattr(collection, "undisturbed", lambda folder: sound(folder) | {"episode_000012.h5": b"lost"})
+    assert collection.full_disk(1, tmp_path).failed == 1
 
 
 @pytest.mark.parametrize(("failed", "status"), [(0, 0), (2, 1)])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.torture.processes import all_end
 from worldmodel.data.watched import Attempt, watched
 
 
@@ -56,21 +57,6 @@ def pids(folder: Path, count: int) -> list[int]:
     while len(found := os.listdir(folder)) < count:
         time.sleep(0.05)
     return [int(name) for name in found]
-
-
-def ended(pid: int) -> bool:
-    """Whether a process is gone, or dead and just not yet buried."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-def all_end(waiting: list[int], seconds: float = 20.0) -> bool:
-    until = time.monotonic() + seconds
-    while not all(map(ended, waiting)) and time.monotonic() < until:
-        time.sleep(0.05)
-    return all(map(ended, waiting))
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -19,7 +19,7 @@ import gymnasium
 
 from tests.helpers_env import FAULTS, CounterEnv, FaultyEnv, counter_info
 from tests.torture import Row
-from tests.torture.processes import all_end, contents, ended, finished, start
+from tests.torture.processes import KILLED, all_end, contents, ended, finished, start
 from worldmodel.data.collect import CollectReport, collect
 from worldmodel.data.store import EpisodeStore
 
@@ -28,7 +28,9 @@ INFO = counter_info(**SETTINGS)
 EPISODES = 12
 STEP = 0.002  # seconds of a step, so that a kill finds an episode in progress: these last 40 to 120 ms
 BETWEEN = 0.5  # seconds between two kills at most
-PARENTS = 0.1  # of the kills hit the parent
+PARENTS = 0.2  # of the kills hit the parent
+PATIENT = 0.8  # of the calls are left alone until their first episode: the others are killed while they start, too
+MISSING = 3  # exit code: kills have used up the tries of an episode
 LEAST = 2**13  # bytes of the smallest disk: the dataset's description fits
 
 
@@ -57,8 +59,8 @@ class SlowEnv(CounterEnv):
 
 
 def gather_slowly(folder: Path, pids: Path) -> None:
-    """Runs in a process that is to be killed, or whose workers are: as scripts/collect.py ends."""
-    sys.exit(1 if gather(folder, partial(SlowEnv, pids), workers=2).failures else 0)
+    """Runs in a process that is to be killed, or whose workers are."""
+    sys.exit(MISSING if gather(folder, partial(SlowEnv, pids), workers=2).failures else 0)
 
 
 def collection_kills(tried: int, folder: Path) -> Row:
@@ -76,6 +78,7 @@ def collection_kills(tried: int, folder: Path) -> Row:
             victims = kill_now_and_then(parent, pids, chance, tried - kills)
             kills, parents = kills + len(victims), parents + victims.count(parent.pid)
             whole = finished(parent)
+            failed += parent.exitcode not in (0, MISSING, KILLED)
             failed += not all_end([int(name) for name in os.listdir(pids)])
             failed += bool(EpisodeStore(data, INFO).damaged())
             shutil.rmtree(pids)
@@ -88,6 +91,9 @@ def collection_kills(tried: int, folder: Path) -> Row:
 def kill_now_and_then(parent: Any, pids: Path, chance: random.Random, most: int) -> list[int]:
     """Kills a worker every now and then until the parent is killed or done; returns who was killed."""
     victims: list[int] = []
+    patient = chance.random() < PATIENT
+    while patient and parent.exitcode is None and not os.listdir(pids):
+        time.sleep(0.01)
     while len(victims) < most:
         parent.join(chance.uniform(0, BETWEEN))
         if parent.exitcode is not None:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import random
 import runpy
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 300.0  # seconds; whatever lasts longer hangs
+KILLED = -signal.SIGKILL  # the exit code of a process that was killed
 
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(["torch", "hydra", "worldmodel.world", "worldmodel.evaluate", "worldmodel.training"])
@@ -32,12 +34,12 @@ def finished(process: Any) -> bool:
     return process.exitcode == 0
 
 
-def struck(process: Any, chance: random.Random, within: float) -> bool:
-    """Kills a process at a random moment within so many seconds; False where it was faster."""
+def struck(process: Any, chance: random.Random, within: float) -> int:
+    """Kills a process at a random moment within so many seconds; its exit code says whether that came in time."""
     process.join(chance.uniform(0, within))
     process.kill()
     process.join()
-    return process.exitcode < 0
+    return process.exitcode
 
 
 def script(log: Path, name: str, *settings: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.torture import Row
-from tests.torture.processes import contents, finished, script, start, struck
+from tests.torture.processes import KILLED, contents, finished, script, start, struck
 
 EPISODES = ("env=maze", "env.height=16", "env.width=24", "episodes=4", "max_steps=7", "workers=0")
 FIT = ("clip_latents=4", "fit.steps=60", "fit.batch_size=2", "fit.workers=0", "fit.warmup_steps=20")
@@ -48,19 +48,22 @@ def kills(name: str, settings: tuple[str, ...], made: Path, results: tuple[str, 
     count, writing, runs, failed = 0, 0, 0, 0
     while count < tried:
         shutil.copytree(made, disturbed)
-        while count < tried and killed(started(name, disturbed, settings), disturbed, chance, seconds):
-            count += 1
+        code = KILLED
+        while count < tried and code == KILLED:
+            code = killed(started(name, disturbed, settings), disturbed, chance, seconds)
+            count += code == KILLED
             writing += any(disturbed.glob("*/checkpoints/.*.tmp"))
         runs += 1
-        failed += not finished(started(name, disturbed, settings)) or state(disturbed, results) != expected
+        sound = code in (0, KILLED) and finished(started(name, disturbed, settings))
+        failed += not (sound and state(disturbed, results) == expected)
         shutil.rmtree(disturbed)
     steps = next(value for value in settings if value.startswith("fit.steps")).partition("=")[2]
     note = f"{writing} while a checkpoint was written; {runs} runs of {steps} steps, weights and optimizer compared"
     return Row(f"kill -9 of scripts/{name}.py", count, failed, note)
 
 
-def killed(process: Any, folder: Path, chance: random.Random, seconds: float) -> bool:
-    """Kills a script at a random moment, in every other case one after the next checkpoint; False if it was faster."""
+def killed(process: Any, folder: Path, chance: random.Random, seconds: float) -> int:
+    """The exit code of a script killed at a random moment, in every other case one after the next checkpoint."""
     if chance.random() < 0.5:
         before = checkpoints(folder)
         while process.exitcode is None and checkpoints(folder) == before:
