@@ -97,7 +97,9 @@ def cache_folder(url: str) -> Path:
 
 
 def push(store: EpisodeStore, url: str, show: bool = False) -> None:
-    """Copy a store to the folder behind a URL; `dataset.json` comes last, so that half a dataset is none.
+    """Copy a store to the folder behind a URL, beside what is there under other numbers.
+
+    `dataset.json` comes last, so that half a dataset is none.
 
     Raises:
         ValueError: episodes of other settings are there.

@@ -191,7 +191,7 @@ class EpisodeStore:
         return sweep(self.folder)
 
     def forget(self) -> None:
-        """Drop what is kept in memory, and close all files: what was changed on the disk is read anew."""
+        """Drop what is kept in memory, and let go of all files: what was changed on the disk is read anew."""
         self._pid = os.getpid()
         self._headers: dict[int, Header] = {}
         self._files: Recent[EpisodeFile] = Recent(OPEN_FILES, EpisodeFile.close)
