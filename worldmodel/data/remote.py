@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from worldmodel.data.belonging import check_belongs
 from worldmodel.data.episode import Episode
 from worldmodel.data.files import write_whole
 from worldmodel.data.hdf5 import EpisodeError, EpisodeFile
 from worldmodel.data.info import FILE as INFO_FILE
 from worldmodel.data.info import DatasetInfo, differences
-from worldmodel.data.store import NAME, EpisodeStore, check_belongs
+from worldmodel.data.store import NAME, EpisodeStore
 from worldmodel.progress import progress
 
 # What file systems say of a file that is another one when the file was replaced.
