@@ -62,20 +62,20 @@ def verify(config: DataConfig) -> None:
 
 
 def repair(config: DataConfig) -> None:
-    store = EpisodeStore.open(config.episodes)
+    store = EpisodeStore.open(folder(config))
     store.sweep()
     problems = store.damaged(config.workers, show=True)
     for index, problem in problems.items():
         print(f"{problem}\nmoved to {store.quarantine(index)}")
-    again = "; the scripts/collect.py command of before collects these again, and no others" if problems else ""
+    again = "; the command that made them makes them again: scripts/collect.py just these" if problems else ""
     print(f"{len(problems)} episodes moved out of the way{again}")
 
 
 def bring(config: DataConfig) -> None:
     if not isinstance(config.from_, str):
         raise ValueError("from: expected a folder or a URL, such as from=data/mine")
-    store = import_episodes(config.from_, config.episodes, size=config.size, actions=config.actions, show=True)
-    print(f"episodes: {store}; actions {store.info.action_space}")
+    store = import_episodes(config.from_, folder(config), size=config.size, actions=config.actions, show=True)
+    print(f"{counted(store)}; actions {store.info.action_space}")
 
 
 def export(config: DataConfig) -> None:
@@ -94,9 +94,20 @@ def join(config: DataConfig) -> None:
         raise ValueError("from: expected folders of runs, or URLs of episodes, such as from=[runs/a,runs/b]")
     places = (config.from_,) if isinstance(config.from_, str) else config.from_
     stores = [EpisodeStore.open(place if "://" in place else Path(place) / "episodes") for place in places]
-    store = merge(stores, config.episodes, show=True)
+    store = merge(stores, folder(config), show=True)
     twice = sum(len(each.indices) for each in stores) - len(store.indices)
-    print(f"episodes: {store}" + (f"; {twice} were there twice and came once" if twice else ""))
+    print(counted(store) + (f"; {twice} were there twice and came once" if twice else ""))
+
+
+def folder(config: DataConfig) -> Path:
+    """Where episodes are written or moved. Raises ValueError for a URL."""
+    if "://" in config.episodes:
+        raise ValueError("episodes: expected a folder on this machine; export to=URL puts episodes elsewhere")
+    return Path(config.episodes)
+
+
+def counted(store: EpisodeStore) -> str:
+    return f"{len(store.indices)} episodes with {sum(store.lengths.values()):,} frames in {store.folder}"
 
 
 def as_setting(before: str, word: str) -> str:

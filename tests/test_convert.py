@@ -322,6 +322,14 @@ def test_an_export_with_an_episode_less_is_refused(tmp_path):
         import_episodes(tmp_path / "out", tmp_path / "back", size=(8, 8))
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema": 9}', '{"schema": 1, "info": {}, "episodes": []}'])
+def test_a_broken_sidecar_is_named(tmp_path, content):
+    theirs = foreign(tmp_path / "theirs", [0, 1])
+    (theirs / SIDECAR).write_text(content)
+    with pytest.raises(ValueError, match=r"worldmodel\.json: "):
+        import_episodes(theirs, tmp_path / "mine")
+
+
 def test_episodes_of_a_store_are_imported_as_they_are(tmp_path):
     store = odd_store(tmp_path / "there", SPACES["choices"])
     back = import_episodes(store.folder, tmp_path / "back")

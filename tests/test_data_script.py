@@ -158,6 +158,7 @@ def test_the_script_shows_exports_imports_and_merges(tmp_path):
         (["import"], "from: expected a folder or a URL"),
         (["export", "format=npz"], "export: expected to=FOLDER"),
         (["merge"], "from: expected folders of runs"),
+        (["repair", "episodes=s3://bucket/x"], "episodes: expected a folder on this machine"),
     ],
 )
 @pytest.mark.slow

@@ -23,6 +23,8 @@ from worldmodel.progress import progress
 
 SIDECAR, SCHEMA = "worldmodel.json", 1
 
+Record = dict[str, Any]  # what a format has no room for, of one episode
+
 
 def export_episodes(store: EpisodeStore, folder: Path | str, format: str, show: bool = False) -> None:
     """Write all episodes into a new folder in one of `FORMATS`; the folder is whole or, after an error, absent.
@@ -48,7 +50,7 @@ def export_episodes(store: EpisodeStore, folder: Path | str, format: str, show: 
         write_whole(aside / SIDECAR, json.dumps(sidecar).encode())
 
 
-def _record(header: Header, infos: dict[str, np.ndarray]) -> dict[str, Any]:
+def _record(header: Header, infos: dict[str, np.ndarray]) -> Record:
     values = {name: getattr(header, name) for name in ("index", "seed", "terminated", "truncated")}
     return values | {"arrays": header.content, "infos": {name: rows.tolist() for name, rows in infos.items()}}
 
@@ -80,28 +82,31 @@ def import_episodes(
             store = EpisodeStore.open(folder)
             EpisodeStore.create(aside, store.info).adopt(store)
         elif sidecar:
-            _restore(Path(folder), sidecar, aside, show)
+            _restore(Path(folder), *sidecar, aside, show)
         else:
             _take_in(Path(folder), aside, size, actions, show)
     return EpisodeStore.open(target)
 
 
-def _read_sidecar(folder: Path) -> dict[str, Any] | None:
+def _read_sidecar(folder: Path) -> tuple[DatasetInfo, list[Record]] | None:
     path = folder / SIDECAR
     if not path.is_file():
         return None
     sidecar = read_json(path)
-    if sidecar.get("schema") != SCHEMA:
-        raise ValueError(f"{path}: expected schema {SCHEMA}, got {sidecar.get('schema')}: another version wrote it")
-    return sidecar
+    try:
+        if sidecar["schema"] != SCHEMA:
+            raise ValueError(f"expected schema {SCHEMA}, got {sidecar['schema']}: another version wrote it")
+        return DatasetInfo.from_json(sidecar["info"]), [dict(record) for record in sidecar["episodes"]]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path}: damaged or not readable by this version: {error}") from error
 
 
-def _restore(folder: Path, sidecar: dict[str, Any], target: Path, show: bool) -> None:
+def _restore(folder: Path, info: DatasetInfo, records: list[Record], target: Path, show: bool) -> None:
     """Exported episodes as they were."""
-    source, records = detect(folder).read(folder), sidecar["episodes"]
+    source = detect(folder).read(folder)
     if source.count != len(records):
         raise ValueError(f"{folder}: {len(records)} episodes were exported, {source.count} are here")
-    store = EpisodeStore.create(target, DatasetInfo.from_json(sidecar["info"]))
+    store = EpisodeStore.create(target, info)
     both = zip(source.episodes(), records, strict=True)
     for found, record in progress(both, "import", total=source.count, unit="episode", shown=show):
         store.write(_returned(found, record, store.info))
@@ -109,9 +114,9 @@ def _restore(folder: Path, sidecar: dict[str, Any], target: Path, show: bool) ->
             raise EpisodeError(f"{found.name}: not what was exported: a file was changed since")
 
 
-def _returned(found: Found, record: dict[str, Any], info: DatasetInfo) -> Episode:
-    arrays, infos = record["arrays"], found.infos | record["infos"]
+def _returned(found: Found, record: Record, info: DatasetInfo) -> Episode:
     try:
+        arrays, infos = record["arrays"], found.infos | record["infos"]
         infos = {name: np.array(infos[name], arrays[f"infos/{name}"]["dtype"]) for name in info.info_keys}
         actions = found.actions.astype(arrays["actions"]["dtype"]).reshape(arrays["actions"]["shape"])
         fields = {name: record[name] for name in ("terminated", "truncated", "seed", "index")}

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from worldmodel.data.belonging import check_belongs
 from worldmodel.data.episode import Episode
 from worldmodel.data.files import write_whole
 from worldmodel.data.hdf5 import EpisodeError, EpisodeFile
 from worldmodel.data.info import FILE as INFO_FILE
 from worldmodel.data.info import DatasetInfo, differences
-from worldmodel.data.store import NAME, EpisodeStore, check_belongs
+from worldmodel.data.store import NAME, EpisodeStore
 from worldmodel.progress import progress
 
 # What file systems say of a file that is another one when the file was replaced.
@@ -97,7 +98,9 @@ def cache_folder(url: str) -> Path:
 
 
 def push(store: EpisodeStore, url: str, show: bool = False) -> None:
-    """Copy a store to the folder behind a URL; `dataset.json` comes last, so that half a dataset is none.
+    """Copy a store to the folder behind a URL, beside what is there under other numbers.
+
+    `dataset.json` comes last, so that half a dataset is none.
 
     Raises:
         ValueError: episodes of other settings are there.

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from worldmodel.data import hdf5
+from worldmodel.data.belonging import check_belongs, check_fits, expected
 from worldmodel.data.episode import Episode
 from worldmodel.data.files import Recent, sweep, write_whole
 from worldmodel.data.hdf5 import EpisodeError, EpisodeFile, Header
@@ -93,7 +94,7 @@ class EpisodeStore:
             ValueError: an episode that does not fit the dataset.
             OSError: the disk is full or refuses; nothing is left behind.
         """
-        _check_fits(episode, self.info)
+        check_fits(episode, self.info)
         write_whole(self.path(episode.index), hdf5.to_bytes(episode))
         self.forget()
 
@@ -173,9 +174,9 @@ class EpisodeStore:
         Raises:
             ValueError: they show other frames or other actions.
         """
-        if _expected(earlier.info) != _expected(self.info):
+        if expected(earlier.info) != expected(self.info):
             raise ValueError(
-                f"{earlier.folder}: expected episodes of {_expected(self.info)}, got {_expected(earlier.info)}"
+                f"{earlier.folder}: expected episodes of {expected(self.info)}, got {expected(earlier.info)}"
             )
         new = sorted(set(earlier.indices) - set(self.indices))
         for index in new:
@@ -191,7 +192,7 @@ class EpisodeStore:
         return sweep(self.folder)
 
     def forget(self) -> None:
-        """Drop what is kept in memory, and close all files: what was changed on the disk is read anew."""
+        """Drop what is kept in memory, and let go of all files: what was changed on the disk is read anew."""
         self._pid = os.getpid()
         self._headers: dict[int, Header] = {}
         self._files: Recent[EpisodeFile] = Recent(OPEN_FILES, EpisodeFile.close)
@@ -253,36 +254,4 @@ def _check_same(folder: Path, old: DatasetInfo, new: DatasetInfo) -> None:
         raise ValueError(
             f"{folder} holds episodes of other settings ({'; '.join(lines)}); "
             "name another run= for the new ones, or give the settings that it was begun with"
-        )
-
-
-def _expected(info: DatasetInfo) -> tuple[tuple[int, ...], tuple[int, ...], str, tuple[str, ...]]:
-    space = info.action_space
-    return (
-        tuple(info.frame_shape),
-        tuple(space.shape or ()),
-        np.dtype(space.dtype).str,
-        tuple(sorted(info.info_keys)),
-    )
-
-
-def _check_fits(episode: Episode, info: DatasetInfo) -> None:
-    shapes = (episode.frames.shape[1:], episode.actions.shape[1:])
-    found = (*shapes, episode.actions.dtype.str, tuple(sorted(episode.infos)))
-    if found != _expected(info):
-        raise ValueError(
-            f"episode {episode.index}: expected (frame shape, action shape, action dtype, infos) "
-            f"{_expected(info)} as {INFO_FILE} says, got {found}"
-        )
-
-
-def check_belongs(file: EpisodeFile, index: int, info: DatasetInfo) -> None:
-    """Raises EpisodeError for a file that holds another episode than this one, or one of another dataset."""
-    header, arrays = file.header, file.header.arrays
-    shapes = (tuple(arrays["frames"]["shape"][1:]), tuple(arrays["actions"]["shape"][1:]))
-    found = (*shapes, arrays["actions"]["dtype"], tuple(sorted(header.infos)))
-    if found != _expected(info) or header.index != index:
-        raise EpisodeError(
-            f"{file.path}: expected episode {index} with (frame shape, action shape, action dtype, infos) "
-            f"{_expected(info)}, got episode {header.index} with {found}; it belongs to another dataset"
         )
