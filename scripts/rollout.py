@@ -9,6 +9,7 @@ from _run import made_already, made_with, script
 from worldmodel.checkpoint import write_json
 from worldmodel.data.clips import split
 from worldmodel.data.store import EpisodeStore
+from worldmodel.hub import located
 from worldmodel.prior import SamplerConfig
 from worldmodel.progress import progress
 from worldmodel.rollout import Recording, beginning, dream, film, plan
@@ -41,6 +42,7 @@ class RolloutConfig:
 
 @script(RolloutConfig)
 def main(config: RolloutConfig) -> None:
+    config.world = located(config.world)
     record, video = config.out / "rollout.json", config.out / "rollout.mp4"
     store = EpisodeStore.open(config.episodes)
     made = made_with(config, config.world, store)

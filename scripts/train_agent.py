@@ -18,6 +18,7 @@ from worldmodel.checkpoint import read_json, write_json
 from worldmodel.config import to_dict
 from worldmodel.evaluate.agents import returns
 from worldmodel.evaluate.figures import bootstrap
+from worldmodel.hub import located
 from worldmodel.progress import progress
 from worldmodel.world import WorldModel
 
@@ -50,6 +51,7 @@ class TrainAgentConfig:
 
 @script(TrainAgentConfig)
 def main(config: TrainAgentConfig) -> None:
+    config.world = located(config.world)
     record = config.out / "agent.json"
     made = {"settings": to_dict(config), "world": read_json(config.world / "config.json").get("weights")}
     if not made_already(record, made):

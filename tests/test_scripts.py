@@ -59,6 +59,7 @@ TINY = {
         "max_steps=6",
         "rank_episodes=2",
     ],
+    "push": ["repo=someone/world"],
     "improve": ["rounds=2", "episodes=4", "tokenizer_steps=4", "prior_steps=4", "agent_steps=32"],
 }
 

@@ -40,7 +40,8 @@ def space_from_json(values: Mapping[str, Any]) -> Space:
         ValueError: values that make no such space.
     """
     try:
-        return _space(values)
+        with np.errstate(over="raise", invalid="raise"):  # a number that its dtype cannot hold
+            return _space(values)
     except (ArithmeticError, AssertionError, AttributeError, LookupError, ValueError) as error:
         raise ValueError(f"action space in JSON: {type(error).__name__}: {error}") from error
 
@@ -48,17 +49,25 @@ def space_from_json(values: Mapping[str, Any]) -> Space:
 def _space(values: Mapping[str, Any]) -> Space:
     kind = values.get("kind")
     if kind == "discrete":
-        return Discrete(values["n"], start=values["start"], dtype=_dtype(values, INTEGERS).type)
+        n, start = int(_integers(values, "n")), int(_integers(values, "start"))
+        return Discrete(n, start=start, dtype=_dtype(values, INTEGERS).type)
     if kind == "multi_discrete":
-        nvec, start = np.asarray(values["nvec"]), np.asarray(values["start"])
+        nvec, start = _integers(values, "nvec"), _integers(values, "start")
         return MultiDiscrete(nvec, start=start, dtype=_dtype(values, INTEGERS).type)
     if kind == "multi_binary":
-        return MultiBinary(values["n"])
+        return MultiBinary(_integers(values, "n").tolist())
     if kind == "box":
-        dtype, shape = _dtype(values, NUMBERS), tuple(values["shape"])
+        dtype, shape = _dtype(values, NUMBERS), tuple(_integers(values, "shape").tolist())
         low, high = (_bounds_from_json(values[side], shape, dtype) for side in ("low", "high"))
         return Box(low, high, shape, dtype.type)
     raise TypeError(f"action space in JSON: expected the kinds of {SUPPORTED}, got kind={kind!r}")
+
+
+def _integers(values: Mapping[str, Any], name: str) -> np.ndarray:
+    found = np.asarray(values[name])
+    if found.size and found.dtype.kind not in "iu":
+        raise ValueError(f"{name}: expected integers, got {values[name]!r}")
+    return found.astype(np.int64)
 
 
 def _dtype(values: Mapping[str, Any], allowed: set[str]) -> np.dtype:

@@ -15,6 +15,7 @@ from worldmodel.actions import ActionEncoder, space_from_json, space_to_json
 from worldmodel.causal import Past, join_pasts, map_past
 from worldmodel.checkpoint import blaming, build, load_weights, save_weights
 from worldmodel.config import to_dict, typed
+from worldmodel.hub import located
 from worldmodel.prior import Outcome, PixelCNN, PriorConfig, SamplerConfig, resolve, sample, uniform
 from worldmodel.starts import Starts
 from worldmodel.tokenizer import VQVAE, TokenizerConfig
@@ -154,10 +155,11 @@ class WorldModel(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> "WorldModel":
-        """The world in `folder`, ready to dream.
+        """The world in `folder`, ready to dream; one on the Hugging Face Hub is named hf://owner/name[@revision].
 
         Raises: ValueError when the folder is incomplete, damaged, or holds no world.
         """
+        folder = located(folder)
         config, tensors = load_weights(folder)
         if config.get("kind") != "world":
             raise ValueError(f"{folder}: expected a world, got {config.get('kind', 'something else')}")

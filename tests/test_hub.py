@@ -1,0 +1,137 @@
+"""Worlds on the Hub: what is pushed is what is pulled, and nothing that could run code or lead out is fetched."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from helpers_hub import Hub, hub_server
+from helpers_models import small_world
+
+from worldmodel import hub as doors
+from worldmodel.hub import card, located, pull, push
+from worldmodel.world import WorldModel
+
+ROOT = Path(__file__).parents[1]
+REPO = "someone/small-world"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
+    with hub_server() as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)  # HF_ENDPOINT is read at import
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield server
+
+
+@pytest.fixture
+def world(tmp_path) -> Path:
+    small_world().save(tmp_path / "world")
+    return tmp_path / "world"
+
+
+def test_what_was_pushed_dreams_as_before_when_it_is_pulled(hub, world):
+    assert push(world, REPO, endpoint=hub.url).startswith(hub.url)
+    here, there = WorldModel.load(world), WorldModel.load(f"hf://{REPO}")
+    assert there.info == here.info
+    assert all(torch.equal(a, b) for a, b in zip(here.state_dict().values(), there.state_dict().values(), strict=True))
+
+
+def test_a_pushed_world_is_two_files_and_a_card(hub, world):
+    (world / "secret.txt").write_text("my password")
+    push(world, REPO)
+    assert sorted(hub.repos[REPO]) == ["README.md", "config.json", "weights.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["weights.pkl", "pytorch_model.bin", "setup.py", "tokens.npy", "x/policy.zip"])
+def test_a_repository_that_holds_what_may_run_code_is_refused_and_nothing_is_fetched(hub, world, name):
+    push(world, REPO)
+    hub.repos[REPO][name] = b"\x80\x04cos\nsystem\n."
+    with pytest.raises(ValueError, match="may run code; nothing was fetched"):
+        pull(REPO)
+    assert hub.fetched == []
+
+
+@pytest.mark.parametrize("name", ["../x.json", "/etc/x.json", "a/../../x.json", "..\\x.json"])
+def test_a_repository_with_names_that_lead_out_is_refused_and_nothing_is_fetched(hub, world, name):
+    push(world, REPO)
+    hub.repos[REPO][name] = b"{}"
+    with pytest.raises(ValueError, match="leads out of its folder; nothing was fetched"):
+        pull(REPO)
+    assert hub.fetched == []
+
+
+def test_other_harmless_files_are_left_where_they_are(hub, world):
+    push(world, REPO)
+    hub.repos[REPO] |= {"dream.gif": b"GIF89a", "more/config.json": b"{}", ".gitattributes": b""}
+    assert sorted(path.name for path in pull(REPO).iterdir()) == ["README.md", "config.json", "weights.safetensors"]
+    assert sorted(hub.fetched) == ["README.md", "config.json", "weights.safetensors"]
+
+
+def test_weights_that_were_changed_on_the_hub_are_refused(hub, world):
+    push(world, REPO)
+    content = bytearray(hub.repos[REPO]["weights.safetensors"])
+    content[-5] ^= 1
+    hub.repos[REPO]["weights.safetensors"] = bytes(content)
+    with pytest.raises(ValueError, match="damaged, or from another save"):
+        WorldModel.load(f"hf://{REPO}@main")
+
+
+def test_a_repository_without_a_world_and_one_that_is_not_there_say_so(hub):
+    hub.repos["someone/empty"] = {"README.md": b"soon"}
+    with pytest.raises(ValueError, match=r"holds no world, as config\.json, weights\.safetensors is missing"):
+        pull("someone/empty")
+    with pytest.raises(OSError, match="404"):
+        pull("someone/nothing")
+
+
+def test_what_is_no_world_is_not_pushed(hub, tmp_path):
+    from helpers_models import small_tokenizer
+
+    from worldmodel.tokenizer import save_tokenizer
+
+    save_tokenizer(small_tokenizer(), tmp_path / "tokenizer")
+    with pytest.raises(ValueError, match="expected a world, got tokenizer"):
+        push(tmp_path / "tokenizer", REPO)
+    assert hub.repos == {}
+
+
+def test_places_on_the_hub_are_told_from_folders(monkeypatch):
+    monkeypatch.setattr(doors, "pull", lambda repo, revision=None: Path(f"{repo} at {revision}"))
+    assert located("hf://a/b") == Path("a/b at None") and located(Path("hf://a/b@v1.0")) == Path("a/b at v1.0")
+    for folder in ("runs/demo/world", "hf", "hf:/a", "hf://a/b/c", "hf://../x@y z"):
+        assert located(folder) == Path(folder)
+
+
+def test_the_card_has_front_matter_that_yaml_reads_and_nothing_that_acts(world):
+    config = json.loads((world / "config.json").read_text())["config"]
+    config["info"]["env"] = {"name": "maze\n---\n<script>alert(1)</script> | [x](javascript:1)"}
+    front, _, body = card(config, REPO, {"psnr": 27.81234, "steps": 3}).removeprefix("---\n").partition("\n---\n")
+    values = yaml.safe_load(front)
+    assert values["library_name"] == "worldmodel" and values["tags"][-1] == config["info"]["env"]["name"]
+    assert "| psnr | 27.81 |" in body and f'WorldModel.load("hf://{REPO}")' in body
+    assert "<script" not in body.replace("\\<", "") and "[x]" not in body.replace("\\[", "")
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ImportError, match=r'pip install "worldmodel\[hub\]"'):
+        pull(REPO)
+
+
+@pytest.mark.slow
+def test_the_script_pushes_and_tells_the_figures_of_the_report(hub: Hub, world, tmp_path):
+    (tmp_path / "report.json").write_text('{"figures": {"bits": 2.44}}')
+    command = [sys.executable, "scripts/push.py", f"run={tmp_path}", f"repo={REPO}", f"endpoint={hub.url}"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_of_nobody"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"WorldModel.load('hf://{REPO}')" in done.stdout and b"| bits | 2.44 |" in hub.repos[REPO]["README.md"]

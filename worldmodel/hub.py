@@ -1,0 +1,119 @@
+"""Worlds on the Hugging Face Hub: `push` a folder, `pull` it anywhere, or load it by "hf://owner/name".
+
+Needs the extra `hub`. What travels is weights.safetensors, config.json and a model card; nothing else is fetched, and a
+repository that holds what could run code is refused.
+"""
+
+import json
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from worldmodel.checkpoint import CONFIG, WEIGHTS, load_weights, read_json
+
+CARD = "README.md"
+FILES = (WEIGHTS, CONFIG, CARD)
+HARMLESS = {".safetensors", ".json", ".md", ".txt", ".gif", ".png", ".jpg", ".mp4"}  # may lie beside them
+PLACE = re.compile(r"hf:/+([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")  # a Path makes one slash of two
+
+
+def push(
+    folder: str | Path, repo: str, *, report: Path | None = None, private: bool = False, endpoint: str = ""
+) -> str:
+    """Upload the world in `folder` to the repository `repo` ("owner/name"), which is made where there is none.
+
+    Its card tells what it imitates, and the figures of `report`, a report.json. Who you are is what `hf auth login`
+    stored; `endpoint` is another Hub than the public one. Returns the address of the commit.
+    Raises: ValueError for a folder that holds no whole world.
+    """
+    config, _ = load_weights(folder)
+    if config.get("kind") != "world":
+        raise ValueError(f"{folder}: expected a world, got {config.get('kind', 'something else')}")
+    figures = {} if report is None else read_json(report).get("figures", {})
+    hub = _library()
+    content = {CARD: card(config, repo, figures).encode(), **{name: Path(folder) / name for name in (CONFIG, WEIGHTS)}}
+    files = [hub.CommitOperationAdd(name, each) for name, each in content.items()]
+    api = hub.HfApi(endpoint=endpoint or None)
+    api.create_repo(repo, private=private, exist_ok=True)
+    return str(api.create_commit(repo, files, commit_message="A world to dream in").commit_url)
+
+
+def pull(repo: str, *, revision: str | None = None, endpoint: str = "") -> Path:
+    """The folder of a world on the Hub, in the local cache of `huggingface_hub`, at a branch, tag or commit.
+
+    Raises:
+        ValueError: the repository holds files that could run code or lead out of their folder, or no world.
+        OSError: it cannot be reached, or there is none.
+    """
+    hub = _library()
+    found = hub.HfApi(endpoint=endpoint or None).model_info(repo, revision=revision)
+    names = [each.rfilename for each in found.siblings or ()]
+    _refuse_strangers(repo, names)
+    # By the commit whose names were looked at: a branch may have moved on.
+    where = {"revision": found.sha, "endpoint": endpoint or None}
+    return Path(hub.snapshot_download(repo, allow_patterns=list(FILES), **where))
+
+
+def located(world: str | Path) -> Path:
+    """The folder of a world that is named by its folder or as hf://owner/name, with @revision or without."""
+    if match := PLACE.fullmatch(str(world)):
+        return pull(match[1], revision=match[2])
+    return Path(world)
+
+
+def card(config: dict[str, Any], repo: str, figures: dict[str, float]) -> str:
+    """A model card, from a world's config and the figures of its report."""
+    info, tokenizer = config["info"], config["tokenizer"]
+    env = str(info["env"].get("name", "unknown"))
+    height, width, _ = info["frame_shape"]
+    front: dict[str, Any] = {"library_name": "worldmodel", "pipeline_tag": "reinforcement-learning"}
+    front["tags"] = ["world-model", "reinforcement-learning", "vq-vae", "pixelcnn", env]
+    facts = {
+        "environment": info["env"],
+        "frames": f"{height}×{width}, uint8",
+        "actions": info["action_names"] or info["action_space"],
+        "tokens of a frame": (height // tokenizer["space_stride"]) * (width // tokenizer["space_stride"]),
+        "codes": tokenizer["quantizer"]["codes"],
+        "frames of a latent": tokenizer["time_stride"],
+        "trust horizon, in steps": info.get("trust_horizon") or "not measured",
+    }
+    use = f'from worldmodel import WorldModel\n\nworld = WorldModel.load("hf://{repo}")'
+    parts = [f"# A world to dream in: {_plain(env)}", _table("what", "value", facts), f"```python\n{use}\n```"]
+    if figures:
+        parts.append("Measured on held-out episodes:\n\n" + _table("figure", "value", figures))
+    header = "\n".join(f"{name}: {json.dumps(value)}" for name, value in front.items())  # JSON is YAML
+    return f"---\n{header}\n---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _table(left: str, right: str, rows: dict[str, Any]) -> str:
+    lines = [f"| {_plain(name)} | {_plain(_short(value))} |" for name, value in rows.items()]
+    return "\n".join([f"| {left} | {right} |", "|---|---|", *lines])
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+
+
+def _plain(text: str) -> str:
+    """On one line, and without what Markdown or HTML would act on."""
+    return re.sub(r"([|<>\[\]`\\])", r"\\\1", " ".join(text.split()))
+
+
+def _refuse_strangers(repo: str, names: list[str]) -> None:
+    for name in names:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\\" in name:
+            raise ValueError(f"{repo}: holds {name!r}, a name that leads out of its folder; nothing was fetched")
+        if path.suffix not in HARMLESS and name not in (".gitattributes", ".gitignore", "LICENSE"):
+            raise ValueError(f"{repo}: holds {name!r}, which may run code; nothing was fetched")
+    if missing := {WEIGHTS, CONFIG} - set(names):
+        raise ValueError(f"{repo}: holds no world, as {', '.join(sorted(missing))} is missing")
+
+
+def _library() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        message = 'the Hub needs huggingface_hub: pip install "worldmodel[hub]"'
+        raise ImportError(message, name="huggingface_hub") from error
+    return huggingface_hub
