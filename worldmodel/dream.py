@@ -347,7 +347,8 @@ class DreamEnv(gymnasium.Env):
 def _limit(world: WorldModel, horizon: int | None, max_episode_steps: int | None) -> float:
     """Steps after which dreams are truncated."""
     if horizon is None:
-        horizon = world.info.trust_horizon or world.info.longest or 0
+        trusted = world.info.trust_horizon
+        horizon = (world.info.longest or 0) if trusted is None else max(trusted, 1)  # 0 would mean: never
     if horizon < 0 or (max_episode_steps is not None and max_episode_steps < 1):
         raise ValueError(f"expected horizon >= 0 and max_episode_steps >= 1, got {horizon} and {max_episode_steps}")
     return min(horizon or np.inf, max_episode_steps or np.inf)

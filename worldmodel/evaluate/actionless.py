@@ -46,8 +46,8 @@ class AnyAction:
         return cls(torch.from_numpy(vectors), torch.from_numpy(counts / counts.sum()))
 
     def entropy(self) -> float:
-        """Bits of the actions into a latent. As p(z | past) ≥ π(a) p(z | past, a), knowing them saves no more than that on
-        average, where they are taken as π says."""
+        """Bits of the actions into a latent. As p(z | past) ≥ π(a) p(z | past, a), knowing them saves no more than that
+        on average, where they are taken as π says."""
         return float(-(self.share * self.share.log2()).sum())
 
     @torch.no_grad()

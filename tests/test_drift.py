@@ -1,0 +1,144 @@
+"""Drift: numbers against those by hand; a world that is true stays true, one that freezes or collapses is caught."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Discrete
+from helpers_dreams import Blank, Frozen, TrueMaze, maze_store, maze_tokens
+from helpers_models import random_frames, small_world
+
+from worldmodel.data.episode import Episode
+from worldmodel.data.store import DatasetInfo, EpisodeStore
+from worldmodel.evaluate import tally
+from worldmodel.evaluate.drift import DriftConfig, drift, follow, nearest, real_frames, sharpness
+from worldmodel.tokenizer import tokenize
+
+SMALL = DriftConfig(dreams=16, steps=60, context=3, real_frames=64)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return maze_store(tmp_path_factory.mktemp("maze") / "episodes", episodes=10, steps=40)
+
+
+@pytest.fixture(scope="module")
+def tokens(store, tmp_path_factory):
+    return maze_tokens(tmp_path_factory.mktemp("tokens") / "tokens", store)
+
+
+def measured(world, store, tokens):
+    return drift(world, store, tokens, [0, 1, 2, 3, 4, 5, 6], [7, 8, 9], SMALL)
+
+
+# --- by hand
+
+
+def test_sharpness_is_the_mean_step_between_neighbouring_pixels_in_grey_levels():
+    ramp = torch.arange(5, dtype=torch.uint8)[None, None, :, None].expand(1, 4, 5, 3).contiguous() * 10
+    assert sharpness(ramp).tolist() == [5]  # 10 across, 0 down
+    assert sharpness(torch.full((2, 4, 5, 3), 77, dtype=torch.uint8)).tolist() == [0, 0]
+
+
+def test_tokens_that_change_are_counted_step_by_step():
+    still = np.zeros((1, 3, 1, 2), int)
+    moving = np.array([0, 0, 1, 0, 1, 2]).reshape(1, 3, 1, 2)  # one of two changes, then one of two
+    assert tally.changing(np.concatenate([still, moving])).tolist() == [0, 0.5]
+
+
+def test_entropies_and_divergence_are_known_by_hand():
+    share = tally.histogram(np.array([[0, 0, 1, 2], [3, 3, 3, 3]]), codes=4)
+    assert share.tolist() == [[0.5, 0.25, 0.25, 0], [0, 0, 0, 1]]
+    assert tally.entropy(share).tolist() == [1.5, 0]
+    assert tally.divergence(share, share[1]).tolist() == [1, 0]  # no code in common: one bit
+    half = np.array([[0.5, 0.5]]), np.array([1.0, 0.0])
+    expected = (0.5 * np.log2(0.5 / 0.75) + 0.5 * np.log2(0.5 / 0.25) + np.log2(1 / 0.75)) / 2
+    assert tally.divergence(*half) == pytest.approx(expected)
+
+
+def test_variety_within_a_frame_and_among_frames_are_different_things():
+    alike = np.tile(np.arange(4).reshape(1, 1, 2, 2), (8, 3, 1, 1))  # each frame varied, all the same
+    plain = np.repeat(np.arange(8), 12).reshape(8, 3, 2, 2)  # each frame of one code, each dream of its own
+    assert tally.within_frames(alike, 8).tolist() == [2] * 8 and tally.among(alike[:, 0], 8).tolist() == [0] * 4
+    assert tally.within_frames(plain, 8).tolist() == [0] * 8 and tally.among(plain[:, 0], 8).tolist() == [3] * 4
+
+
+def test_the_nearest_frame_is_the_one_that_a_full_search_finds(store):
+    gallery, frames = real_frames(store, [0, 1, 2, 3], 60, seed=0), real_frames(store, [4, 5], 9, seed=1)
+    full = (frames[:, None].double() - gallery[None].double()).square().mean((2, 3, 4)).min(1).values
+    np.testing.assert_allclose(nearest(frames, gallery), full.numpy(), rtol=1e-5)
+    assert nearest(gallery[:3], gallery).tolist() == [0, 0, 0]
+
+
+def test_real_windows_lie_within_their_episodes(tokens):
+    windows = tally.real_windows(tokens, [2, 5], length=30, count=20, seed=0)
+    whole = [tokens.tokens(index) for index in (2, 5)]
+    places = [episode[start : start + 30] for episode in whole for start in range(12)]
+    assert windows.shape == (20, 30, 4, 4)
+    assert all(any(np.array_equal(window, place) for place in places) for window in windows)
+
+
+# --- worlds whose answers are known
+
+
+def test_a_true_world_neither_freezes_nor_collapses_and_stays_like_the_data(store, tokens):
+    section = measured(TrueMaze(), store, tokens)
+    figures = section.figures
+    assert figures["drift/frozen"].mean <= 0.2 and figures["drift/collapsed"].mean <= 0.2
+    assert figures["drift/sharpness_60_over_10"].mean == pytest.approx(1, abs=0.3)
+    assert figures["drift/bits_60_over_10"].mean == 1 and figures["drift/variety_60"].mean > 0.7
+    assert section.curves["drift/sharpness"].steps == (10, 20, 50, 60)
+    assert section.curves["drift/bits"].mean == pytest.approx([3] * 4)
+
+
+def test_a_frozen_world_is_caught_and_a_collapsed_one_too(store, tokens):
+    frozen = measured(Frozen(), store, tokens).figures
+    assert frozen["drift/frozen"].low == 1 and frozen["drift/frozen_real"].mean < 0.2
+    assert frozen["drift/collapsed"].mean < 0.5
+    blank = measured(Blank(good=15), store, tokens).figures
+    assert blank["drift/frozen"].low == blank["drift/collapsed"].low == 1
+    assert blank["drift/collapsed_real"].mean < 0.2
+    assert blank["drift/variety_60"].mean == 0 and blank["drift/sharpness_60_over_10"].high == 0
+    assert blank["drift/token_divergence@60"].low > 3 * blank["drift/token_divergence@10"].high
+
+
+def test_the_divergence_of_real_tokens_is_the_floor(store, tokens):
+    figures = measured(TrueMaze(), store, tokens).figures
+    floor, early = figures["drift/token_divergence_floor"], figures["drift/token_divergence@10"]
+    assert 0 < floor.low < floor.mean < floor.high < 0.2
+    assert early.mean < 2 * floor.high
+
+
+def test_a_dream_that_freezes_late_is_frozen_late(store, tokens):
+    longer = replace(SMALL, steps=100)
+    curve = drift(Blank(good=55), store, tokens, [0, 1, 2], [3, 4], longer).curves["drift/frozen"]
+    assert curve.steps == (50, 100) and curve.mean[0] < 0.3 and curve.mean[1] == 1
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_real_world_is_followed_through_its_latents(stride, tmp_path):
+    world, config = small_world(stride), DriftConfig(dreams=3, steps=20, context=3, real_frames=5)
+    store = shown_store(tmp_path / "episodes")
+    track = follow(world, store, [0, 1], config)
+    assert track.tokens.shape == (3, 20, 2, 3) and track.sharpness.shape == track.bits.shape == (3, 20)
+    assert track.frames.shape == (2, 3, 16, 24, 3) and track.film.shape[:2] == (20, 3)
+    tokens = tokenize(world.tokenizer, store, tmp_path / "tokens", show=False)
+    section = drift(world, store, tokens, [0], [1], config)
+    assert all(np.isfinite([x.mean, x.low, x.high]).all() for x in section.figures.values())
+    assert section.clips["drift/dreams"].shape == (20, 16, 3 * 24, 3)
+
+
+def shown_store(folder):
+    store = EpisodeStore.create(folder, DatasetInfo(Discrete(4), (16, 24, 3), seed=0))
+    for index in range(2):
+        frames = random_frames(1, 25, seed=index)[0].numpy()
+        actions = np.random.default_rng(index).integers(0, 4, 24)
+        store.write(Episode(frames, actions, np.zeros(24, np.float32), False, True, seed=index, index=index))
+    return store
+
+
+def test_too_few_steps_to_compare_are_refused():
+    with pytest.raises(ValueError, match="20 or more"):
+        DriftConfig(steps=19)
+    assert DriftConfig(steps=1000).moments == (10, 20, 50, 100, 200, 500, 1000)

@@ -1,0 +1,250 @@
+"""What becomes of dreams that run free for a thousand steps: whether they stay sharp, varied, alive, like the data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int16, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from worldmodel.data.clips import Windows
+from worldmodel.data.store import EpisodeStore
+from worldmodel.data.tokens import TokenStore
+from worldmodel.evaluate import tally
+from worldmodel.evaluate.figures import Curve, Interval, Section
+from worldmodel.evaluate.resample import bounds, curve, interval, ratio, resampled, same
+from worldmodel.evaluate.stage import Dreamer, clips_of, decibels, gain, picture, random_actions, stride_of
+from worldmodel.prior import SamplerConfig
+from worldmodel.video import contact_sheet
+
+MOMENTS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # steps at which dreams are looked at
+SPAN = 10  # steps up to a moment that its numbers are means of: a single frame says little
+STILL = 30  # steps without change, under held random actions, that make a frozen dream; less where episodes are shorter
+RARE = (
+    0.01  # share of real windows that move as little, or show as little, as a dream that is called frozen or collapsed
+)
+WINDOWS = 1000  # real windows by which that is told
+THUMB, CANDIDATES = (
+    8,
+    16,
+)  # side of the small pictures among which the nearest are sought; how many are compared in full
+SHOWN, SHOTS = 4, 200  # dreams in the clip, and its frames
+
+
+@dataclass
+class DriftConfig:
+    """How much is dreamed: `dreams` at once, `steps` of the world each, after `context` real frames; and among how many
+    `real_frames` the nearest one is sought."""
+
+    dreams: int = 64
+    steps: int = 1000
+    context: int = 6
+    real_frames: int = 2048
+    seed: int = 0
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
+    def __post_init__(self) -> None:
+        if self.steps < 2 * SPAN:
+            raise ValueError(f"steps: expected {2 * SPAN} or more, to compare their end with their beginning")
+
+    @property
+    def moments(self) -> tuple[int, ...]:
+        """Steps at which is looked, the last one among them."""
+        return (*(m for m in MOMENTS if m < self.steps), self.steps)
+
+
+@dataclass
+class Track:
+    """What is kept of dreams: some numbers of each step, and the frames of some moments."""
+
+    tokens: Int16[np.ndarray, "b n y x"]
+    sharpness: Float[np.ndarray, "b n"]  # mean gradient, grey levels a pixel
+    bits: Float[np.ndarray, "b n"]
+    frames: UInt8[Tensor, "m b h w c"]  # the newest of each moment
+    film: UInt8[Tensor, "t few h w c"]  # of the first few dreams, thinned out
+
+
+def drift(
+    world: Dreamer,
+    store: EpisodeStore,
+    tokens: TokenStore,
+    train: Sequence[int],
+    held_out: Sequence[int],
+    config: DriftConfig | None = None,
+) -> Section:
+    """Free-running dreams by step, beside what real frames have of the same. Actions are random ones, held as those of
+    the data were. Every number is a mean of the 10 steps up to its moment; intervals are over dreams.
+
+    - sharpness: mean gradient of the grey picture, as a multiple of that of held-out frames. It is linear in contrast;
+      the variance of the Laplacian, the other usual one, is ruled by a few hard edges and by speckle.
+    - token_divergence: Jensen–Shannon, in bits, between the codes dreamed and those of the training episodes; `floor`
+      is what as many held-out real tokens give.
+    - nearest_real: PSNR of the most similar of some training frames; `held_out` is what real frames find.
+    - bits: surprise of a step under the model itself.
+    - frozen, collapsed: the share of dreams whose last 30 steps change fewer tokens, or have frames of less entropy,
+      than 99 % of windows of training episodes; `real` is what held-out windows reach of that.
+    - variety: entropy of a token over the dreams, over that of as many real frames; its interval is over the grid.
+
+    Raises: ValueError when the held-out episodes are too short for the context.
+    """
+    config = config or DriftConfig()
+    track = follow(world, store, held_out, config)
+    section = Section()
+    for part in (
+        _sharpness(track, store, held_out, config),
+        _likeness(track, tokens, train, held_out, config),
+        _nearness(track, store, train, held_out, config),
+        _surprise(track, config),
+        _life(track, tokens, train, held_out, config),
+        _pictures(track, config),
+    ):
+        for name in ("figures", "curves", "pictures", "clips"):
+            getattr(section, name).update(getattr(part, name))
+    return section
+
+
+def follow(world: Dreamer, store: EpisodeStore, episodes: Sequence[int], config: DriftConfig) -> Track:
+    """Dream, and keep what is looked at: memory is that of a few moments, however long it takes."""
+    stride = stride_of(world)
+    clips = clips_of(
+        world, store, episodes, context=config.context, horizon=stride, clips=config.dreams, seed=config.seed
+    )
+    count, hold = len(clips.given), store.info.hold if store.info.policy == "sticky" else 1.0
+    actions = random_actions(world.info.action_space, count, config.steps * stride, config.seed, hold)
+    state = world.start(clips.given, clips.lead, config.seed)
+    numbers, kept, film = [], {}, []
+    for n in range(config.steps):
+        state, step = world.step(state, actions[:, n * stride : (n + 1) * stride], config.sampler)
+        frame = step.frames[:, -1]
+        numbers.append((step.tokens.cpu().numpy().astype(np.int16), sharpness(frame), step.bits.cpu().numpy()))
+        if n + 1 in config.moments:
+            kept[n + 1] = frame.cpu()
+        if n % max(1, config.steps // SHOTS) == 0:
+            film.append(frame[:SHOWN].cpu())
+    columns = [np.stack(column, axis=1) for column in zip(*numbers, strict=True)]
+    return Track(columns[0], columns[1], columns[2], torch.stack(list(kept.values())), torch.stack(film))
+
+
+def sharpness(frames: UInt8[Tensor, "b h w c"]) -> Float[np.ndarray, "b"]:
+    """Mean absolute difference of neighbouring pixels of the grey picture, across and down: grey levels a pixel."""
+    grey = frames.float().mean(-1)
+    across, down = grey.diff(dim=2).abs().mean((1, 2)), grey.diff(dim=1).abs().mean((1, 2))
+    return ((across + down) / 2).double().cpu().numpy()
+
+
+def _sharpness(track: Track, store: EpisodeStore, held_out: Sequence[int], config: DriftConfig) -> Section:
+    real = sharpness(real_frames(store, held_out, config.dreams, config.seed)).mean()
+    section = _by_moment("sharpness", track.sharpness / real, config)
+    section.figures["drift/sharpness_real"] = Interval(float(real), float(real), float(real), config.dreams)
+    return section
+
+
+def _surprise(track: Track, config: DriftConfig) -> Section:
+    return _by_moment("bits", track.bits.astype(np.float64), config)
+
+
+def _by_moment(name: str, values: Float[np.ndarray, "b n"], config: DriftConfig) -> Section:
+    """Means up to each moment, and the ratio of the last to the first."""
+    moments = config.moments
+    means = np.stack([values[:, m - SPAN : m].mean(1) for m in moments], axis=1)
+    figures = {f"drift/{name}_{moments[-1]}_over_{moments[0]}": interval(ratio, means[:, -1], means[:, 0])}
+    return Section(figures=figures, curves={f"drift/{name}": curve(moments, same, means)})
+
+
+def _likeness(
+    track: Track, tokens: TokenStore, train: Sequence[int], held_out: Sequence[int], config: DriftConfig
+) -> Section:
+    """How far the codes are from those of the training episodes."""
+    codes, moments = tokens.info.codes, config.moments
+    counts = sum(np.bincount(tokens.tokens(index).ravel(), minlength=codes) for index in train)
+    reference = counts / np.sum(counts)
+    spread = lambda windows: _diverged(tally.histogram(windows, codes), reference)  # noqa: E731
+    found = [spread(track.tokens[:, m - SPAN : m]) for m in moments]
+    length = min(SPAN, max(len(tokens.tokens(index)) for index in held_out))
+    floor = spread(tally.real_windows(tokens, held_out, length, config.dreams * SPAN // length, config.seed))
+    figures = {f"drift/token_divergence@{m}": each for m, each in ((moments[0], found[0]), (moments[-1], found[-1]))}
+    columns = ([getattr(each, side) for each in found] for side in ("mean", "low", "high"))
+    drawn = Curve(moments, *(tuple(column) for column in columns), count=config.dreams)
+    return Section(figures=figures | {"drift/token_divergence_floor": floor}, curves={"drift/token_divergence": drawn})
+
+
+def _diverged(shares: Float[np.ndarray, "n k"], reference: Float[np.ndarray, "k"]) -> Interval:
+    """The divergence of the mean of n histograms. Drawing them again adds noise, which always diverges: the interval
+    is the draws' spread about their own mean."""
+    mean = tally.divergence(shares.mean(0, keepdims=True), reference)[0]
+    draws = tally.divergence(resampled(shares), reference)
+    low, high = mean + bounds(draws - draws.mean())
+    return Interval(float(mean), max(0.0, float(low)), float(high), len(shares))
+
+
+def _nearness(
+    track: Track, store: EpisodeStore, train: Sequence[int], held_out: Sequence[int], config: DriftConfig
+) -> Section:
+    """How much dreams look like some real frame."""
+    gallery = real_frames(store, train, config.real_frames, config.seed)
+    error = np.stack([nearest(frames, gallery) for frames in track.frames], axis=1)
+    real = nearest(real_frames(store, held_out, config.dreams, config.seed), gallery)
+    first, last = config.moments[0], config.moments[-1]
+    figures = {
+        f"drift/nearest_real@{first}": interval(decibels, error[:, 0]),
+        f"drift/nearest_real@{last}": interval(decibels, error[:, -1]),
+        f"drift/nearest_real_{last}_minus_{first}": interval(gain, error[:, 0], error[:, -1]),
+        "drift/nearest_real_held_out": interval(decibels, real),
+    }
+    return Section(figures=figures, curves={"drift/nearest_real": curve(config.moments, decibels, error)})
+
+
+def real_frames(store: EpisodeStore, episodes: Sequence[int], count: int, seed: int) -> UInt8[Tensor, "n h w c"]:
+    """Frames from random places of the episodes."""
+    lengths = {index: store.length(index) for index in episodes}
+    places = Windows(lengths, 1, seed, what="frames", setting="the clip length").draw(0, count)
+    return torch.from_numpy(np.concatenate([store.frames(index, start, start + 1) for index, start in places]))
+
+
+def nearest(frames: UInt8[Tensor, "n h w c"], gallery: UInt8[Tensor, "m h w c"]) -> Float[np.ndarray, "n"]:
+    """Mean squared error of each frame to the nearest of the gallery, sought among those whose small pictures are."""
+    distance = torch.cdist(_thumbs(frames), _thumbs(gallery))
+    closest = distance.topk(min(CANDIDATES, len(gallery)), largest=False).indices
+    error = [
+        (gallery[c].float() - frame.float()).square().mean((1, 2, 3)).min()
+        for frame, c in zip(frames, closest, strict=True)
+    ]
+    return torch.stack(error).double().numpy()
+
+
+def _thumbs(frames: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n p"]:
+    return F.adaptive_avg_pool2d(frames.float().movedim(-1, 1), THUMB).flatten(1)
+
+
+def _life(
+    track: Track, tokens: TokenStore, train: Sequence[int], held_out: Sequence[int], config: DriftConfig
+) -> Section:
+    """Whether dreams still move, still show something, and still differ."""
+    codes, seed = tokens.info.codes, config.seed
+    span = min(STILL, config.steps, *(max(len(tokens.tokens(i)) for i in side) for side in (train, held_out)))
+    known, new = (tally.real_windows(tokens, side, span, WINDOWS, seed) for side in (train, held_out))
+    moments, section = [m for m in config.moments if m >= span], Section()
+    measures = {"frozen": tally.changing, "collapsed": lambda windows: tally.within_frames(windows, codes)}
+    for name, measure in measures.items():
+        bar = np.quantile(measure(known), RARE)
+        dead = [(measure(track.tokens[:, m - span : m]) <= bar).astype(float) for m in moments]
+        section.curves[f"drift/{name}"] = curve(moments, same, np.stack(dead, axis=1))
+        section.figures[f"drift/{name}"] = interval(same, dead[-1])
+        section.figures[f"drift/{name}_real"] = interval(same, (measure(new) <= bar).astype(float))
+    alike = tally.real_windows(tokens, held_out, 1, len(track.tokens), seed)[:, 0]
+    varied = [tally.among(each, codes) for each in (track.tokens[:, -1], alike)]
+    section.figures[f"drift/variety_{config.steps}"] = interval(ratio, varied[0], varied[1])
+    return section
+
+
+def _pictures(track: Track, config: DriftConfig) -> Section:
+    """Some dreams at all moments, and a clip of the first few, side by side."""
+    rows = [picture(track.frames[:, i]) for i in range(min(6, track.frames.shape[1]))]
+    titles = [str(moment) for moment in config.moments]
+    labels = [f"dream {i}" for i in range(len(rows))]
+    film = np.concatenate([picture(track.film[:, i]) for i in range(track.film.shape[1])], axis=2)
+    return Section(
+        pictures={"drift/moments": contact_sheet(rows, labels, len(titles), titles)}, clips={"drift/dreams": film}
+    )
