@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from _run import made_already, made_with, script
+from _run import made_already, made_with, real_env, script
 
 from worldmodel.checkpoint import read_json, write_json
 from worldmodel.data.store import EpisodeStore
 from worldmodel.evaluate.board import log_report
+from worldmodel.evaluate.horizon import keep_horizon, trusted
 from worldmodel.evaluate.page import page
 from worldmodel.evaluate.report import Case, ReportConfig, measure, to_json
 from worldmodel.tokenizer import fingerprint, load_tokenizer, tokenize
@@ -34,8 +35,10 @@ def main(config: EvaluateConfig) -> None:
         if fingerprint(load_tokenizer(config.run / "tokenizer")) != fingerprint(world.tokenizer):
             raise ValueError(f"{config.run / 'tokenizer'} is not that of the world: run scripts/train_prior.py")
         tokens = tokenize(world.tokenizer, store, config.run / "tokens")
-        case = Case(world, store, tokens, config.report)
+        make_env = real_env(world.info) if world.info.env else None
+        case = Case(world, store, tokens, config.report, make_env)
         sections = measure(case)
+        keep_horizon(config.run / "world", trusted(sections["Trust horizon"]))
         log_report(sections, logs)
         looks.write_text(page("How good this world is", case.words(), sections))
         write_json(path, {"made_with": made, **to_json(sections)})

@@ -15,6 +15,7 @@ from worldmodel.tokenizer import tokenize
 from worldmodel.world import WorldInfo, WorldModel
 
 STEP = 8  # grey levels by which an action makes the frame brighter or darker
+SLOPE = np.arange(24)  # grey levels from left to right, so that frames are not flat
 
 
 def brightening(folder: Path, episodes: int = 4, steps: int = 12) -> EpisodeStore:
@@ -23,7 +24,7 @@ def brightening(folder: Path, episodes: int = 4, steps: int = 12) -> EpisodeStor
     for index in range(episodes):
         actions = np.random.default_rng(index).integers(0, 2, steps)
         level = 100 + STEP * np.cumsum(np.r_[0, 2 * actions - 1])
-        frames = np.broadcast_to(level[:, None, None, None], (steps + 1, 16, 24, 3)).astype(np.uint8)
+        frames = np.broadcast_to(level[:, None, None, None] + SLOPE[:, None], (steps + 1, 16, 24, 3)).astype(np.uint8)
         store.write(Episode(frames, actions, np.zeros(steps, np.float32), False, True, seed=index, index=index))
     return store
 

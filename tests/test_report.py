@@ -12,7 +12,11 @@ from helpers_models import REWARDS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from worldmodel.evaluate.board import log_report
+from worldmodel.evaluate.control import ControlConfig
+from worldmodel.evaluate.drift import DriftConfig
 from worldmodel.evaluate.figures import Curve, Interval, Section, exact
+from worldmodel.evaluate.horizon import HorizonConfig
+from worldmodel.evaluate.inverse import InverseConfig
 from worldmodel.evaluate.page import page
 from worldmodel.evaluate.plots import heat_map, plot
 from worldmodel.evaluate.report import Case, ReportConfig, measure, to_json, under
@@ -20,7 +24,14 @@ from worldmodel.evaluate.rollouts import RolloutsConfig
 from worldmodel.evaluate.targets import About, about
 
 CONFIG = ReportConfig(
-    clips=16, context=3, near=RolloutsConfig(4, 3, 2, (1, 3)), far=RolloutsConfig(3, 300, 1, (5, 300))
+    clips=16,
+    context=3,
+    near=RolloutsConfig(4, 3, 2, (1, 3)),
+    far=RolloutsConfig(3, 300, 1, (5, 300)),
+    control=ControlConfig(4, 3, (1,)),
+    inverse=InverseConfig(2, 2, clips=4, context=3, horizon=4),
+    drift=DriftConfig(3, 20, 3, 8),
+    trust=HorizonConfig(4, 3, 6),
 )
 
 
@@ -90,11 +101,13 @@ def test_the_page_needs_no_other_file_and_shows_all_figures_plots_pictures_and_c
     text = page("A <world>", case.words(), sections)
     assert "A &lt;world&gt;" in text and not re.findall(r'(?:src|href)="(?!data:)', text)
     assert all(name in text for section in sections.values() for name in section.figures)
-    pictures = sum(len(section.pictures) for section in sections.values())
-    assert text.count("data:image/png") == pictures >= 4 and text.count("data:image/gif") == 4
+    pictures, clips = (sum(len(getattr(each, kind)) for each in sections.values()) for kind in ("pictures", "clips"))
+    assert text.count("data:image/png") == pictures >= 4 and text.count("data:image/gif") == clips >= 4
     plots = [base64.b64decode(each) for each in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", text)]
     drawn = "".join("".join(ElementTree.fromstring(each).itertext()) for each in plots)
-    assert len(plots) == 12 and "best of 2" in drawn and "frames ahead" in drawn
+    names = [name for section in sections.values() for name in section.curves]
+    groups = {name if name.count("/") == 1 else name.rpartition("/")[0] + "/" for name in names}
+    assert len(plots) == len(groups) >= 12 and "best of 2" in drawn and "frames ahead" in drawn
     assert text == page("A <world>", case.words(), sections)
 
 

@@ -42,6 +42,11 @@ TINY = {
         "report.clips=8",
         "report.near={clips: 2, horizon: 4, samples: 1, at: [1, 4]}",
         "report.far={clips: 2, horizon: 8, samples: 1, at: [8]}",
+        "report.control={clips: 2, branches: 2, walk: 6}",
+        "report.inverse={clips: 2, steps: 2}",
+        "report.memory={scenes: 2, walk: 6, turns: [1]}",
+        "report.drift={dreams: 2, steps: 20, real_frames: 16}",
+        "report.trust={clips: 2, horizon: 8}",
     ],
     "rollout": ["horizon=8", "scale=2"],
     "train_agent": [

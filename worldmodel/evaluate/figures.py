@@ -66,7 +66,7 @@ class Curve:
 class Section:
     """One part of a report: numbers by name, curves by name, and pictures and clips for whoever would rather look.
 
-    notes: what a reader has to know: what was left out, and why.
+    Pictures are `h w 3`, clips `t h w 3`, each of its own size. notes: what was left out, and why.
     """
 
     figures: dict[str, Interval] = field(default_factory=dict)

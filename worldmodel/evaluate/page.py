@@ -72,14 +72,14 @@ def _plots(curves: Mapping[str, Curve]) -> Iterable[str]:
         group, who = _split(name)
         groups.setdefault(group, {})[who] = curve
     for group, members in groups.items():
-        known, what = about(next(name for name in curves if name.startswith(group))), _words(group)
+        known, what = about(next(name for name in curves if name.startswith(group))), _words(group.rstrip("/"))
         yield _image("svg+xml", plot(members, known.steps, known.unit or what), what, "plot")
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Group and member: `part/what/who` is the curve `who` of the plot `part/what`; `part/what` has one of its own."""
+    """Group and member: `part/what/who` is the curve `who` of the plot `part/what/`; `part/what` has one of its own."""
     group, _, who = name.rpartition("/")
-    return (group, who) if "/" in group else (name, who)
+    return (f"{group}/", who) if "/" in group else (name, who)
 
 
 def _words(name: str) -> str:

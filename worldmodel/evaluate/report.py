@@ -6,17 +6,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+
 from worldmodel.data.clips import split
 from worldmodel.data.store import EpisodeStore
 from worldmodel.data.tokens import TokenBatches, TokenStore
 from worldmodel.evaluate.actionless import AnyAction
 from worldmodel.evaluate.coders import CopyCoder, ResidualCoder
+from worldmodel.evaluate.control import ControlConfig, controllability, counterfactuals
+from worldmodel.evaluate.drift import DriftConfig, drift
 from worldmodel.evaluate.fidelity import fidelity
 from worldmodel.evaluate.figures import Interval, Section
 from worldmodel.evaluate.foresight import foresight
 from worldmodel.evaluate.frechet import Features, encoder_features, i3d_features
 from worldmodel.evaluate.held_out import HeldOut, decode, draw, reach
+from worldmodel.evaluate.horizon import HorizonConfig, trust_horizon
 from worldmodel.evaluate.images import Likeness, likenesses
+from worldmodel.evaluate.inverse import InverseConfig, action_recovery
+from worldmodel.evaluate.memory import MemoryConfig, turning_back
 from worldmodel.evaluate.rollouts import RolloutsConfig, rollouts
 from worldmodel.evaluate.surprise import Rivals, surprise
 from worldmodel.evaluate.targets import about
@@ -32,12 +39,18 @@ RESIDUAL_CLIPS = 64  # of training episodes, that the errors of decoding are cou
 @dataclass
 class ReportConfig:
     """How much is measured: `clips` of 8 latents for tokenizer and prior; dreams near and far after `context` real
-    frames. lpips, i3d: files with the weights of these networks (see `Lpips` and `i3d_features`), for their figures."""
+    frames; and what control, drift, memory and trust take. lpips, i3d: files with the weights of these networks (see
+    `Lpips` and `i3d_features`), for their figures."""
 
     clips: int = 384
     context: int = 6
     near: RolloutsConfig = field(default_factory=RolloutsConfig)
     far: RolloutsConfig = field(default_factory=lambda: RolloutsConfig(24, 300, 1, (50, 100, 200, 300)))
+    control: ControlConfig = field(default_factory=ControlConfig)
+    inverse: InverseConfig = field(default_factory=InverseConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)
+    trust: HorizonConfig = field(default_factory=HorizonConfig)
     seed: int = 0
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     lpips: Path | None = None
@@ -46,12 +59,16 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class Case:
-    """What is under test: a world, the episodes that it may be compared with, and how much is measured."""
+    """What is under test: a world, the episodes that it may be compared with, and how much is measured.
+
+    make_env: the environment that it imitates, where that can be played; some questions are put to it.
+    """
 
     world: WorldModel
     store: EpisodeStore
     tokens: TokenStore
     config: ReportConfig
+    make_env: Callable[[], gymnasium.Env] | None = None
 
     @cached_property
     def train(self) -> list[int]:
@@ -80,6 +97,11 @@ class Case:
         any_action = AnyAction.learn(self.store, self.train, self.tokens.info.time_stride)
         return Rivals(CopyCoder.learn(self.tokens, self.train), residual, any_action)
 
+    @property
+    def batches(self) -> int:
+        """Batches of `latents` that hold as many clips as `clips`."""
+        return -(-self.config.clips // BATCH)
+
     def latents(self) -> TokenBatches:
         """Batches for rewards and ends: in these, ends come as often as they do in episodes."""
         shape = {"length": CLIP, "batch_size": BATCH, "seed": self.config.seed}
@@ -97,6 +119,15 @@ class Case:
             why = "half of the held-out episodes are shorter"
             section.notes.append(f"horizon: {ahead * stride} frames of the {config.horizon} asked for, as {why}")
         return section
+
+    def played(self, measure: Callable[[Callable[[], gymnasium.Env]], Section], what: str) -> Section:
+        """A section that asks the environment; where it cannot be had: a note alone."""
+        if self.make_env is None:
+            return Section(notes=[f"{what}: left out, as there is no environment to play"])
+        try:
+            return measure(self.make_env)
+        except ImportError as error:  # its engine is not on this machine
+            return Section(notes=[f"{what}: left out: {error}"])
 
     def words(self) -> str:
         """What was compared with what, in a line."""
@@ -119,13 +150,17 @@ class Case:
 
 # A section is a line. Names of figures and curves begin with their part, so that all of a report's differ.
 PARTS: dict[str, Callable[[Case], Section]] = {
-    "Tokenizer": lambda case: under("tokenizer", fidelity(case.world.tokenizer, case.clips, case.alike)),
-    "Prior": lambda case: under("prior", surprise(case.world, case.clips, case.rivals())),
-    "Rewards and ends": lambda case: under(
-        "outcome", foresight(case.world.prior, case.latents(), case.config.clips // BATCH)
-    ),
-    "Dreams": lambda case: under("rollout", case.dreams(case.config.near)),
-    "Long dreams": lambda case: under("long_rollout", case.dreams(case.config.far)),
+    "Tokenizer": lambda its: under("tokenizer", fidelity(its.world.tokenizer, its.clips, its.alike)),
+    "Prior": lambda its: under("prior", surprise(its.world, its.clips, its.rivals())),
+    "Rewards and ends": lambda its: under("outcome", foresight(its.world.prior, its.latents(), its.batches)),
+    "Dreams": lambda its: under("rollout", its.dreams(its.config.near)),
+    "Long dreams": lambda its: under("long_rollout", its.dreams(its.config.far)),
+    "Trust horizon": lambda its: trust_horizon(its.world, its.store, its.held_out, its.config.trust),
+    "Control": lambda its: controllability(its.world, its.store, its.held_out, its.config.control),
+    "Other actions": lambda its: its.played(lambda env: counterfactuals(its.world, env, its.config.control), "control"),
+    "Actions seen": lambda its: action_recovery(its.world, its.store, its.train, its.held_out, its.config.inverse),
+    "Memory": lambda its: its.played(lambda env: turning_back(its.world, env, its.config.memory), "memory"),
+    "Drift": lambda its: drift(its.world, its.store, its.tokens, its.train, its.held_out, its.config.drift),
 }
 
 

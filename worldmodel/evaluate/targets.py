@@ -89,6 +89,38 @@ ABOUT = {
         "Fréchet distance to the truth by features of this world's own encoder, no FVD"
     ),
     "*rollout/fvd/*": About("Fréchet distance to the truth by features of I3D"),
+    "horizon/steps": About(
+        "frames ahead up to which dreams beat all that they have to; the world keeps the low end", "frames"
+    ),
+    "horizon/gain_over_*": About("", "dB", steps="frames ahead"),
+    "horizon/psnr": About("", "dB", steps="frames ahead"),
+    "control/delta_psnr@*": About("PSNR under the true actions − under random ones (ΔtPSNR of Genie)", "dB", least=0),
+    "control/counterfactual_gain@*": About("what knowing the other action is worth, by the simulator", "dB", least=0),
+    "control/delta_psnr*": About("", "dB", steps="frames ahead"),
+    "control/counterfactual_*": About("", "dB", steps="frames ahead"),
+    "control/*accuracy_real": About("of a network that names the action from real frames"),
+    "control/*accuracy_imagined": About("of the same network on imagined frames"),
+    "control/*accuracy_ratio": About("imagined ÷ real", least=0.8),
+    "control/action_accuracy_commonest": About("of always naming the commonest action"),
+    "memory/full_turn_steps": About("steps to come round", "steps"),
+    "memory/gain@*": About("above the views of other scenes, after turning away and back", "dB", least=0),
+    "memory/full_turn_gain": About("above the views of other scenes, after a full turn", "dB"),
+    "memory/full_turn_real": About("of the simulator's own view after a full turn against the first", "dB"),
+    "memory/*": About("of the returned view against the true one", "dB", steps="steps in between"),
+    "drift/sharpness_real": About("mean gradient of real frames", "grey levels a pixel"),
+    "drift/sharpness_*_over_*": About("late ÷ early", least=0.5),
+    "drift/bits_*_over_*": About("late ÷ early surprise of a step"),
+    "drift/token_divergence_floor": About("the same of as many real tokens", "bits"),
+    "drift/token_divergence*": About("Jensen–Shannon between dreamed codes and those of the data", "bits"),
+    "drift/nearest_real_*_minus_*": About("late − early", "dB"),
+    "drift/nearest_real*": About("PSNR of the most similar real frame", "dB"),
+    "drift/frozen_real": About("share of real windows that pass for frozen"),
+    "drift/collapsed_real": About("share of real windows that pass for collapsed"),
+    "drift/frozen": About("share of dreams that no longer move", most=0.1),
+    "drift/collapsed": About("share of dreams that show next to nothing", most=0.1),
+    "drift/variety_*": About("entropy over dreams ÷ over real frames", least=0.5),
+    "drift/sharpness": About("gradient of dreams ÷ of real frames"),
+    "drift/bits": About("surprise of a step under the world itself", "bits"),
 }
 
 
