@@ -37,9 +37,9 @@ def predictive(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     passes = given.guess.new_zeros(len(tokens))
     unsettled = torch.arange(len(tokens), device=tokens.device)
     for _ in range(tokens[0].numel() + 1):
-        context, actions = given.context[:, unsettled], given.actions[:, unsettled]
-        scores = core(_each(tokens[unsettled], len(context)), context.flatten(0, 1), actions.flatten(0, 1)).float()
-        logits = guide(scores.unflatten(0, context.shape[:2]), config.guidance).flatten(0, 2)
+        context, actions = (torch.cat([x[unsettled] for x in each]) for each in (given.context, given.actions))
+        scores = core(_each(tokens[unsettled], len(given.context)), context, actions).float()
+        logits = guide(scores.unflatten(0, (-1, len(unsettled))), config.guidance).flatten(0, 2)
         drawn = choose(logits, given.noise[unsettled].flatten(), config)
         nats[unsettled] = F.cross_entropy(logits, drawn, reduction="none").view(-1, *tokens.shape[1:])
         drawn = drawn.view(-1, *tokens.shape[1:])
