@@ -34,6 +34,7 @@ class RolloutConfig:
     temperature: float
     top_k: int
     top_p: float
+    guidance: float
     sampler: Literal["auto", "fused", "predictive", "cached", "naive"]
     fps: float
     scale: int
@@ -64,7 +65,7 @@ def imagine(config: RolloutConfig, store: EpisodeStore, video: Path) -> None:
     actions = plan(config.actions, world.info, begin.next_actions, config.horizon, config.seed)
     if config.actions != "episode":  # what truly happened went another way
         begin.next_frames = begin.next_frames[:0]
-    sampler = SamplerConfig(config.sampler, config.temperature, config.top_k, config.top_p)
+    sampler = SamplerConfig(config.sampler, config.temperature, config.top_k, config.top_p, config.guidance)
     recording = Recording(config.horizon)
     steps = recording.listen(dream(world, begin, actions, sampler, config.seed))
     shots = film(begin, steps, actions, world.info, config.scale)

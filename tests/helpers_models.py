@@ -32,7 +32,7 @@ def small_tokenizer(space_stride=8, time_stride=1, frame=(16, 24, 3), codes=19, 
     return tokenizer
 
 
-def small_prior(codes=19, grid=(2, 3), actions=4, noise=0.0, time_kernel=2, rewards=(), memory=3) -> PixelCNN:
+def small_prior(codes=19, grid=(2, 3), actions=4, noise=0.0, time_kernel=2, rewards=(), **settings) -> PixelCNN:
     torch.manual_seed(3)
     config = PriorConfig(
         8,
@@ -43,7 +43,7 @@ def small_prior(codes=19, grid=(2, 3), actions=4, noise=0.0, time_kernel=2, rewa
         core_layers=2,
         context_noise=noise,
         outcome_width=7,
-        memory=memory,
+        **{"memory": 3, **settings},
     )
     return stirred(PixelCNN(config, codes, grid, actions, rewards), 0.3)
 
@@ -51,11 +51,11 @@ def small_prior(codes=19, grid=(2, 3), actions=4, noise=0.0, time_kernel=2, rewa
 REWARDS = (-1.0, 0.0, 0.5)
 
 
-def small_world(time_stride=1, actions=4, rewards=REWARDS, starts=5, longest=9) -> WorldModel:
+def small_world(time_stride=1, actions=4, rewards=REWARDS, starts=5, longest=9, **settings) -> WorldModel:
     space = Discrete(actions) if actions else None
     info = WorldInfo((16, 24, 3), space, ("noop", "forward", "left", "right")[:actions], longest=longest)
     tokenizer = small_tokenizer(time_stride=time_stride)
-    prior = small_prior(actions=actions * time_stride, rewards=rewards)
+    prior = small_prior(actions=actions * time_stride, rewards=rewards, **settings)
     return WorldModel(tokenizer, prior, info, small_starts(starts, actions * time_stride) if starts else None)
 
 

@@ -107,7 +107,8 @@ class DreamState:
 
 @dataclass(frozen=True)
 class Step:
-    """What one latent step brought: `time_stride` frames, their tokens, and −log2 p of these under the prior.
+    """What one latent step brought: `time_stride` frames, their tokens, and −log2 p of these under the prior, guided
+    where the sampler guides.
 
     passes: how often the sampler did the arithmetic of a frame for it. outcome: reward and end, where the prior
     tells them.
@@ -231,20 +232,24 @@ class WorldModel(nn.Module):
             )
         there = slice(start, start + 1), slice(int(self.starts.lengths[start]))
         tokens, lead = (x[there].to(self.device) for x in (self.starts.tokens, self.starts.actions))
-        return self._start(tokens, lead[:, 1:], torch.tensor([dream], device=self.device), seed)
+        return self._start(tokens, self.prior.known(lead[:, 1:]), torch.tensor([dream], device=self.device), seed)
 
     @torch.no_grad()
     def step(
         self, state: DreamState, actions: np.ndarray | Sequence[Any], sampler: SamplerConfig | None = None
     ) -> tuple[DreamState, Step]:
-        """Imagine the next latent under one action per dream, or `b time_stride *space` where frames share latents."""
+        """Imagine the next latent under one action per dream, or `b time_stride *space` where frames share latents.
+
+        Raises: ValueError for actions outside the space, or guidance of a prior that was not trained for it.
+        """
         b, rows, columns = state.tokens.shape
         config = sampler or SamplerConfig()
         lead = self._encode(actions, b, 1)[:, 0]
         compiled = resolve(config.kind, self.device) == "fused" and self.device.type == "cpu"
         features, context = self._context(state, lead, compiled)
         noise = uniform(state.seed, state.dreams, state.steps, rows * columns + 1)  # the last one for the outcome
-        draw = sample(self.prior.core, features, lead, noise[:, :-1], config, guess=state.tokens)
+        untold = self._untold(state, compiled) if config.guidance != 1 else None
+        draw = sample(self.prior.core, features, lead, noise[:, :-1], config, guess=state.tokens, untold=untold)
         frames, decoder = self._frames(state, draw.tokens, compiled)
         outcome = self._outcome(features, draw.tokens, noise[:, -1], compiled)
         state = replace(state, context=context, decoder=decoder, tokens=draw.tokens, frame=frames[:, -1])
@@ -291,7 +296,7 @@ class WorldModel(nn.Module):
         self, tokens: Int[Tensor, "b s y x"], lead: Float[Tensor, "b s1 a"], dreams: Int[Tensor, "b"], seed: int
     ) -> DreamState:
         """The state after these tokens, and the actions that lead into all latents but the first."""
-        lead = torch.cat([lead.new_zeros(len(tokens), 1, self.prior.actions), lead], dim=1)
+        lead = torch.cat([lead.new_zeros(len(tokens), 1, lead.shape[2]), lead], dim=1)
         _, context = self.prior.context(self.prior.embed_past(tokens[:, :-1], first=True), lead)
         frames, decoder = self.tokenizer.decode_chunk(tokens, None)
         steps = torch.full_like(dreams, tokens.shape[1])
@@ -306,6 +311,11 @@ class WorldModel(nn.Module):
         past_tokens = self.prior.embed_past(state.tokens[:, None], first=False)
         features, past = self.prior.context(past_tokens, lead[:, None], state.context)
         return features[:, :, 0], past
+
+    def _untold(self, state: DreamState, compiled: bool) -> tuple[Tensor, Tensor]:
+        """Features of the next latent, and what stands for its action, when that is not told; the past stays."""
+        lead = self.prior.unknown(len(state.tokens))
+        return self._context(state, lead, compiled)[0], lead
 
     def _frames(self, state: DreamState, tokens: Int[Tensor, "b y x"], compiled: bool) -> tuple[Tensor, Past]:
         """Frames `b t h w c` of the next latent."""
@@ -327,7 +337,7 @@ class WorldModel(nn.Module):
             return head.outcome(judge(head, features, tokens), noise)
         return head.outcome(head(features, tokens), noise)
 
-    def _encode(self, actions: Any, b: int, latents: int) -> Float32[Tensor, "b s a"]:
+    def _encode(self, actions: Any, b: int, latents: int) -> Float32[Tensor, "b s a2"]:
         """Actions in the env's own terms → one row per latent, the actions of a stride side by side."""
         if not self.encoder.width:
             return torch.zeros(b, latents, 0, device=self.device)
@@ -335,4 +345,5 @@ class WorldModel(nn.Module):
         steps = latents * self.tokenizer.config.time_stride
         if encoded.shape[:-1] != (b, steps) and not (steps == 1 and encoded.shape[:-1] == (b,)):
             raise ValueError(f"expected actions for {b} dreams and {steps} steps, got {encoded.shape[:-1]}")
-        return torch.from_numpy(encoded).view(b, latents, self.prior.actions).to(self.device)
+        rows = torch.from_numpy(encoded).view(b, latents, self.prior.actions)
+        return self.prior.known(rows).to(self.device)

@@ -14,8 +14,8 @@ GRAPHS = 8  # recordings that a core keeps, of other batch sizes and settings: e
 def replay(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     """`cached`, from the graph of this core, these shapes and settings; recorded when first asked for."""
     graphs: dict[tuple, _Graph] = packed(core, "graphs", dict)
-    settings = (config.temperature, config.top_k, config.top_p)
-    key = (tuple(given.context.shape), given.actions.shape[1], given.context.dtype, given.context.device, settings)
+    settings = (config.temperature, config.top_k, config.top_p, config.guidance)
+    key = (tuple(given.context.shape), given.actions.shape[2], given.context.dtype, given.context.device, settings)
     with torch.cuda.device(given.context.device):
         if key not in graphs:
             if len(graphs) == GRAPHS:
@@ -27,11 +27,11 @@ def replay(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
 class _Graph:
     """A recording with its own inputs and outputs; the inputs are those of the last replay."""
 
-    def __init__(self, core, shape, actions: int, dtype, device, settings: tuple[float, int, float]):
-        b, _, rows, columns = shape
+    def __init__(self, core, shape, actions: int, dtype, device, settings: tuple[float, int, float, float]):
+        r, b, _, rows, columns = shape
         self.given = Given(
             torch.zeros(shape, dtype=dtype, device=device),
-            torch.zeros(b, actions, dtype=dtype, device=device),
+            torch.zeros(r, b, actions, dtype=dtype, device=device),
             torch.zeros(b, rows * columns, dtype=torch.float64, device=device),
             torch.zeros(b, rows, columns, dtype=torch.long, device=device),
         )

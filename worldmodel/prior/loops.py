@@ -7,22 +7,24 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodel.prior.choose import Draw, Given, SamplerConfig, choose
+from worldmodel.prior.choose import Draw, Given, SamplerConfig, choose, guide
 from worldmodel.prior.layers import GatedLayer, gate
 from worldmodel.prior.pixelcnn import SpatialCore
 
-Score = Callable[[Int[Tensor, "b y x"], int, int], Float[Tensor, "b k"]]  # of the token at (y, x), given those before
+Score = Callable[[Int[Tensor, "n y x"], int, int], Float[Tensor, "n k"]]  # of the token at (y, x), given those before
 
 
 def naive(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     """One full pass of the core per token."""
-    score = lambda tokens, y, x: core(tokens, given.context, given.actions)[:, y, x]  # noqa: E731
+    context, actions = given.context.flatten(0, 1), given.actions.flatten(0, 1)
+    score = lambda tokens, y, x: core(tokens, context, actions)[:, y, x]  # noqa: E731
     return _raster(score, given, config, passes=given.guess[0].numel())
 
 
 def cached(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     """Each activation once."""
-    return _raster(_Cache(core, given.context, given.actions), given, config, passes=1)
+    cache = _Cache(core, given.context.flatten(0, 1), given.actions.flatten(0, 1))
+    return _raster(cache, given, config, passes=1)
 
 
 def predictive(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
@@ -35,7 +37,9 @@ def predictive(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     passes = given.guess.new_zeros(len(tokens))
     unsettled = torch.arange(len(tokens), device=tokens.device)
     for _ in range(tokens[0].numel() + 1):
-        logits = core(tokens[unsettled], given.context[unsettled], given.actions[unsettled]).float().flatten(0, 2)
+        context, actions = (torch.cat([x[unsettled] for x in each]) for each in (given.context, given.actions))
+        scores = core(_each(tokens[unsettled], len(given.context)), context, actions).float()
+        logits = guide(scores.unflatten(0, (-1, len(unsettled))), config.guidance).flatten(0, 2)
         drawn = choose(logits, given.noise[unsettled].flatten(), config)
         nats[unsettled] = F.cross_entropy(logits, drawn, reduction="none").view(-1, *tokens.shape[1:])
         drawn = drawn.view(-1, *tokens.shape[1:])
@@ -55,10 +59,16 @@ def _raster(score: Score, given: Given, config: SamplerConfig, passes: int) -> D
     b, rows, columns = tokens.shape
     for y in range(rows):
         for x in range(columns):
-            logits = score(tokens, y, x).float()
+            scores = score(_each(tokens, len(given.context)), y, x).float()
+            logits = guide(scores.unflatten(0, (-1, b)), config.guidance)
             tokens[:, y, x] = choose(logits, given.noise[:, y * columns + x], config)
             nats[:, y, x] = F.cross_entropy(logits, tokens[:, y, x], reduction="none")
     return Draw(tokens, nats, tokens.new_full((b,), passes))
+
+
+def _each(tokens: Int[Tensor, "b y x"], r: int) -> Int[Tensor, "rb y x"]:
+    """The tokens r times: they are the same whether the action is told or not."""
+    return tokens[None].expand(r, -1, -1, -1).flatten(0, 1)
 
 
 class _Cache:

@@ -27,6 +27,7 @@ class PriorConfig:
     context. core_width, core_layers: of the spatial core. context_noise: largest share of context tokens replaced
     by others of the batch in training, against drift (arXiv 2408.14837, section 3.2.1). outcome_width: of the head that
     tells rewards and ends (0: none). memory: channels that last beyond the reach of the convolutions (0: none).
+    action_dropout: share of actions that are withheld in training, which guidance needs (0: it cannot be had).
     """
 
     embed: int = 64
@@ -38,6 +39,7 @@ class PriorConfig:
     context_noise: float = 0.1
     outcome_width: int = 64
     memory: int = 0
+    action_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         within(self, 1, 2**14, "embed", "width", "core_width")
@@ -109,6 +111,8 @@ class PixelCNN(nn.Module):
     Args: codes, the size K of the codebook; grid, rows and columns of tokens; actions, the width a of the encoded
     action that leads into one latent (0: no actions); rewards, the values that `reward_values` found (none: the
     prior tells no rewards and ends).
+
+    `context` and `core` take actions as `known` and `unknown` give them, `a2` wide; all others as they are.
     """
 
     def __init__(
@@ -124,10 +128,12 @@ class PixelCNN(nn.Module):
         self.codes = codes
         self.grid = (grid[0], grid[1])
         self.actions = actions
-        self.core = SpatialCore(config, codes, actions)
+        self.withholds = bool(actions and config.action_dropout)
+        wide = actions + self.withholds
+        self.core = SpatialCore(config, codes, wide)
         self.enter = CausalConv3d(config.embed, config.width, (1, 3))
         self.start = nn.Parameter(torch.randn(config.embed, *grid) * config.embed**-0.5)
-        blocks = [ContextBlock(config.width, actions, config.time_kernel) for _ in range(config.layers)]
+        blocks = [ContextBlock(config.width, wide, config.time_kernel) for _ in range(config.layers)]
         memory = [Memory(config.width, config.memory)] if config.memory else []
         half = config.layers // 2  # what is kept has looked around, and those after it look around in what was kept
         self.blocks = nn.ModuleList([*blocks[:half], *memory, *blocks[half:]])
@@ -142,6 +148,23 @@ class PixelCNN(nn.Module):
         alike = (codebook - codebook.mean(0)) / codebook.std().clamp_min(1e-6)
         self.core.embedding.weight[:, :width] = alike[:, :width] * self.config.embed**-0.5
 
+    def known(self, actions: Float[Tensor, "*n a"]) -> Float[Tensor, "*n a2"]:
+        """Actions as the network takes them: with a last column, zero, where that could say that they are not told."""
+        return F.pad(actions, (0, int(self.withholds)))
+
+    def unknown(self, count: int) -> Float[Tensor, "b a2"]:
+        """So many times what stands for an action that is not told.
+
+        Raises: ValueError for a prior that was always told.
+        """
+        if not self.withholds:
+            raise ValueError(
+                "guidance: this prior knows no future without the action: train it with prior.action_dropout above 0 "
+                "(scripts/train_prior.py), or leave guidance at 1"
+            )
+        nothing = self.start.new_zeros(count, self.actions)
+        return F.pad(nothing, (0, 1), value=1.0)
+
     def embed_past(self, tokens: Int[Tensor, "b s y x"], first: bool) -> Float[Tensor, "b e s2 y x"]:
         """What the context of each step sees: the tokens one step earlier; before the first, a learned start."""
         past = self.core.embedding(tokens).movedim(-1, 1)
@@ -149,7 +172,7 @@ class PixelCNN(nn.Module):
         return torch.cat([start, past], dim=2) if first else past
 
     def context(
-        self, past_tokens: Float[Tensor, "b e s y x"], actions: Float[Tensor, "b s a"], past: Past = None
+        self, past_tokens: Float[Tensor, "b e s y x"], actions: Float[Tensor, "b s a2"], past: Past = None
     ) -> tuple[Float[Tensor, "b c s y x"], Past]:
         """Features of each step from earlier tokens and the actions up to it; `past` carries on an earlier call."""
         x, _ = self.enter(past_tokens)
@@ -161,7 +184,8 @@ class PixelCNN(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "b s y x"], actions: Float[Tensor, "b s a"]) -> Float[Tensor, "b s y x k"]:
         """Logits of every token given all before it, in one parallel pass (teacher forcing)."""
-        return self._logits(self._features(tokens, actions), tokens, actions)
+        lead = self._lead(tokens, actions)
+        return self._logits(self._features(tokens, lead), tokens, lead)
 
     def nats(self, tokens: Int[Tensor, "b s y x"], actions: Float[Tensor, "b s a"]) -> Float[Tensor, "b s y x"]:
         """−log p of each token, in nats."""
@@ -172,12 +196,13 @@ class PixelCNN(nn.Module):
 
         Raises: ValueError for a prior without that head.
         """
-        return self._scores(self._features(clip.tokens, clip.actions), clip.tokens)
+        return self._scores(self._features(clip.tokens, self._lead(clip.tokens, clip.actions)), clip.tokens)
 
     def loss(self, clip: TokenClip) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Mean −log p in nats per token, and a share of the outcome's; bits per token and per frame as metrics."""
-        features = self._features(clip.tokens, clip.actions)
-        nats = _nats(self._logits(features, clip.tokens, clip.actions), clip.tokens)
+        lead = self._lead(clip.tokens, clip.actions)
+        features = self._features(clip.tokens, lead)
+        nats = _nats(self._logits(features, clip.tokens, lead), clip.tokens)
         loss = nats[clip.real].mean()
         told = clip.real[:, 1:]  # the first latent of a clip has no past to tell its outcome from
         bits = nats.detach()[:, 1:][told].mean() / math.log(2)
@@ -189,15 +214,24 @@ class PixelCNN(nn.Module):
             loss, metrics["outcome_loss"] = loss + OUTCOME_SHARE * outcome, outcome.detach()
         return loss, metrics
 
-    def _features(self, tokens: Int[Tensor, "b s y x"], actions: Float[Tensor, "b s a"]) -> Float[Tensor, "b c s y x"]:
-        """The context of every latent; while training, of tokens that are roughened."""
+    def _lead(self, tokens: Int[Tensor, "b s y x"], actions: Float[Tensor, "b s a"]) -> Float[Tensor, "b s a2"]:
+        """What leads into each latent, which into the first is nothing; while training, some of it is withheld."""
         self._check(tokens, actions)
-        past_tokens = self._roughen(tokens) if self.training and self.config.context_noise else tokens
-        return self.context(self.embed_past(past_tokens[:, :-1], first=True), _leading(actions))[0]
+        lead = self.known(torch.cat([torch.zeros_like(actions[:, :1]), actions[:, 1:]], dim=1))
+        if not (self.training and self.withholds):
+            return lead
+        withheld = torch.rand(lead.shape[:2], device=lead.device) < self.config.action_dropout
+        withheld[:, 0] = False
+        return torch.where(withheld[..., None], self.unknown(1), lead)
 
-    def _logits(self, features: Tensor, tokens: Tensor, actions: Tensor) -> Float[Tensor, "b s y x k"]:
+    def _features(self, tokens: Int[Tensor, "b s y x"], lead: Float[Tensor, "b s a2"]) -> Float[Tensor, "b c s y x"]:
+        """The context of every latent; while training, of tokens that are roughened."""
+        past_tokens = self._roughen(tokens) if self.training and self.config.context_noise else tokens
+        return self.context(self.embed_past(past_tokens[:, :-1], first=True), lead)[0]
+
+    def _logits(self, features: Tensor, tokens: Tensor, lead: Tensor) -> Float[Tensor, "b s y x k"]:
         frames = features.transpose(1, 2).flatten(0, 1)
-        return self.core(tokens.flatten(0, 1), frames, _leading(actions).flatten(0, 1)).unflatten(0, tokens.shape[:2])
+        return self.core(tokens.flatten(0, 1), frames, lead.flatten(0, 1)).unflatten(0, tokens.shape[:2])
 
     def _scores(self, features: Tensor, tokens: Tensor) -> Float[Tensor, "b s o"]:
         if self.outcome is None:
@@ -223,11 +257,6 @@ class PixelCNN(nn.Module):
             )
         if tokens.min() < 0 or tokens.max() >= self.codes:
             raise ValueError(f"expected tokens in [0, {self.codes}), got {int(tokens.min())} to {int(tokens.max())}")
-
-
-def _leading(actions: Float[Tensor, "b s a"]) -> Float[Tensor, "b s a"]:
-    """No action leads into a first latent."""
-    return torch.cat([torch.zeros_like(actions[:, :1]), actions[:, 1:]], dim=1)
 
 
 def _nats(logits: Float[Tensor, "b s y x k"], tokens: Int[Tensor, "b s y x"]) -> Float[Tensor, "b s y x"]:

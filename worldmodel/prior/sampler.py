@@ -26,13 +26,21 @@ def sample(
     noise: Float[Tensor, "b n"],
     config: SamplerConfig,
     guess: Int[Tensor, "b y x"] | None = None,
+    untold: tuple[Float[Tensor, "b c y x"], Float[Tensor, "b a"]] | None = None,
 ) -> Draw:
     """Draw the tokens of one frame, in raster order, from one uniform number per site.
 
     `guess` changes no token: the closer it is, the sooner `predictive` is done. The frame before is a good one.
+    `untold`: context and action when the action is not told; read by guidance other than 1, which needs it.
+    Raises: ValueError for guidance without it.
     """
     if guess is None:
         guess = torch.zeros(len(context), *context.shape[2:], dtype=torch.long, device=context.device)
+    context, actions = context[None], actions[None]
+    if config.guidance != 1:
+        if untold is None:
+            raise ValueError("untold: guidance needs context and action of the frame when the action is not told")
+        context, actions = (torch.cat([x, y[None]]) for x, y in zip((context, actions), untold, strict=True))
     given = Given(context, actions, noise, guess)
     return SAMPLERS[resolve(config.kind, context.device)](core, given, config)
 
