@@ -291,7 +291,7 @@ def test_observations_are_in_their_spaces_and_show_the_same_dream():
     for env, record in zip((frames, tokens, latent), records, strict=True):
         assert all(env.observation_space.contains(step[0]) for step in record)
     seen, read, vectors = (torch.from_numpy(np.stack([step[0] for step in record], 1)) for record in records)
-    assert torch.equal(world.tokenizer.quantizer.vectors(read), vectors)
+    assert torch.equal(world.tokenizer.quantizer.standard(read), vectors)
     assert (seen.int() - world.tokenizer.decode(read).int()).abs().max() <= 1  # sums are ordered otherwise
 
 
@@ -507,7 +507,7 @@ def test_the_real_environment_in_disguise_has_the_spaces_of_its_dream_and_shows_
     real.reset(seed=2)
     frames = [real.reset(seed=2)[0], *(real.step(a)[0] for chunk in actions for a in chunk)]
     tokens = world.tokenizer.encode(torch.from_numpy(np.stack(frames))[None])
-    expected = {"tokens": tokens, "latent": world.tokenizer.quantizer.vectors(tokens)}
+    expected = {"tokens": tokens, "latent": world.tokenizer.quantizer.standard(tokens)}
     if obs == "frames":
         shown = world.tokenizer.decode(tokens)[0, ::stride].int()
         assert (torch.from_numpy(np.stack(seen)).int() - shown).abs().max() <= 1

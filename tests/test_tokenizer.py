@@ -237,6 +237,14 @@ def test_a_short_training_lowers_the_error_and_uses_several_codes():
     assert tokenizer.eval().encode(clip.frames).unique().numel() >= 3
 
 
+def test_standard_code_vectors_have_mean_zero_and_deviation_one_in_every_entry():
+    quantizer = Quantizer(QuantizerConfig(codes=50, code_width=3)).eval()
+    quantizer.codebook.mul_(torch.tensor([100.0, 1.0, 0.01])).add_(5)
+    seen = quantizer.standard(torch.arange(50))
+    torch.testing.assert_close(seen.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen.std(0), torch.ones(3), atol=1e-4, rtol=0)
+
+
 def test_perplexity_is_the_number_of_codes_in_even_use():
     assert perplexity(torch.tensor([5.0, 5.0, 0.0, 5.0])) == pytest.approx(3)
 

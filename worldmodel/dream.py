@@ -38,7 +38,8 @@ class Snapshot:
 
 
 def observation_space(tokenizer: VQVAE, obs: Observation) -> spaces.Box:
-    """frames: uint8 `h w c`, the real environment's. tokens: int64 `y x`. latent: their code vectors, float32 `y x d`.
+    """frames: uint8 `h w c`, the real environment's. tokens: int64 `y x`. latent: their code vectors,
+    standardised, float32 `y x d`.
 
     Raises: ValueError for another word.
     """
@@ -276,7 +277,7 @@ class DreamVectorEnv(VectorEnv):
         if self.obs == "frames":
             seen = state.frame
         else:
-            seen = state.tokens if self.obs == "tokens" else self.world.tokenizer.quantizer.vectors(state.tokens)
+            seen = state.tokens if self.obs == "tokens" else self.world.tokenizer.quantizer.standard(state.tokens)
         return seen.clone() if self.tensors else seen.cpu().numpy().copy()
 
     def _infos(self, surprise: np.ndarray, end: np.ndarray, told: np.ndarray) -> dict[str, Any]:

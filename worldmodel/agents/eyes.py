@@ -26,7 +26,7 @@ class Eyes:
         if self.obs == "tokens":
             return tokens[0, -1].cpu().numpy()
         if self.obs == "latent":
-            return self.tokenizer.quantizer.vectors(tokens[:, -1])[0].cpu().numpy()
+            return self.tokenizer.quantizer.standard(tokens[:, -1])[0].cpu().numpy()
         seen, self._decoder = self.tokenizer.decode_chunk(tokens, self._decoder)
         return seen[0, -1].cpu().numpy()
 

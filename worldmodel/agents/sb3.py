@@ -142,7 +142,6 @@ class GridFeatures(BaseFeaturesExtractor):
             layers = [nn.Conv2d(shape[0], channels // 2, 8, stride=4), nn.SiLU()]
             layers += [nn.Conv2d(channels // 2, channels, 4, stride=2), nn.SiLU()]
             layers += [nn.Conv2d(channels, channels, 3, stride=1), nn.SiLU()]
-        self.norm = nn.LayerNorm(shape[2]) if self.latent else nn.Identity()  # code vectors come in any scale
         self.grid = nn.Sequential(*layers, nn.Flatten())
         flat = self._look(torch.zeros(1, *shape)).shape[1]
         self.vector = nn.Sequential(nn.Linear(flat, units), nn.SiLU())
@@ -151,9 +150,8 @@ class GridFeatures(BaseFeaturesExtractor):
         return self.vector(self._look(observations))
 
     def _look(self, observations: Tensor) -> Tensor:
-        seen = self.norm(observations)
         # contiguous: a backward pass through these small channels-last pictures crashed torch 2.13 on a CPU
-        return self.grid(seen.movedim(-1, 1).contiguous() if self.latent else seen)
+        return self.grid(observations.movedim(-1, 1).contiguous() if self.latent else observations)
 
 
 def policy_kwargs(config: PolicyConfig) -> dict[str, Any]:

@@ -103,6 +103,16 @@ class Quantizer(nn.Module):
         """The code vectors of `codes`."""
         return F.embedding(codes, self.codebook)
 
+    @torch.no_grad()
+    def standard(self, codes: Int[Tensor, "*n"]) -> Float[Tensor, "*n d"]:
+        """The code vectors as others should see them: each entry has mean 0 and deviation 1 over the codebook.
+
+        They begin as principal components, of which the first differ a hundred times as much as the last; and what an
+        agent looks for may be small.
+        """
+        deviation, mean = torch.std_mean(self.codebook, dim=0)
+        return F.embedding(codes, (self.codebook - mean) / deviation.clamp_min(1e-6))
+
     def _quantise(self, z: Float[Tensor, "*n d"]) -> Quantized:
         warming = self.training and self._warming(z.detach().flatten(0, -2))
         codes = nearest(z.detach().flatten(0, -2), self.codebook.detach()).view(z.shape[:-1])
