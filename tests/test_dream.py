@@ -22,12 +22,15 @@ from worldmodel.world import WorldModel
 Record = list[tuple[Any, ...]]  # what reset and every step gave
 
 
-def lasting_world(lasting: float = 3.0, **settings) -> WorldModel:
-    """A small world of which about one step in eight ends a dream: some end soon, some last."""
+def lasting_world(lasting: float = 2.0, **settings) -> WorldModel:
+    """A small world of which about one step in eight (the sigmoid of −2) ends a dream: some end soon, some last."""
     world = small_world(**settings)
     head = world.prior.outcome
     assert head is not None
     with torch.no_grad():
+        for part in (head.leave.weight, head.leave.bias):
+            goes_on, ends = part.chunk(2)
+            ends.copy_(goes_on)  # whatever the rewards, an end is as likely
         head.leave.bias[len(head.rewards) :] -= lasting
     return world
 
