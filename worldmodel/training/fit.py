@@ -189,6 +189,7 @@ class _Run(Generic[M]):
         for group in self.adamw.param_groups:
             group["lr"] = rate
         measured = [self._gradients(batch, part) for part, batch in enumerate(parts)]
+        self._tell(0, 1)  # whoever calls the model without `fit` gives it whole batches
         loss, metrics = measured[0] if len(measured) == 1 else _mean(measured)
         norm = self.fabric.clip_gradients(
             self.objective, self.optimizer, max_norm=self.config.clip_norm or 1e30, error_if_nonfinite=False
@@ -205,15 +206,18 @@ class _Run(Generic[M]):
     def _gradients(self, batch: Any, part: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Add those of one of the batches of a step; returns its loss and metrics."""
         parts, ranks = self.config.accumulate, self.fabric.world_size
-        told: list[Any] = [module for module in self.model.modules() if hasattr(module, "parts")]
-        for module in told:
-            module.part, module.parts = part, parts
+        self._tell(part, parts)
         torch.manual_seed(_seed(self.config.seed, self.step, part * ranks + self.fabric.global_rank))
         batch = batch.to(self.fabric.device)
         with self.fabric.no_backward_sync(self.objective, enabled=part + 1 < parts):
             loss, metrics = self.objective(lambda: batch)
             self.fabric.backward(loss / parts)
         return loss.detach(), metrics
+
+    def _tell(self, part: int, parts: int) -> None:
+        told: list[Any] = [module for module in self.model.modules() if hasattr(module, "parts")]
+        for module in told:
+            module.part, module.parts = part, parts
 
     def _refuse_broken(self) -> None:
         """Reading the flag waits for the device, so it is read where others do, not at every step."""
