@@ -186,17 +186,17 @@ def test_the_compiled_decoder_gives_the_frames_of_the_decoder(space, stride, ker
 
 
 def in_place(world: WorldModel) -> None:
-    world.prior.core.bias += torch.linspace(0, 50, 19)
+    world.prior.core.bias += torch.linspace(0, 5000, 19)
     world.tokenizer.quantizer.codebook.neg_()
 
 
 def in_the_place_of_others(world: WorldModel) -> None:
-    world.prior.core.bias = nn.Parameter(torch.linspace(0, 50, 19))
+    world.prior.core.bias = nn.Parameter(torch.linspace(0, 5000, 19))
     world.tokenizer.quantizer.codebook = -world.tokenizer.quantizer.codebook
 
 
 def through_data(world: WorldModel) -> None:
-    world.prior.core.bias.data += torch.linspace(0, 50, 19)
+    world.prior.core.bias.data += torch.linspace(0, 5000, 19)
     world.tokenizer.quantizer.codebook.data.neg_()
     compiled.forget(world)
 

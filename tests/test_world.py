@@ -135,6 +135,16 @@ def test_saving_then_loading_gives_the_same_dream(tmp_path):
     assert torch.equal(loaded.imagine(frames, actions, 4), world.imagine(frames, actions, 4))
 
 
+def test_a_guided_dream_survives_the_disk_and_begins_where_others_do(tmp_path):
+    world, sampler = small_world(2, action_dropout=0.1), SamplerConfig(guidance=2)
+    world.save(tmp_path)
+    loaded = WorldModel.load(tmp_path)
+    for start in (0, 2):
+        (_, one), (_, two) = (w.step(w.begin(start), [[1, 2]], sampler) for w in (world, loaded))
+        assert torch.equal(one.tokens, two.tokens) and torch.equal(one.bits, two.bits)
+        assert not torch.equal(one.bits, world.step(world.begin(start), [[1, 2]])[1].bits)
+
+
 def test_a_world_from_before_there_were_memories_dreams_as_it_did(tmp_path):
     world = WorldModel(small_tokenizer(), small_prior(memory=0), WorldInfo((16, 24, 3), Discrete(4)))
     world.save(tmp_path)

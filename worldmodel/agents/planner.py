@@ -15,7 +15,7 @@ from worldmodel.agents import Chunked, Policy
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, WorldModel
 
-CONTEXT = 8  # latents that are looked at before each decision: as far back as a prior of six blocks sees
+CONTEXT = 8  # latents that are looked at before each decision: as far back as the convolutions of six blocks see
 STILL = 0.05  # least deviation of a Gaussian proposal, in half widths of the box
 UNSURE = 0.02  # share of the uniform distribution in a categorical proposal: none dies out
 
