@@ -77,8 +77,8 @@ def collection_kills(tried: int, folder: Path) -> Row:
             parent = start(gather_slowly, data, pids)
             victims = kill_now_and_then(parent, pids, chance, tried - kills)
             kills, parents = kills + len(victims), parents + victims.count(parent.pid)
-            whole = finished(parent)
-            failed += parent.exitcode not in (0, MISSING, KILLED)
+            again = {MISSING, KILLED} if parent.pid in victims else {MISSING}
+            whole = finished(parent) or parent.exitcode not in again  # any other end leaves a set that differs
             failed += not all_end([int(name) for name in os.listdir(pids)])
             failed += bool(EpisodeStore(data, INFO).damaged())
             shutil.rmtree(pids)
