@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.spaces import Discrete
+from helpers_models import random_frames
 
 from envs.maze import ACTIONS, MazeConfig, MazeEnv, render, step_pose
 from worldmodel.data.episode import Episode
@@ -124,6 +125,16 @@ def maze_store(folder, episodes: int, steps: int) -> EpisodeStore:
         if len(frames) == steps + 1:
             store.write(Episode(frames, actions, np.zeros(steps, np.float32), False, True, seed=seed, index=index))
         seed += 1
+    return store
+
+
+def noise_store(folder) -> EpisodeStore:
+    """Two episodes of noise that a `small_world` takes: what it makes of them is of no account, but that it does."""
+    store = EpisodeStore.create(folder, DatasetInfo(Discrete(4), (16, 24, 3), seed=0))
+    for index in range(2):
+        frames = random_frames(1, 25, seed=index)[0].numpy()
+        actions = np.random.default_rng(index).integers(0, 4, 24)
+        store.write(Episode(frames, actions, np.zeros(24, np.float32), False, True, seed=index, index=index))
     return store
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
-from helpers_dreams import Deaf, Frozen, TrueMaze, Witness, broken, maze_store
+from helpers_dreams import Deaf, Frozen, TrueMaze, Witness, broken, maze_store, noise_store
 from helpers_models import small_world
 
 from worldmodel.evaluate.control import ControlConfig, controllability, counterfactuals
@@ -50,6 +50,16 @@ def test_the_true_future_of_another_action_is_known_to_the_true_world_alone():
     deaf = counterfactuals(Deaf(), Witness, SMALL)
     assert all((x.mean, x.low, x.high) == (0, 0, 0) for x in deaf.figures.values()) and len(deaf.figures) == 3
     assert deaf.curves["control/counterfactual_truths"].steps == (1, 2, 3, 4, 5, 6)
+
+
+def test_the_same_seed_measures_the_same_and_settings_without_sense_are_refused(store):
+    once, again = (controllability(TrueMaze(), store, store.indices, SMALL) for _ in range(2))
+    assert once.figures == again.figures and once.curves == again.curves
+    once, again = (counterfactuals(TrueMaze(), Witness, SMALL) for _ in range(2))
+    assert once.figures == again.figures and once.curves == again.curves
+    for wrong in ({"steps": ()}, {"steps": (0, 4)}, {"clips": 0}):
+        with pytest.raises(ValueError, match="of 1 or more"):
+            ControlConfig(**wrong)
 
 
 def test_counterfactuals_say_why_they_are_left_out():
@@ -114,9 +124,10 @@ def test_random_actions_are_uniform_and_held_as_long_as_asked():
 
 @pytest.fixture(scope="module")
 def inverse_config():
-    return InverseConfig(steps=400, batch_size=16, learning_rate=3e-3, width=16, clips=24, context=3, horizon=10)
+    return InverseConfig(steps=300, batch_size=8, learning_rate=4e-3, width=16, clips=24, context=3, horizon=10)
 
 
+@pytest.mark.slow
 def test_actions_of_true_dreams_are_told_as_well_as_real_ones_and_of_deaf_ones_they_are_not(store, inverse_config):
     train, held_out = list(range(20)), [20, 21, 22, 23]
     true = action_recovery(TrueMaze(), store, train, held_out, inverse_config).figures
@@ -152,3 +163,14 @@ def test_continuous_actions_are_not_named(store, inverse_config):
 def test_the_confusion_picture_grows_with_its_table():
     two, four = (confusion_picture(np.eye(n), [f"a{i}" for i in range(n)], "real") for n in (2, 4))
     assert four.shape[0] > two.shape[0] and two.dtype == np.uint8 and two.shape[2] == 3
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_real_world_is_measured_through_its_latents(stride, tmp_path):
+    world, store = small_world(stride), noise_store(tmp_path / "episodes")
+    config = ControlConfig(clips=3, context=4, steps=(1, 5))
+    section = controllability(world, store, [0, 1], config)
+    assert section.curves["control/delta_psnr"].steps == tuple(range(1, 6 if stride == 1 else 5))
+    assert section.figures["control/delta_psnr@1"].count == 3
+    found = action_recovery(world, store, [0], [1], InverseConfig(steps=2, clips=3, context=4, horizon=5))
+    assert 0 <= found.figures["control/action_accuracy_imagined"].mean <= 1

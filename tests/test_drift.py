@@ -5,12 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Discrete
-from helpers_dreams import Blank, Frozen, TrueMaze, maze_store, maze_tokens
-from helpers_models import random_frames, small_world
+from helpers_dreams import Blank, Frozen, TrueMaze, maze_store, maze_tokens, noise_store
+from helpers_models import small_world
 
-from worldmodel.data.episode import Episode
-from worldmodel.data.store import DatasetInfo, EpisodeStore
 from worldmodel.evaluate import tally
 from worldmodel.evaluate.drift import DriftConfig, drift, follow, nearest, real_frames, sharpness
 from worldmodel.tokenizer import tokenize
@@ -119,23 +116,15 @@ def test_a_dream_that_freezes_late_is_frozen_late(store, tokens):
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_real_world_is_followed_through_its_latents(stride, tmp_path):
     world, config = small_world(stride), DriftConfig(dreams=3, steps=20, context=3, real_frames=5)
-    store = shown_store(tmp_path / "episodes")
+    store = noise_store(tmp_path / "episodes")
     track = follow(world, store, [0, 1], config)
     assert track.tokens.shape == (3, 20, 2, 3) and track.sharpness.shape == track.bits.shape == (3, 20)
     assert track.frames.shape == (2, 3, 16, 24, 3) and track.film.shape[:2] == (20, 3)
     tokens = tokenize(world.tokenizer, store, tmp_path / "tokens", show=False)
     section = drift(world, store, tokens, [0], [1], config)
+    assert {each.count for each in section.curves.values()} == {3}
     assert all(np.isfinite([x.mean, x.low, x.high]).all() for x in section.figures.values())
     assert section.clips["drift/dreams"].shape == (20, 16, 3 * 24, 3)
-
-
-def shown_store(folder):
-    store = EpisodeStore.create(folder, DatasetInfo(Discrete(4), (16, 24, 3), seed=0))
-    for index in range(2):
-        frames = random_frames(1, 25, seed=index)[0].numpy()
-        actions = np.random.default_rng(index).integers(0, 4, 24)
-        store.write(Episode(frames, actions, np.zeros(24, np.float32), False, True, seed=index, index=index))
-    return store
 
 
 def test_too_few_steps_to_compare_are_refused():

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers_dreams import Blank, Deaf, Frozen, TrueMaze, maze_store
+from helpers_dreams import Blank, Deaf, Frozen, TrueMaze, maze_store, noise_store
 from helpers_models import small_tokenizer, small_world
 
 from worldmodel.dream import DreamEnv
@@ -81,6 +81,19 @@ def test_a_true_world_is_trusted_all_along_and_broken_ones_never(store):
 def test_a_world_that_goes_blank_is_trusted_as_long_as_it_is_good_within_the_steps_of_smoothing(store):
     found = trusted(trust_horizon(Blank(good=12), store, store.indices, SMALL))
     assert 12 - REACH <= found <= 12 + REACH
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_real_world_is_measured_through_its_latents(stride, tmp_path):
+    store = noise_store(tmp_path / "episodes")
+    section = trust_horizon(small_world(stride), store, [0, 1], HorizonConfig(clips=4, context=4, horizon=9))
+    assert len(section.curves["horizon/psnr"].steps) == (9 if stride == 1 else 8)
+    assert 0 <= trusted(section) <= 9
+
+
+def test_one_clip_has_no_other_to_exchange_actions_with():
+    with pytest.raises(ValueError, match="2 clips or more"):
+        HorizonConfig(clips=1)
 
 
 def test_a_world_without_actions_has_but_the_still_frame_to_beat(store):

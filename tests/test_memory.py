@@ -53,6 +53,12 @@ def test_a_full_turn_is_found_by_looking():
     assert full_turn(TrueMaze(), env, moments(env, 3, 5, seed=0)) == 24
 
 
+def test_turns_of_no_step_and_a_scene_alone_are_refused():
+    for wrong in ({"turns": (0, 2)}, {"turns": ()}, {"scenes": 1}):
+        with pytest.raises(ValueError, match="2 scenes or more"):
+            MemoryConfig(**wrong)
+
+
 def test_what_cannot_be_measured_is_left_out_with_the_reason():
     world = TrueMaze()
     world.info = WorldInfo((16, 16, 3), Discrete(2), ("left", "right"))

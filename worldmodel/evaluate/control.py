@@ -33,6 +33,10 @@ class ControlConfig:
     seed: int = 0
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
+    def __post_init__(self) -> None:
+        if min(self.steps, default=0) < 1 or min(self.clips, self.branches) < 1:
+            raise ValueError(f"control: expected steps, clips and branches of 1 or more, got {self}")
+
 
 def controllability(
     world: Dreamer, store: EpisodeStore, episodes: Sequence[int], config: ControlConfig | None = None

@@ -27,6 +27,10 @@ class HorizonConfig:
     seed: int = 0
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
+    def __post_init__(self) -> None:
+        if self.clips < 2 or self.horizon < 1:
+            raise ValueError(f"horizon: expected 2 clips or more, to exchange their actions, and 1 step, got {self}")
+
 
 def trust_horizon(
     world: Dreamer, store: EpisodeStore, episodes: Sequence[int], config: HorizonConfig | None = None

@@ -33,6 +33,10 @@ class MemoryConfig:
     seed: int = 0
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
+    def __post_init__(self) -> None:
+        if min(self.turns, default=0) < 1 or self.scenes < 2:
+            raise ValueError(f"memory: expected turns of 1 step or more, and 2 scenes or more, got {self}")
+
 
 @dataclass
 class Return:

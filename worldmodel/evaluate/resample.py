@@ -1,6 +1,7 @@
 """Bootstrap intervals of anything that is a function of means: of decibels, ratios, differences between methods.
 
 What belongs to one clip is drawn together, so comparisons are paired: the difficulty that two methods share cancels.
+Clips count as independent; where many are cut from few episodes they overlap, and the intervals are too narrow.
 """
 
 from collections.abc import Callable, Sequence
