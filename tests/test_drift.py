@@ -122,6 +122,7 @@ def test_a_real_world_is_followed_through_its_latents(stride, tmp_path):
     assert track.frames.shape == (2, 3, 16, 24, 3) and track.film.shape[:2] == (20, 3)
     tokens = tokenize(world.tokenizer, store, tmp_path / "tokens", show=False)
     section = drift(world, store, tokens, [0], [1], config)
+    assert {each.count for each in section.curves.values()} == {3}
     assert all(np.isfinite([x.mean, x.low, x.high]).all() for x in section.figures.values())
     assert section.clips["drift/dreams"].shape == (20, 16, 3 * 24, 3)
 

@@ -70,12 +70,12 @@ def test_each_part_has_figures_and_what_is_absent_is_said(sections):
         assert any(note.startswith(said) for note in values["notes"]), said
 
 
-def test_targets_are_reached_when_the_whole_interval_keeps_to_them():
+def test_targets_are_reached_when_the_whole_interval_lies_beyond_them():
     least, most = About("", least=1.0), About("", most=1.0)
-    for low, high, up, down in ((1.0, 2.0, True, False), (0.9, 2.0, False, False), (0.2, 0.9, False, True)):
+    for low, high, up, down in ((1.1, 2.0, True, False), (1.0, 1.0, False, False), (0.2, 0.9, False, True)):
         figure = Interval(1.0, low, high, 9)
         assert (least.reached(figure), most.reached(figure)) == (up, down)
-    assert About("").reached(exact(1)) is None and (least.target, most.target) == ("≥ 1", "≤ 1")
+    assert About("").reached(exact(1)) is None and (least.target, most.target) == ("> 1", "< 1")
 
 
 def test_json_says_unit_count_and_whether_a_target_is_reached():
@@ -87,7 +87,7 @@ def test_json_says_unit_count_and_whether_a_target_is_reached():
         "high": 1.0,
         "count": 7,
         "unit": "bits",
-        "target": "≥ 0",
+        "target": "> 0",
         "reached": False,
     }
 

@@ -40,7 +40,7 @@ def test_a_perfect_world_has_no_error_beats_copying_at_every_step_and_the_wrong_
     assert section.figures["frames_above_copy"].mean == 5 and section.figures["share_above_copy"].mean == 1
     assert min(section.curves["psnr_gained/shuffled_actions"].low[1:]) > 0
     assert section.figures["frechet_encoder/dream"].mean == pytest.approx(0, abs=1e-6)
-    assert section.figures["frechet_encoder/copy_last_frame"].mean > 1e-3
+    assert section.figures["frechet_encoder/copy_last_frame"].mean > 1e-4
 
 
 def test_a_world_that_always_dreams_of_black_never_beats_copying(world, clips, monkeypatch):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int16, UInt8
+from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -59,7 +59,7 @@ class DriftConfig:
 class Track:
     """What is kept of dreams: some numbers of each step, and the frames of some moments."""
 
-    tokens: Int16[np.ndarray, "b n y x"]
+    tokens: Int32[np.ndarray, "b n y x"]
     sharpness: Float[np.ndarray, "b n"]  # mean gradient, grey levels a pixel
     bits: Float[np.ndarray, "b n"]
     frames: UInt8[Tensor, "m b h w c"]  # the newest of each moment
@@ -75,7 +75,7 @@ def drift(
     config: DriftConfig | None = None,
 ) -> Section:
     """Free-running dreams by step, beside what real frames have of the same. Actions are random ones, held as those of
-    the data were. Every number is a mean of the 10 steps up to its moment; intervals are over dreams.
+    the data were. Sharpness, codes and bits are of the 10 steps up to each moment; intervals are over dreams.
 
     - sharpness: mean gradient of the grey picture, as a multiple of that of held-out frames. It is linear in contrast;
       the variance of the Laplacian, the other usual one, is ruled by a few hard edges and by speckle.
@@ -118,7 +118,7 @@ def follow(world: Dreamer, store: EpisodeStore, episodes: Sequence[int], config:
     for n in range(config.steps):
         state, step = world.step(state, actions[:, n * stride : (n + 1) * stride], config.sampler)
         frame = step.frames[:, -1]
-        numbers.append((step.tokens.cpu().numpy().astype(np.int16), sharpness(frame), step.bits.cpu().numpy()))
+        numbers.append((step.tokens.cpu().numpy().astype(np.int32), sharpness(frame), step.bits.cpu().numpy()))
         if n + 1 in config.moments:
             kept[n + 1] = frame.cpu()
         if n % max(1, config.steps // SHOTS) == 0:
@@ -135,9 +135,9 @@ def sharpness(frames: UInt8[Tensor, "b h w c"]) -> Float[np.ndarray, "b"]:
 
 
 def _sharpness(track: Track, store: EpisodeStore, held_out: Sequence[int], config: DriftConfig) -> Section:
-    real = sharpness(real_frames(store, held_out, config.dreams, config.seed)).mean()
-    section = _by_moment("sharpness", track.sharpness / real, config)
-    section.figures["drift/sharpness_real"] = Interval(float(real), float(real), float(real), config.dreams)
+    real = sharpness(real_frames(store, held_out, len(track.tokens), config.seed))
+    section = _by_moment("sharpness", track.sharpness / max(real.mean(), 1e-9), config)
+    section.figures["drift/sharpness_real"] = interval(same, real)
     return section
 
 
@@ -163,10 +163,11 @@ def _likeness(
     spread = lambda windows: _diverged(tally.histogram(windows, codes), reference)  # noqa: E731
     found = [spread(track.tokens[:, m - SPAN : m]) for m in moments]
     length = min(SPAN, max(len(tokens.tokens(index)) for index in held_out))
-    floor = spread(tally.real_windows(tokens, held_out, length, config.dreams * SPAN // length, config.seed))
+    dreams = len(track.tokens)
+    floor = spread(tally.real_windows(tokens, held_out, length, dreams * SPAN // length, config.seed))
     figures = {f"drift/token_divergence@{m}": each for m, each in ((moments[0], found[0]), (moments[-1], found[-1]))}
     columns = ([getattr(each, side) for each in found] for side in ("mean", "low", "high"))
-    drawn = Curve(moments, *(tuple(column) for column in columns), count=config.dreams)
+    drawn = Curve(moments, *(tuple(column) for column in columns), count=dreams)
     return Section(figures=figures | {"drift/token_divergence_floor": floor}, curves={"drift/token_divergence": drawn})
 
 
@@ -185,7 +186,7 @@ def _nearness(
     """How much dreams look like some real frame."""
     gallery = real_frames(store, train, config.real_frames, config.seed)
     error = np.stack([nearest(frames, gallery) for frames in track.frames], axis=1)
-    real = nearest(real_frames(store, held_out, config.dreams, config.seed), gallery)
+    real = nearest(real_frames(store, held_out, len(track.tokens), config.seed), gallery)
     first, last = config.moments[0], config.moments[-1]
     figures = {
         f"drift/nearest_real@{first}": interval(decibels, error[:, 0]),

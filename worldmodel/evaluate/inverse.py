@@ -99,7 +99,7 @@ def action_recovery(
 
     Accuracy counts all pairs alike, balanced accuracy all actions alike; `commonest` is the accuracy of who always
     says the commonest action. Only pairs of imagined frames count: the step out of the real ones changes the look as
-    well. Intervals are paired over clips.
+    well. Blur costs as disobedience does, for the network has seen sharp frames alone. Intervals are paired over clips.
     Raises: ValueError when the episodes are too short for the context.
     """
     config = config or InverseConfig()

@@ -8,8 +8,8 @@ from worldmodel.evaluate.figures import Interval
 
 @dataclass(frozen=True)
 class About:
-    """unit: of the value; a plain number has none. least, most: what the whole interval is asked to keep to. steps: of
-    a curve, what it runs over."""
+    """unit: of the value; a plain number has none. least, most: what the whole interval is asked to lie above or below.
+    steps: of a curve, what it runs over."""
 
     what: str
     unit: str = ""
@@ -19,16 +19,16 @@ class About:
 
     @property
     def target(self) -> str:
-        """ "≥ least" or "≤ most", or nothing."""
+        """What is asked, with its sign; or nothing."""
         if self.least is not None:
-            return f"≥ {self.least:g}"
-        return "" if self.most is None else f"≤ {self.most:g}"
+            return f"> {self.least:g}"
+        return "" if self.most is None else f"< {self.most:g}"
 
     def reached(self, figure: Interval) -> bool | None:
-        """Whether all of the figure's interval keeps to the target; None where there is none."""
+        """Whether all of the figure's interval lies there, not merely beside; None where nothing is asked."""
         if self.least is not None:
-            return figure.low >= self.least
-        return None if self.most is None else figure.high <= self.most
+            return figure.low > self.least
+        return None if self.most is None else figure.high < self.most
 
 
 # The first pattern that fits a name tells of it. Targets are asked of any world, so they have no scale of their own.
@@ -76,7 +76,7 @@ ABOUT = {
         "frames ahead, from the first on, at which dreams beat the last frame held still by all of their interval",
         "frames",
     ),
-    "rollout/share_above_copy": About("the same, as a share of the horizon of near dreams", least=1),
+    "rollout/share_above_copy": About("the same, as a share of the horizon of near dreams", least=0.99),
     "long_rollout/share_above_copy": About("the same, as a share of the horizon"),
     "rollout/psnr_gained/*": About("dream − rival, paired", "dB", least=0, steps="frames ahead"),
     "*rollout/psnr_gained/*": About("dream − rival, paired", "dB", steps="frames ahead"),
