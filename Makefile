@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check bench torture audit clean
+.PHONY: demo evaluate test check bench torture audit clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)  ## collect, train both models, evaluate and dream, with the defaults of each script
@@ -13,6 +13,9 @@ demo: $(INSTALLED)  ## collect, train both models, evaluate and dream, with the 
 	$(BIN)/python scripts/train_prior.py
 	$(BIN)/python scripts/evaluate.py
 	$(BIN)/python scripts/rollout.py
+
+evaluate: $(INSTALLED)  ## measure the demo's world: runs/demo/report.html
+	$(BIN)/python scripts/evaluate.py
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n 2

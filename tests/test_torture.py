@@ -7,9 +7,12 @@ import pytest
 from tests.torture import Row, __main__, collection, rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("row", "often"), [pytest.param(row, few, id=row.__name__) for row, few, _ in rows.ROWS])
-def test_nothing_is_lost_and_nothing_is_wrong_after(row, often, tmp_path):
+def test_nothing_is_lost_and_nothing_is_wrong_after(row, often, tmp_path, capsys):
     found = row(often, tmp_path)
+    with capsys.disabled():
+        print(f"\n{found.name}: {found.tried} tried, {found.failed} failed ({found.note})")
     assert found.tried >= often and found.failed == 0, found
 
 

@@ -64,21 +64,6 @@ def test_the_search_for_loaders_finds_them(code):
     assert loaders(ast.parse(code))
 
 
-def test_files_made_to_harm_are_refused_in_little_memory_and_time(tmp_path):
-    assert files.hostile(0, tmp_path).failed == 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("row", "tried"), [(files.episodes, 2000), (files.worlds, 400), (files.tokens, 500), (files.checkpoints, 300)]
-)
-def test_damaged_files_are_right_or_refused(row, tried, tmp_path, capsys):
-    found = row(tried, tmp_path)
-    with capsys.disabled():
-        print(f"\n{found.name}: {found.tried} tried, {found.failed} failed ({found.note})")
-    assert (found.tried, found.failed) == (tried, 0)
-
-
 def test_a_reader_that_dies_or_is_wrong_counts_as_failed(tmp_path):
     row = files.judged("no_such_kind", 1, tmp_path)
     assert (row.tried, row.failed) == (1, 1) and "0: died" in row.note

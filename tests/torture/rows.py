@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tests.torture import Row
 from tests.torture.collection import collection_kills, engine_faults, full_disk
+from tests.torture.files import checkpoints, episodes, hostile, tokens, worlds
+from tests.torture.ranks import ranks
 from tests.torture.soak import soak
 from tests.torture.training import prior_kills, tokenizer_kills
 
@@ -14,5 +16,11 @@ ROWS: tuple[tuple[Callable[[int, Path], Row], int, int], ...] = (
     (full_disk, 3, 60),
     (tokenizer_kills, 2, 80),
     (prior_kills, 2, 80),
+    (episodes, 2_000, 10_000),
+    (worlds, 400, 2_000),
+    (tokens, 500, 2_500),
+    (checkpoints, 300, 1_500),
+    (hostile, 1, 1),  # as many as there are
+    (ranks, 10, 30),
     (soak, 300, 100_000),
 )
