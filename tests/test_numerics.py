@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from tests.helpers_models import small_prior, small_tokenizer
-from tests.torture.ranks import CONFIG, Clips, Tokens, ranks, seen_by, torchrun, train
+from tests.torture.ranks import CONFIG, Clips, Tokens, seen_by, torchrun, train
 from worldmodel.data.clips import Clip
 from worldmodel.tokenizer import QuantizerConfig, perplexity
 from worldmodel.tokenizer.quantizer import Quantizer
@@ -152,12 +152,6 @@ def test_bf16_trains_a_prior_as_float32_does(tmp_path):
         assert found[-20:].mean() < found[:10].mean()
         ends.append(float(found[-20:].mean()))
     assert ends[1] == pytest.approx(ends[0], rel=0.01)
-
-
-@pytest.mark.slow
-def test_two_ranks_train_as_one_process_that_takes_two_batches_and_hold_one_codebook(tmp_path):
-    row = ranks(20, tmp_path)
-    assert (row.tried, row.failed) == (60, 0), row.note
 
 
 def test_what_is_compared_of_ranks_depends_on_the_batches(tmp_path):

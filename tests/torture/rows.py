@@ -21,6 +21,6 @@ ROWS: tuple[tuple[Callable[[int, Path], Row], int, int], ...] = (
     (tokens, 500, 2_500),
     (checkpoints, 300, 1_500),
     (hostile, 1, 1),  # as many as there are
-    (ranks, 10, 30),
+    (ranks, 20, 30),
     (soak, 300, 100_000),
 )
