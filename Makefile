@@ -7,11 +7,10 @@ INSTALLED := .venv/.installed
 .PHONY: demo evaluate test check bench torture audit clean
 .DEFAULT_GOAL := test
 
-demo: $(INSTALLED)  ## collect, train both models, evaluate and dream, with the defaults of each script
+demo: $(INSTALLED)  ## collect, train both models and dream, with the defaults of each script
 	$(BIN)/python scripts/collect.py
 	$(BIN)/python scripts/train_tokenizer.py
 	$(BIN)/python scripts/train_prior.py
-	$(BIN)/python scripts/evaluate.py
 	$(BIN)/python scripts/rollout.py
 
 evaluate: $(INSTALLED)  ## measure the demo's world: runs/demo/report.html
