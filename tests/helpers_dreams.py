@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.spaces import Discrete
-from helpers_models import random_frames
 
 from envs.maze import ACTIONS, MazeConfig, MazeEnv, render, step_pose
+from tests.helpers_models import random_frames
 from worldmodel.data.episode import Episode
 from worldmodel.data.store import DatasetInfo, EpisodeStore
 from worldmodel.data.tokens import TokenStore

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from gymnasium.spaces import Discrete
-from helpers_models import small_prior, small_tokenizer
 
+from tests.helpers_models import small_prior, small_tokenizer
 from worldmodel.data.episode import Episode
 from worldmodel.data.store import DatasetInfo, EpisodeStore
 from worldmodel.data.tokens import TokenStore

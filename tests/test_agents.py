@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
-from helpers_env import CounterEnv, counter_info
-from helpers_models import small_tokenizer, small_world
 
 from envs.maze import MazeConfig, MazeEnv
+from tests.helpers_env import CounterEnv, counter_info
+from tests.helpers_models import small_tokenizer, small_world
 from worldmodel.agents import RandomAgent
 from worldmodel.agents.planner import Planner, PlannerConfig, proposal
 from worldmodel.agents.sb3 import PolicyAgent, PolicyConfig, empty_policy

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
-from helpers_evaluate import brightening
-from helpers_models import small_prior, some_tokens
 
+from tests.helpers_evaluate import brightening
+from tests.helpers_models import small_prior, some_tokens
 from worldmodel.data.store import DatasetInfo, EpisodeStore
 from worldmodel.data.tokens import TokenStore
 from worldmodel.evaluate.actionless import AnyAction

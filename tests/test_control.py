@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
-from helpers_dreams import Deaf, Frozen, TrueMaze, Witness, broken, maze_store, noise_store
-from helpers_models import small_world
 
+from tests.helpers_dreams import Deaf, Frozen, TrueMaze, Witness, broken, maze_store, noise_store
+from tests.helpers_models import small_world
 from worldmodel.evaluate.control import ControlConfig, controllability, counterfactuals
 from worldmodel.evaluate.inverse import (
     InverseConfig,

@@ -11,10 +11,10 @@ from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from helpers_env import CounterEnv
-from helpers_models import random_frames, small_world
 
 from envs.maze import MazeConfig, MazeEnv
+from tests.helpers_env import CounterEnv
+from tests.helpers_models import random_frames, small_world
 from worldmodel.agents.eyes import EncodedEnv
 from worldmodel.dream import DreamEnv, DreamVectorEnv
 from worldmodel.world import WorldModel

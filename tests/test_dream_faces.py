@@ -12,13 +12,13 @@ from gymnasium.spaces import Discrete
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.wrappers import FrameStackObservation, RecordEpisodeStatistics, RecordVideo
 from gymnasium.wrappers import vector as vector_wrappers
-from helpers_models import REWARDS, small_prior, small_tokenizer, small_world, some_tokens
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from torchrl.envs import GymEnv, GymWrapper
 from torchrl.envs.utils import check_env_specs
 
 import worldmodel  # noqa: F401  (registers the dream)
+from tests.helpers_models import REWARDS, small_prior, small_tokenizer, small_world, some_tokens
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PolicyConfig, PPOConfig, make_ppo, ppo_agent
 from worldmodel.dream import DreamEnv, DreamVectorEnv
 from worldmodel.starts import Starts

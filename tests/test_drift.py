@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers_dreams import Blank, Frozen, TrueMaze, maze_store, maze_tokens, noise_store
-from helpers_models import small_world
 
+from tests.helpers_dreams import Blank, Frozen, TrueMaze, maze_store, maze_tokens, noise_store
+from tests.helpers_models import small_world
 from worldmodel.evaluate import tally
 from worldmodel.evaluate.drift import DriftConfig, drift, follow, nearest, real_frames, sharpness
 from worldmodel.tokenizer import tokenize

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers_evaluate import STEP, brightening, clips_of, its_tokens, its_world
-from helpers_models import small_tokenizer, some_tokens
 
+from tests.helpers_evaluate import STEP, brightening, clips_of, its_tokens, its_world
+from tests.helpers_models import small_tokenizer, some_tokens
 from worldmodel.data.clips import ClipBatches
 from worldmodel.data.tokens import TokenBatches, TokenStore
 from worldmodel.evaluate import likelihood, psnr, reconstruction, squared_error

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_models import REWARDS, small_prior, small_tokenizer, some_tokens
 from PIL import Image
 
 from envs.maze import ACTIONS, MazeConfig, MazeEnv
+from tests.helpers_models import REWARDS, small_prior, small_tokenizer, some_tokens
 from worldmodel.config import to_dict
 from worldmodel.starts import Starts
 from worldmodel.world import WorldInfo, WorldModel

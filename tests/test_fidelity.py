@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from helpers_evaluate import clips_of
-from helpers_models import random_frames, small_tokenizer, some_tokens
 
+from tests.helpers_evaluate import clips_of
+from tests.helpers_models import random_frames, small_tokenizer, some_tokens
 from worldmodel.evaluate.fidelity import fidelity, perplexities, size, there_and_back, usage, uses
 from worldmodel.evaluate.held_out import HeldOut
 from worldmodel.evaluate.images import likenesses

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from helpers_evaluate import brightening, its_tokens, its_world
-from helpers_models import REWARDS
 
+from tests.helpers_evaluate import brightening, its_tokens, its_world
+from tests.helpers_models import REWARDS
 from worldmodel.data.tokens import TokenBatches
 from worldmodel.evaluate.foresight import event_figures, foresight, foretell, reward_figures
 

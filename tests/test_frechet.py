@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from helpers_models import random_frames, small_tokenizer
 
+from tests.helpers_models import random_frames, small_tokenizer
 from worldmodel.evaluate.frechet import encoder_features, frechet, frechet_interval, i3d_features
 
 

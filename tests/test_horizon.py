@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from helpers_dreams import Blank, Deaf, Frozen, TrueMaze, maze_store, noise_store
-from helpers_models import small_tokenizer, small_world
 
+from tests.helpers_dreams import Blank, Deaf, Frozen, TrueMaze, maze_store, noise_store
+from tests.helpers_models import small_tokenizer, small_world
 from worldmodel.dream import DreamEnv
 from worldmodel.evaluate.horizon import (
     REACH,

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from helpers_hub import Hub, hub_server
-from helpers_models import small_world
 
+from tests.helpers_hub import Hub, hub_server
+from tests.helpers_models import small_world
 from worldmodel import hub as doors
 from worldmodel.hub import card, located, pull, push
 from worldmodel.world import WorldModel
@@ -94,8 +94,7 @@ def test_a_repository_without_a_world_and_one_that_is_not_there_say_so(hub):
 
 
 def test_what_is_no_world_is_not_pushed(hub, tmp_path):
-    from helpers_models import small_tokenizer
-
+    from tests.helpers_models import small_tokenizer
     from worldmodel.tokenizer import save_tokenizer
 
     save_tokenizer(small_tokenizer(), tmp_path / "tokenizer")

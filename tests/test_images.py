@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers_models import random_frames
 from skimage.metrics import structural_similarity
 from torch import nn
 
+from tests.helpers_models import random_frames
 from worldmodel.evaluate import psnr, squared_error, ssim
 from worldmodel.evaluate.images import Lpips, likenesses
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
-from helpers_dreams import Deaf, Frozen, TrueMaze, Witness, broken
 
+from tests.helpers_dreams import Deaf, Frozen, TrueMaze, Witness, broken
 from worldmodel.evaluate.memory import MemoryConfig, full_turn, turning_back
 from worldmodel.evaluate.simulator import moments
 from worldmodel.world import WorldInfo

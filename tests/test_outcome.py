@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from helpers_models import REWARDS, clip_of, small_prior, small_world, some_actions, some_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs
+from tests.helpers_models import REWARDS, clip_of, small_prior, small_world, some_actions, some_tokens
 from worldmodel.data.collect import collect, describe
 from worldmodel.data.store import EpisodeStore
 from worldmodel.data.tokens import TokenBatches, TokenStore

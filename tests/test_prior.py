@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from helpers_models import clip_of, small_prior, some_actions, some_tokens, stirred
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
+from tests.helpers_models import clip_of, small_prior, some_actions, some_tokens, stirred
 from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, sample, uniform
 from worldmodel.prior.layers import recall
 from worldmodel.prior.noise import plain_uniform

@@ -7,10 +7,10 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from helpers_evaluate import brightening, its_tokens, its_world
-from helpers_models import REWARDS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.helpers_evaluate import brightening, its_tokens, its_world
+from tests.helpers_models import REWARDS
 from worldmodel.evaluate.board import log_report
 from worldmodel.evaluate.control import ControlConfig
 from worldmodel.evaluate.drift import DriftConfig

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
-from helpers_models import random_frames, small_world
 
+from tests.helpers_models import random_frames, small_world
 from worldmodel.prior import SamplerConfig
 from worldmodel.rollout import Beginning, Recording, dream, film, name_of, plan
 from worldmodel.world import WorldInfo

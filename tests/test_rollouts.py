@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from helpers_evaluate import brightening, its_tokens, its_world, simulate
 
+from tests.helpers_evaluate import brightening, its_tokens, its_world, simulate
 from worldmodel.evaluate.figures import Curve
 from worldmodel.evaluate.frechet import encoder_features
 from worldmodel.evaluate.held_out import draw

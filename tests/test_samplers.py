@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_models import random_frames, small_prior, small_tokenizer, small_world, some_actions, some_tokens
 from torch import nn
 
+from tests.helpers_models import random_frames, small_prior, small_tokenizer, small_world, some_actions, some_tokens
 from worldmodel import compiled, kernels
 from worldmodel.prior import SamplerConfig, resolve, sample, uniform
 from worldmodel.prior.choose import choose

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers_evaluate import brightening, its_tokens, its_world
 
+from tests.helpers_evaluate import brightening, its_tokens, its_world
 from worldmodel.evaluate.actionless import AnyAction
 from worldmodel.evaluate.coders import CopyCoder, ResidualCoder
 from worldmodel.evaluate.held_out import decode, draw

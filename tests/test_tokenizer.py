@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers_models import random_frames, small_tokenizer
 from torch.nn import functional as F
 
+from tests.helpers_models import random_frames, small_tokenizer
 from worldmodel.causal import CausalConv3d
 from worldmodel.tokenizer import (
     VQVAE,

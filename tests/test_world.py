@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
-from helpers_models import random_frames, small_prior, small_tokenizer, small_world
 from torch import Tensor
 
+from tests.helpers_models import random_frames, small_prior, small_tokenizer, small_world
 from worldmodel.causal import map_past
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, WorldInfo, WorldModel

@@ -89,8 +89,7 @@ def torchrun(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
     """Run a command on both ranks, which meet on this machine's own address."""
     launch = ["-m", "torch.distributed.run", "--nnodes=1", f"--nproc_per_node={RANKS}"]
     launch += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    env = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.run([sys.executable, *launch, *command], cwd=cwd, env=env, capture_output=True, text=True)
 
 
