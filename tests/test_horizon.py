@@ -11,7 +11,6 @@ from worldmodel.dream import DreamEnv
 from worldmodel.evaluate.horizon import (
     REACH,
     HorizonConfig,
-    held,
     horizon_of,
     keep_horizon,
     kept_horizon,
@@ -19,6 +18,7 @@ from worldmodel.evaluate.horizon import (
     trust_horizon,
     trusted,
 )
+from worldmodel.evaluate.resample import held
 from worldmodel.tokenizer import save_tokenizer
 from worldmodel.world import WorldInfo, WorldModel
 

@@ -79,8 +79,7 @@ class DreamState:
 
     def rows(self, index: Int[Tensor, "m"]) -> "DreamState":
         """The states of the dreams at these places; a place may be named more than once to branch it."""
-        pick = lambda x: x[index]  # noqa: E731
-        past = {name: map_past(pick, getattr(self, name)) for name in ("context", "decoder")}
+        past = {name: map_past(lambda x: x[index], getattr(self, name)) for name in ("context", "decoder")}
         return replace(self, **past, **{name: getattr(self, name)[index] for name in PER_DREAM})
 
     def put(self, index: Int[Tensor, "m"], other: "DreamState") -> "DreamState":

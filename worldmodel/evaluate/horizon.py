@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from worldmodel.checkpoint import CONFIG, read_sealed, write_sealed
 from worldmodel.data.store import EpisodeStore
 from worldmodel.evaluate.figures import Interval, Section
-from worldmodel.evaluate.resample import bounds, curve, resampled
+from worldmodel.evaluate.resample import bounds, curve, held, resampled
 from worldmodel.evaluate.stage import Dreamer, clips_of, decibels, errors, gain
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import WorldModel
@@ -86,11 +86,6 @@ def smooth(values: Float[np.ndarray, "n t"]) -> Float[np.ndarray, "n t"]:
     t = values.shape[1]
     near = np.abs(np.arange(t)[:, None] - np.arange(t)) <= REACH
     return values @ (near / near.sum(0))
-
-
-def held(better: Bool[np.ndarray, "t"]) -> int:
-    """How many steps from the first on are all better."""
-    return len(better) if better.all() else int(better.argmin())
 
 
 def trusted(section: Section) -> int:
