@@ -9,7 +9,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from worldmodel.checkpoint import CONFIG, WEIGHTS, blaming, load_weights, read_json
+from worldmodel.checkpoint import CONFIG, WEIGHTS, blaming, check_kind, load_weights, read_json
 
 CARD = "README.md"
 FILES = (WEIGHTS, CONFIG, CARD)
@@ -28,8 +28,7 @@ def push(
     """
     folder = Path(folder)
     config, _ = load_weights(folder)
-    if config.get("kind") != "world":
-        raise ValueError(f"{folder}: expected a world, got {config.get('kind', 'something else')}")
+    check_kind(folder, config, "world")
     figures = {} if report is None else _figures(report, folder)
     hub = _library()
     content = {CARD: card(config, repo, figures).encode(), **{name: folder / name for name in (CONFIG, WEIGHTS)}}

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from worldmodel.checkpoint import CONFIG, read_sealed, write_sealed
+from worldmodel.checkpoint import CONFIG, check_kind, read_sealed, write_sealed
 from worldmodel.data.store import EpisodeStore
 from worldmodel.evaluate.figures import Interval, Section
 from worldmodel.evaluate.resample import bounds, curve, held, resampled
@@ -100,8 +100,7 @@ def keep_horizon(folder: str | Path, steps: int) -> None:
     """
     path = Path(folder) / CONFIG
     description = read_sealed(path)
-    if (kind := description.get("config", {}).get("kind", "something else")) != "world":
-        raise ValueError(f"{folder}: expected a world, got {kind}")
+    check_kind(folder, description.get("config", {}), "world")
     if steps < 0:
         raise ValueError(f"trust horizon: expected 0 steps or more, got {steps}")
     description["config"]["info"]["trust_horizon"] = steps
