@@ -53,13 +53,22 @@ class TrainAgentConfig:
 def main(config: TrainAgentConfig) -> None:
     config.world = located(config.world)
     record = config.out / "agent.json"
-    made = {"settings": to_dict(config), "world": read_json(config.world / "config.json").get("weights")}
+    made = made_of(config)
     if not made_already(record, made):
         record.unlink(missing_ok=True)  # from here on the files are in between
         found = train(config, WorldModel.load(config.world))
         write_json(record, {"made_with": made, "real_returns": found})
     found = read_json(record)["real_returns"]
     print(f"agent: {config.out}; mean real return by step: {', '.join(f'{k}: {v:.4g}' for k, v in found.items())}")
+
+
+def made_of(config: TrainAgentConfig) -> dict[str, Any]:
+    """What decides the agent: the settings, the weights of the world, and where that ends dreams by itself."""
+    about = read_json(config.world / "config.json")
+    made = {"settings": to_dict(config), "world": about.get("weights")}
+    trusted = about.get("config", {}).get("info", {}).get("trust_horizon")
+    its_own = config.source == "dream" and config.dream.horizon is None and trusted is not None
+    return made | ({"trust_horizon": trusted} if its_own else {})
 
 
 def train(config: TrainAgentConfig, world: WorldModel) -> dict[str, float]:

@@ -14,6 +14,7 @@ from worldmodel.data.clips import split
 from worldmodel.data.store import EpisodeStore
 from worldmodel.data.tokens import TokenBatches
 from worldmodel.evaluate import likelihood
+from worldmodel.evaluate.horizon import kept_horizon
 from worldmodel.evaluate.metrics import real_clips
 from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, reward_values
 from worldmodel.starts import choose_starts
@@ -83,7 +84,9 @@ def main(config: TrainPriorConfig) -> None:
     result = fit(prior, batches, config.fit, config.run / "prior", evaluate=evaluate, identity=identity)
 
     def finish() -> None:
-        WorldModel(tokenizer.cpu(), result.model.cpu(), info, starts).save(config.run / "world")
+        world = WorldModel(tokenizer.cpu(), result.model.cpu(), info, starts)
+        info.trust_horizon = kept_horizon(config.run / "world", world)  # measured already, when this is run again
+        world.save(config.run / "world")
         print(f"world: {config.run / 'world'}, {parameters(prior):,} parameters in its prior; {shown(result.metrics)}")
 
     first_rank(finish, config.fit)

@@ -148,7 +148,7 @@ def test_real_returns_are_a_function_of_seed_and_episode():
     assert set(many) <= {0.0, 1.0}
 
 
-def test_dream_returns_are_those_of_dreams_alone():
+def test_dream_returns_are_those_of_dreams_alone_whatever_their_trust_horizon():
     world, agent = small_world(), None
 
     class First:
@@ -161,6 +161,8 @@ def test_dream_returns_are_those_of_dreams_alone():
     together = dream_returns(agent, world, 6, seed=4)
     alone = np.concatenate([dream_returns(agent, world, 1, seed=4 + i) for i in range(6)])
     np.testing.assert_array_equal(together, alone)
+    world.info.trust_horizon = 0
+    np.testing.assert_array_equal(dream_returns(agent, world, 6, seed=4), together)
 
 
 def test_a_bootstrap_interval_covers_the_mean_as_often_as_it_says():

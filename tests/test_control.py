@@ -8,14 +8,8 @@ from gymnasium.spaces import Box, Discrete
 from tests.helpers_dreams import Deaf, Frozen, TrueMaze, Witness, broken, maze_store, noise_store
 from tests.helpers_models import small_world
 from worldmodel.evaluate.control import ControlConfig, controllability, counterfactuals
-from worldmodel.evaluate.inverse import (
-    InverseConfig,
-    accuracy,
-    action_recovery,
-    balanced_accuracy,
-    confusion_picture,
-    learn_inverse,
-)
+from worldmodel.evaluate.inverse import InverseConfig, accuracy, action_recovery, balanced_accuracy, learn_inverse
+from worldmodel.evaluate.plots import confusion_table
 from worldmodel.evaluate.simulator import after, moments, repeats
 from worldmodel.evaluate.stage import clips_of, random_actions, stride_of
 from worldmodel.world import WorldInfo
@@ -160,8 +154,8 @@ def test_continuous_actions_are_not_named(store, inverse_config):
     assert "discrete actions" in note
 
 
-def test_the_confusion_picture_grows_with_its_table():
-    two, four = (confusion_picture(np.eye(n), [f"a{i}" for i in range(n)], "real") for n in (2, 4))
+def test_the_confusion_table_grows_with_the_actions():
+    two, four = (confusion_table(np.eye(n), [f"a{i}" for i in range(n)], "real") for n in (2, 4))
     assert four.shape[0] > two.shape[0] and two.dtype == np.uint8 and two.shape[2] == 3
 
 

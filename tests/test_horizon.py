@@ -11,13 +11,14 @@ from worldmodel.dream import DreamEnv
 from worldmodel.evaluate.horizon import (
     REACH,
     HorizonConfig,
-    held,
     horizon_of,
     keep_horizon,
+    kept_horizon,
     smooth,
     trust_horizon,
     trusted,
 )
+from worldmodel.evaluate.resample import held
 from worldmodel.tokenizer import save_tokenizer
 from worldmodel.world import WorldInfo, WorldModel
 
@@ -118,6 +119,16 @@ def test_a_dream_of_the_kept_world_is_cut_at_its_horizon(tmp_path):
     for kept, steps in ((3, 3), (0, 1)):  # of a world that never held, one step
         keep_horizon(tmp_path, kept)
         assert DreamEnv(world=tmp_path).dreams.limit == steps
+
+
+def test_the_horizon_is_known_again_of_the_same_weights_alone(tmp_path):
+    world = small_world()
+    assert kept_horizon(tmp_path, world) is None
+    world.save(tmp_path)
+    keep_horizon(tmp_path, 0)
+    assert kept_horizon(tmp_path, world) == 0 and kept_horizon(tmp_path, small_world(time_stride=2)) is None
+    world.prior.core.bias.data[0] += 1
+    assert kept_horizon(tmp_path, world) is None
 
 
 def test_no_horizon_is_kept_where_no_world_is(tmp_path):

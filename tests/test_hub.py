@@ -13,6 +13,8 @@ import yaml
 from tests.helpers_hub import Hub, hub_server
 from tests.helpers_models import small_world
 from worldmodel import hub as doors
+from worldmodel.evaluate.figures import Interval, Section
+from worldmodel.evaluate.report import to_json
 from worldmodel.hub import card, located, pull, push
 from worldmodel.world import WorldModel
 
@@ -36,6 +38,11 @@ def hub(tmp_path, monkeypatch):
 def world(tmp_path) -> Path:
     small_world().save(tmp_path / "world")
     return tmp_path / "world"
+
+
+def figure(value: float) -> dict:
+    """As a report.json has it, of a number that no sample stands behind."""
+    return {"value": value, "low": value, "high": value, "count": 1, "unit": ""}
 
 
 def test_what_was_pushed_dreams_as_before_when_it_is_pulled(hub, world):
@@ -113,11 +120,30 @@ def test_places_on_the_hub_are_told_from_folders(monkeypatch):
 def test_the_card_has_front_matter_that_yaml_reads_and_nothing_that_acts(world):
     config = json.loads((world / "config.json").read_text())["config"]
     config["info"]["env"] = {"name": "maze\n---\n<script>alert(1)</script> | [x](javascript:1)"}
-    front, _, body = card(config, REPO, {"psnr": 27.81234, "steps": 3}).removeprefix("---\n").partition("\n---\n")
+    front, _, body = card(config, REPO, {"psnr": figure(27.81234)}).removeprefix("---\n").partition("\n---\n")
     values = yaml.safe_load(front)
     assert values["library_name"] == "worldmodel" and values["tags"][-1] == config["info"]["env"]["name"]
     assert "| psnr | 27.81 |" in body and f'WorldModel.load("hf://{REPO}")' in body
     assert "<script" not in body.replace("\\<", "") and "[x]" not in body.replace("\\[", "")
+
+
+def test_the_card_tells_figures_with_unit_and_interval_and_a_horizon_of_0_as_measured(world):
+    config = json.loads((world / "config.json").read_text())["config"]
+    sections = {"Tokenizer": Section({"tokenizer/psnr": Interval(27.81234, 27.5, 28.0, 9)})}
+    assert "| tokenizer/psnr | 27.81 dB (27.5 to 28) |" in card(config, REPO, to_json(sections)["figures"])
+    for measured, told in ((0, "0"), (7, "7"), (None, "not measured")):
+        config["info"]["trust_horizon"] = measured
+        assert f"| trust horizon, in steps | {told} |" in card(config, REPO, {})
+
+
+def test_a_report_of_other_weights_is_not_told(hub, world, tmp_path):
+    report = tmp_path / "report.json"
+    weights = json.loads((world / "config.json").read_text())["weights"]
+    for made in ({"made_with": {"world": "0" * 64}, "figures": {}}, {"made_with": {"world": weights}}):
+        report.write_text(json.dumps(made))
+        with pytest.raises(ValueError, match=r"report\.json: (measured of other weights|KeyError: 'figures')"):
+            push(world, REPO, report=report)
+    assert hub.repos == {}
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch):
@@ -128,7 +154,9 @@ def test_without_the_library_the_extra_is_named(monkeypatch):
 
 @pytest.mark.slow
 def test_the_script_pushes_and_tells_the_figures_of_the_report(hub: Hub, world, tmp_path):
-    (tmp_path / "report.json").write_text('{"figures": {"bits": 2.44}}')
+    weights = json.loads((world / "config.json").read_text())["weights"]
+    report = {"made_with": {"world": weights}, "figures": {"bits": figure(2.44)}}
+    (tmp_path / "report.json").write_text(json.dumps(report))
     command = [sys.executable, "scripts/push.py", f"run={tmp_path}", f"repo={REPO}", f"endpoint={hub.url}"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_of_nobody"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from tests.helpers_evaluate import brightening, its_tokens, its_world, simulate
-from worldmodel.evaluate.figures import Curve
 from worldmodel.evaluate.frechet import encoder_features
 from worldmodel.evaluate.held_out import draw
 from worldmodel.evaluate.images import likenesses
-from worldmodel.evaluate.rollouts import RolloutsConfig, best, imagine, leading, rollouts
+from worldmodel.evaluate.resample import held
+from worldmodel.evaluate.rollouts import RolloutsConfig, best, imagine, rollouts
 from worldmodel.prior import SamplerConfig
 
 HOW = {"context": 3, "sampler": SamplerConfig(), "seed": 0}
@@ -89,7 +89,7 @@ def test_the_best_sample_of_a_clip_is_chosen_by_all_of_its_frames():
 
 @pytest.mark.parametrize(("low", "expected"), [((1, 2, 3), 3), ((1, -1, 3), 1), ((0, 2, 3), 0)])
 def test_above_copy_ends_at_the_first_step_whose_interval_touches_nought(low, expected):
-    assert leading(Curve((1, 2, 3), (5, 5, 5), low, (9, 9, 9), 4)) == expected
+    assert held(np.array(low) > 0) == expected
 
 
 def test_pictures_and_clips_show_real_dreamed_and_wrongly_led_frames_side_by_side(world, clips):

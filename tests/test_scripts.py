@@ -116,12 +116,15 @@ def test_all_steps_run_one_after_the_other_and_running_again_does_nothing_twice(
     assert len(np.load(tmp_path / "rollout/tokens.npy")) == (4 if tokenizer else 8)
     with Image.open(tmp_path / "rollout/sheet.png") as sheet:
         assert sheet.width > 8 * 16
+    about = (tmp_path / "world/config.json").read_text()
+    assert json.loads(about)["config"]["info"]["trust_horizon"] is not None
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     assert "nothing to do" in run("collect", *env, *TINY["collect"], folder=tmp_path)
     run("train_tokenizer", *tokenizer, *TINY["train_tokenizer"], folder=tmp_path)
     run("train_prior", *TINY["train_prior"], folder=tmp_path)
     run("evaluate", *TINY["evaluate"], folder=tmp_path)
     run("rollout", actions, *TINY["rollout"], folder=tmp_path)
+    assert (tmp_path / "world/config.json").read_text() == about  # its trust horizon as well
     done_again = {path.name for path, when in written.items() if path.stat().st_mtime_ns != when}
     assert not done_again & {"report.json", "report.html", "rollout.mp4", "sheet.png", "tokens.npy"}
     assert not any(name.startswith(("episode_", "tokens_", "0000")) for name in done_again)

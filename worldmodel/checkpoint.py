@@ -72,6 +72,12 @@ def load_weights(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
     raise ValueError(f"{folder / CONFIG}: damaged, expected a config and the sha256 of the weights")
 
 
+def check_kind(folder: str | Path, config: Mapping[str, Any], kind: str) -> None:
+    """Raises ValueError where the config that was found in `folder` is not that of a `kind` ("world", "agent", ...)."""
+    if (found := config.get("kind", "something else")) != kind:
+        raise ValueError(f"{folder}: expected {'an' if kind[0] in 'aeiou' else 'a'} {kind}, got {found}")
+
+
 @contextlib.contextmanager
 def blaming(what: str | Path) -> Iterator[None]:
     """Whatever goes wrong over the content of a file becomes one ValueError that begins with its name."""

@@ -9,7 +9,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from worldmodel.checkpoint import CONFIG, WEIGHTS, load_weights, read_json
+from worldmodel.checkpoint import CONFIG, WEIGHTS, blaming, check_kind, load_weights, read_json
 
 CARD = "README.md"
 FILES = (WEIGHTS, CONFIG, CARD)
@@ -24,14 +24,14 @@ def push(
 
     Its card tells what it imitates, and the figures of `report`, a report.json. Who you are is what `hf auth login`
     stored; `endpoint` is another Hub than the public one. Returns the address of the commit.
-    Raises: ValueError for a folder that holds no whole world.
+    Raises: ValueError for a folder that holds no whole world, or a report of other weights.
     """
+    folder = Path(folder)
     config, _ = load_weights(folder)
-    if config.get("kind") != "world":
-        raise ValueError(f"{folder}: expected a world, got {config.get('kind', 'something else')}")
-    figures = {} if report is None else read_json(report).get("figures", {})
+    check_kind(folder, config, "world")
+    figures = {} if report is None else _figures(report, folder)
     hub = _library()
-    content = {CARD: card(config, repo, figures).encode(), **{name: Path(folder) / name for name in (CONFIG, WEIGHTS)}}
+    content = {CARD: card(config, repo, figures).encode(), **{name: folder / name for name in (CONFIG, WEIGHTS)}}
     files = [hub.CommitOperationAdd(name, each) for name, each in content.items()]
     api = hub.HfApi(endpoint=endpoint or None)
     api.create_repo(repo, private=private, exist_ok=True)
@@ -61,11 +61,12 @@ def located(world: str | Path) -> Path:
     return Path(world)
 
 
-def card(config: dict[str, Any], repo: str, figures: dict[str, float]) -> str:
-    """A model card, from a world's config and the figures of its report."""
+def card(config: dict[str, Any], repo: str, figures: dict[str, dict[str, Any]]) -> str:
+    """A model card, from a world's config and the figures of its report.json."""
     info, tokenizer = config["info"], config["tokenizer"]
     env = str(info["env"].get("name", "unknown"))
     height, width, _ = info["frame_shape"]
+    trusted = info.get("trust_horizon")
     front: dict[str, Any] = {"library_name": "worldmodel", "pipeline_tag": "reinforcement-learning"}
     front["tags"] = ["world-model", "reinforcement-learning", "vq-vae", "pixelcnn", env]
     facts = {
@@ -75,14 +76,31 @@ def card(config: dict[str, Any], repo: str, figures: dict[str, float]) -> str:
         "tokens of a frame": (height // tokenizer["space_stride"]) * (width // tokenizer["space_stride"]),
         "codes": tokenizer["quantizer"]["codes"],
         "frames of a latent": tokenizer["time_stride"],
-        "trust horizon, in steps": info.get("trust_horizon") or "not measured",
+        "trust horizon, in steps": "not measured" if trusted is None else trusted,
     }
     use = f'from worldmodel import WorldModel\n\nworld = WorldModel.load("hf://{repo}")'
     parts = [f"# A world to dream in: {_plain(env)}", _table("what", "value", facts), f"```python\n{use}\n```"]
     if figures:
-        parts.append("Measured on held-out episodes:\n\n" + _table("figure", "value", figures))
+        told = {name: _told(figure) for name, figure in figures.items()}
+        parts.append("Measured on held-out episodes, with 95 % intervals:\n\n" + _table("figure", "value", told))
     header = "\n".join(f"{name}: {json.dumps(value)}" for name, value in front.items())  # JSON is YAML
     return f"---\n{header}\n---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _figures(report: Path, folder: Path) -> dict[str, dict[str, Any]]:
+    """What a report.json tells of the world in the folder."""
+    found = read_json(report)
+    with blaming(report):
+        if found["made_with"]["world"] != read_json(folder / CONFIG)["weights"]:
+            raise ValueError(f"measured of other weights than those in {folder}; run scripts/evaluate.py first")
+        return found["figures"]
+
+
+def _told(figure: dict[str, Any]) -> str:
+    """A figure of a report on one line: its value, its unit, and its interval where it has one."""
+    value, low, high = (f"{figure[name]:.4g}" for name in ("value", "low", "high"))
+    interval = "" if low == high else f"({low} to {high})"
+    return " ".join(filter(None, [value, figure["unit"], interval]))
 
 
 def _table(left: str, right: str, rows: dict[str, Any]) -> str:
@@ -91,7 +109,7 @@ def _table(left: str, right: str, rows: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _plain(text: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from worldmodel.actions import ActionEncoder, space_from_json, space_to_json
 from worldmodel.causal import Past, join_pasts, map_past
-from worldmodel.checkpoint import blaming, build, load_weights, save_weights
+from worldmodel.checkpoint import blaming, build, check_kind, load_weights, save_weights
 from worldmodel.config import to_dict, typed
 from worldmodel.hub import located
 from worldmodel.prior import Outcome, PixelCNN, PriorConfig, SamplerConfig, resolve, sample, uniform
@@ -79,8 +79,7 @@ class DreamState:
 
     def rows(self, index: Int[Tensor, "m"]) -> "DreamState":
         """The states of the dreams at these places; a place may be named more than once to branch it."""
-        pick = lambda x: x[index]  # noqa: E731
-        past = {name: map_past(pick, getattr(self, name)) for name in ("context", "decoder")}
+        past = {name: map_past(lambda x: x[index], getattr(self, name)) for name in ("context", "decoder")}
         return replace(self, **past, **{name: getattr(self, name)[index] for name in PER_DREAM})
 
     def put(self, index: Int[Tensor, "m"], other: "DreamState") -> "DreamState":
@@ -162,8 +161,7 @@ class WorldModel(nn.Module):
         """
         folder = located(folder)
         config, tensors = load_weights(folder)
-        if config.get("kind") != "world":
-            raise ValueError(f"{folder}: expected a world, got {config.get('kind', 'something else')}")
+        check_kind(folder, config, "world")
         with blaming(folder):
             starts = {name[len(STARTS) :]: tensors.pop(name) for name in list(tensors) if name.startswith(STARTS)}
             world = build(lambda: cls._made(config), tensors)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from worldmodel.actions import space_from_json, space_to_json
 from worldmodel.agents import Chunked, Policy
 from worldmodel.agents.eyes import Eyes
-from worldmodel.checkpoint import blaming, build, load_weights, save_weights
+from worldmodel.checkpoint import blaming, build, check_kind, load_weights, save_weights
 from worldmodel.config import to_dict, typed, within
 from worldmodel.dream import DreamVectorEnv, Observation, observation_space
 from worldmodel.tokenizer import VQVAE, TokenizerConfig
@@ -219,8 +219,7 @@ class PolicyAgent:
         Raises: ValueError when the folder is incomplete, damaged, or holds no agent.
         """
         config, tensors = load_weights(folder)
-        if config.get("kind") != "agent":
-            raise ValueError(f"{folder}: expected an agent, got {config.get('kind', 'something else')}")
+        check_kind(folder, config, "agent")
         with blaming(folder):
             shape, coding = tuple(config["frame_shape"]), typed(TokenizerConfig, config["tokenizer"], "tokenizer")
             settings = typed(PolicyConfig, config["policy"], "policy")

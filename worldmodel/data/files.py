@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from worldmodel.checkpoint import sync
+
 PARTIAL = ".partial"  # suffix of a file that is being written; no reader looks at it
 
 T = TypeVar("T")
@@ -36,7 +38,7 @@ def write_whole(path: Path, *parts: bytes | memoryview) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -54,7 +56,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         filled.mkdir()
         yield filled
         os.replace(filled, folder)
-    _sync_folder(folder.parent)
+    sync(folder.parent)
 
 
 def sweep(folder: Path) -> int:
@@ -71,14 +73,6 @@ def sweep(folder: Path) -> int:
 def _lock(handle: int) -> None:
     """An advisory lock that the kernel gives up when its process dies, however it dies."""
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class Recent(Generic[T]):

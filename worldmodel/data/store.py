@@ -138,11 +138,11 @@ class EpisodeStore:
     def damaged(self, workers: int = 1, show: bool = False) -> dict[int, str]:
         """What is wrong with which episode; empty when all are whole. Reads every byte of the dataset.
 
-        One worker runs in this process, more in processes of their own; `show` draws a bar.
+        `workers` processes of their own read, or with 0 or 1 this one; `show` draws a bar.
         """
         indices = self.indices
         options: dict[str, Any] = {"return_as": "generator_unordered"}
-        pool: Any = joblib.Parallel(min(workers, max(1, len(indices))), **options)
+        pool: Any = joblib.Parallel(max(1, min(workers, len(indices))), **options)
         found = pool(joblib.delayed(_problem)(self, index) for index in indices)
         checked = progress(found, "verify", total=len(indices), unit="episode", shown=show)
         return dict(sorted((index, problem) for index, problem in checked if problem))

@@ -82,9 +82,11 @@ def ranking(real: Mapping[str, Sequence[float]], dreamed: Mapping[str, Sequence[
     return found
 
 
-def dream_returns(agent: DreamAgent, world: WorldModel, episodes: int, seed: int, **settings: Any) -> np.ndarray:
-    """The return of each of `episodes` dreams that begin where real episodes begin; `settings` of `DreamVectorEnv`."""
-    dreams = DreamVectorEnv(episodes, world=world, obs=agent.obs, autoreset_mode="Disabled", **settings)
+def dream_returns(agent: DreamAgent, world: WorldModel, episodes: int, seed: int) -> Float[np.ndarray, "n"]:
+    """The return of each of `episodes` dreams that begin where real episodes begin, and may last as long as the longest
+    of these: cut at the trust horizon, they would not be comparable with returns of whole episodes."""
+    how: dict[str, Any] = {"autoreset_mode": "Disabled", "horizon": world.info.longest or 0}  # 0: until they end
+    dreams = DreamVectorEnv(episodes, world=world, obs=agent.obs, **how)
     rng = np.random.default_rng(seed)
     seen, _ = dreams.reset(seed=seed)
     total, going = np.zeros(episodes), np.ones(episodes, bool)

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from worldmodel.evaluate.figures import Curve, Interval
-from worldmodel.evaluate.resample import Of, centred, curve
+from worldmodel.evaluate.resample import centred, curve
 
 BINS = 10  # of equal width
 
@@ -26,13 +26,15 @@ def calibration_error(sums: Float[np.ndarray, "n 3 bins"], events: int) -> Inter
     events: how many draws a row's probabilities are of. With the probabilities of all outcomes of each draw, it is
     the probability that lies in the wrong bin.
     """
-    gap: Of = lambda mean: np.abs(mean[..., 1, :] - mean[..., 2, :]).sum(-1) / events  # noqa: E731
-    return centred(gap, sums)
+    return centred(lambda mean: np.abs(mean[..., 1, :] - mean[..., 2, :]).sum(-1) / events, sums)
 
 
 def reliability(sums: Float[np.ndarray, "n 3 bins"]) -> Curve:
     """How often what was said came true, by how likely it was said to be, both in percent; empty bins are left out."""
     filled = sums[:, 0].sum(0) > 0
     said = 100 * sums[:, 1].sum(0)[filled] / sums[:, 0].sum(0)[filled]
-    rate: Of = lambda all_of_them, true: 100 * true / np.maximum(all_of_them, 1e-9)  # noqa: E731
-    return curve(said.round().astype(int).tolist(), rate, sums[:, 0][:, filled], sums[:, 2][:, filled])
+    return curve(said.round().astype(int).tolist(), _percent, sums[:, 0][:, filled], sums[:, 2][:, filled])
+
+
+def _percent(number: np.ndarray, true: np.ndarray) -> np.ndarray:
+    return 100 * true / np.maximum(number, 1e-9)  # a draw may have none

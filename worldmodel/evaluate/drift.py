@@ -1,11 +1,11 @@
 """What becomes of dreams that run free for a thousand steps: whether they stay sharp, varied, alive, like the data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Float, Int32, Integer, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,7 +14,7 @@ from worldmodel.data.store import EpisodeStore
 from worldmodel.data.tokens import TokenStore
 from worldmodel.evaluate import tally
 from worldmodel.evaluate.figures import Curve, Interval, Section
-from worldmodel.evaluate.resample import bounds, curve, interval, ratio, resampled, same
+from worldmodel.evaluate.resample import centred, curve, interval, ratio, same
 from worldmodel.evaluate.stage import Dreamer, clips_of, decibels, gain, picture, random_actions, stride_of
 from worldmodel.prior import SamplerConfig
 from worldmodel.video import contact_sheet
@@ -22,14 +22,10 @@ from worldmodel.video import contact_sheet
 MOMENTS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # steps at which dreams are looked at
 SPAN = 10  # steps up to a moment that its numbers are means of: a single frame says little
 STILL = 30  # steps without change, under held random actions, that make a frozen dream; less where episodes are shorter
-RARE = (
-    0.01  # share of real windows that move as little, or show as little, as a dream that is called frozen or collapsed
-)
+RARE = 0.01  # share of real windows that move or show as little as a dream that is called frozen or collapsed
 WINDOWS = 1000  # real windows by which that is told
-THUMB, CANDIDATES = (
-    8,
-    16,
-)  # side of the small pictures among which the nearest are sought; how many are compared in full
+THUMB = 8  # pixels a side of the small pictures among which the nearest are sought
+CANDIDATES = 16  # of these, so many are compared in full
 SHOWN, SHOTS = 4, 200  # dreams in the clip, and its frames
 
 
@@ -160,24 +156,22 @@ def _likeness(
     codes, moments = tokens.info.codes, config.moments
     counts = sum(np.bincount(tokens.tokens(index).ravel(), minlength=codes) for index in train)
     reference = counts / np.sum(counts)
-    spread = lambda windows: _diverged(tally.histogram(windows, codes), reference)  # noqa: E731
-    found = [spread(track.tokens[:, m - SPAN : m]) for m in moments]
+    found = [_diverged(track.tokens[:, m - SPAN : m], reference) for m in moments]
     length = min(SPAN, max(len(tokens.tokens(index)) for index in held_out))
     dreams = len(track.tokens)
-    floor = spread(tally.real_windows(tokens, held_out, length, dreams * SPAN // length, config.seed))
+    floor = _diverged(tally.real_windows(tokens, held_out, length, dreams * SPAN // length, config.seed), reference)
     figures = {f"drift/token_divergence@{m}": each for m, each in ((moments[0], found[0]), (moments[-1], found[-1]))}
     columns = ([getattr(each, side) for each in found] for side in ("mean", "low", "high"))
     drawn = Curve(moments, *(tuple(column) for column in columns), count=dreams)
     return Section(figures=figures | {"drift/token_divergence_floor": floor}, curves={"drift/token_divergence": drawn})
 
 
-def _diverged(shares: Float[np.ndarray, "n k"], reference: Float[np.ndarray, "k"]) -> Interval:
-    """The divergence of the mean of n histograms. Drawing them again adds noise, which always diverges: the interval
-    is the draws' spread about their own mean."""
-    mean = tally.divergence(shares.mean(0, keepdims=True), reference)[0]
-    draws = tally.divergence(resampled(shares), reference)
-    low, high = mean + bounds(draws - draws.mean())
-    return Interval(float(mean), max(0.0, float(low)), float(high), len(shares))
+def _diverged(windows: Integer[np.ndarray, "n t y x"], reference: Float[np.ndarray, "k"]) -> Interval:
+    """The divergence of the codes of n windows. Drawing these again adds noise, which always diverges: hence
+    `centred`."""
+    shares = tally.histogram(windows, len(reference))
+    found = centred(lambda mean: tally.divergence(mean, reference), shares)
+    return replace(found, low=max(0.0, found.low))
 
 
 def _nearness(

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from worldmodel.data.tokens import TokenBatches
 from worldmodel.evaluate.figures import Interval, Section, exact
 from worldmodel.evaluate.held_out import draws
-from worldmodel.evaluate.resample import Of, interval, ratio
+from worldmodel.evaluate.resample import interval, ratio
 from worldmodel.prior import PixelCNN
 
 GROUPS = 10  # of equal size by chance, over which calibration is told
@@ -95,8 +95,12 @@ def event_figures(
     for i, members in enumerate(np.array_split(np.argsort(chance, kind="stable"), GROUPS)):
         group[members] = i
     gaps = [_sums((chance - happened) * (group == i), row) for i in range(GROUPS)]
-    error: Of = lambda sums: np.abs(sums[..., :-1]).sum(-1) / sums[..., -1]  # noqa: E731
-    return figures | {"calibration_error": interval(error, np.stack([*gaps, n], axis=1))}
+    return figures | {"calibration_error": interval(_mean_gap, np.stack([*gaps, n], axis=1))}
+
+
+def _mean_gap(sums: Float[np.ndarray, "r groups1"]) -> Float[np.ndarray, "r"]:
+    """From the gaps of all groups, and how many latents there are."""
+    return np.abs(sums[:, :-1]).sum(1) / sums[:, -1]
 
 
 def _sums(values: np.ndarray, row: Int[np.ndarray, "n"]) -> Float[np.ndarray, "m"]:

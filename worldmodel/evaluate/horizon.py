@@ -5,14 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Float
 
-from worldmodel.checkpoint import CONFIG, read_sealed, write_sealed
+from worldmodel.checkpoint import CONFIG, check_kind, read_sealed, write_sealed
 from worldmodel.data.store import EpisodeStore
 from worldmodel.evaluate.figures import Interval, Section
-from worldmodel.evaluate.resample import bounds, curve, resampled
+from worldmodel.evaluate.resample import bounds, curve, held, resampled
 from worldmodel.evaluate.stage import Dreamer, clips_of, decibels, errors, gain
 from worldmodel.prior import SamplerConfig
+from worldmodel.world import WorldModel
 
 REACH = 2  # steps on either side that a step is judged with, so that no single noisy one ends the trust
 
@@ -86,11 +88,6 @@ def smooth(values: Float[np.ndarray, "n t"]) -> Float[np.ndarray, "n t"]:
     return values @ (near / near.sum(0))
 
 
-def held(better: Bool[np.ndarray, "t"]) -> int:
-    """How many steps from the first on are all better."""
-    return len(better) if better.all() else int(better.argmin())
-
-
 def trusted(section: Section) -> int:
     """The trust horizon, in steps of the environment, that `trust_horizon` found."""
     return round(section.figures["horizon/steps"].low)
@@ -103,11 +100,19 @@ def keep_horizon(folder: str | Path, steps: int) -> None:
     """
     path = Path(folder) / CONFIG
     description = read_sealed(path)
-    if description.get("config", {}).get("kind") != "world":
-        raise ValueError(
-            f"{folder}: expected a world, got {description.get('config', {}).get('kind', 'something else')}"
-        )
+    check_kind(folder, description.get("config", {}), "world")
     if steps < 0:
         raise ValueError(f"trust horizon: expected 0 steps or more, got {steps}")
     description["config"]["info"]["trust_horizon"] = steps
     write_sealed(path, description)
+
+
+def kept_horizon(folder: str | Path, world: WorldModel) -> int | None:
+    """The trust horizon that was measured of just these weights and is kept in `folder`; None where there is none."""
+    try:
+        kept = WorldModel.load(folder)
+    except ValueError:  # no world yet, or a damaged one
+        return None
+    mine, theirs = world.state_dict(), kept.state_dict()
+    same = mine.keys() == theirs.keys() and all(torch.equal(x.cpu(), theirs[name]) for name, x in mine.items())
+    return kept.info.trust_horizon if same else None

@@ -39,7 +39,10 @@ def ssim(a: UInt8[Tensor, "b t h w c"], b: UInt8[Tensor, "b t h w c"]) -> Float[
         raise ValueError(f"ssim: expected frames of {2 * RADIUS + 1} pixels a side or more, got {tuple(a.shape[2:4])}")
     x, y = (video.movedim(-1, 2).double() for video in (a, b))
     rows, columns = (_window(size).to(x.device) for size in x.shape[-2:])
-    blur: Callable[[Tensor], Tensor] = lambda image: rows @ image @ columns.T  # noqa: E731
+
+    def blur(image: Tensor) -> Tensor:
+        return rows @ image @ columns.T
+
     mx, my = blur(x), blur(y)
     vx, vy, both = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
     c1, c2 = (K1 * 255) ** 2, (K2 * 255) ** 2

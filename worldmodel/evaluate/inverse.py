@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from torch.nn import functional as F
 from worldmodel.data.clips import ClipBatches
 from worldmodel.data.store import EpisodeStore
 from worldmodel.evaluate.figures import Section
-from worldmodel.evaluate.resample import interval, ratio
+from worldmodel.evaluate.plots import confusion_table
+from worldmodel.evaluate.resample import Of, interval, ratio
 from worldmodel.evaluate.stage import Dreamer, clips_of
 from worldmodel.prior import SamplerConfig
 
@@ -123,7 +125,7 @@ def action_recovery(
     section = Section(figures=_figures(tables["real"], tables["imagined"]))
     names = world.info.action_names or tuple(map(str, range(int(space.n))))
     for which, table in tables.items():
-        section.pictures[f"control/confusion_{which}"] = confusion_picture(table.sum(0), names, which)
+        section.pictures[f"control/confusion_{which}"] = confusion_table(table.sum(0), names, which)
     return section
 
 
@@ -142,10 +144,14 @@ def _figures(real: Float[np.ndarray, "b k k"], imagined: Float[np.ndarray, "b k 
     for name, of in (("action", accuracy), ("balanced_action", balanced_accuracy)):
         figures[f"control/{name}_accuracy_real"] = interval(of, hits[0], taken)
         figures[f"control/{name}_accuracy_imagined"] = interval(of, hits[1], taken)
-        kept = lambda a, b, n, of=of: ratio(of(a, n), of(b, n))  # noqa: E731
-        figures[f"control/{name}_accuracy_ratio"] = interval(kept, hits[1], hits[0], taken)
+        figures[f"control/{name}_accuracy_ratio"] = interval(partial(_kept, of), hits[1], hits[0], taken)
     commonest = np.eye(taken.shape[1])[taken.sum(0).argmax()] * taken
     return figures | {"control/action_accuracy_commonest": interval(accuracy, commonest, taken)}
+
+
+def _kept(of: Of, imagined: np.ndarray, real: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """What dreams keep of an accuracy."""
+    return ratio(of(imagined, taken), of(real, taken))
 
 
 def accuracy(hits: Float[np.ndarray, "*r k"], taken: Float[np.ndarray, "*r k"]) -> Float[np.ndarray, "*r"]:
@@ -157,22 +163,3 @@ def balanced_accuracy(hits: Float[np.ndarray, "*r k"], taken: Float[np.ndarray, 
     """The mean over the actions that occur of the share that is named rightly."""
     share = np.divide(hits, taken, out=np.zeros_like(hits), where=taken > 0)
     return share.sum(-1) / (taken > 0).sum(-1)
-
-
-def confusion_picture(counts: Float[np.ndarray, "k k"], names: Sequence[str], title: str) -> UInt8[np.ndarray, "h w 3"]:
-    """A table of what was named (columns) for each true action (rows), in percent of the row."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and only pictures need it
-    from matplotlib.figure import Figure
-
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure = Figure(figsize=(2.5 + 0.5 * len(names), 2 + 0.5 * len(names)), layout="constrained")
-    canvas, axes = FigureCanvasAgg(figure), figure.subplots()
-    axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
-    for row, column in np.ndindex(*share.shape):
-        ink = "white" if share[row, column] > 0.6 else "black"
-        axes.text(column, row, f"{100 * share[row, column]:.0f}", ha="center", va="center", color=ink)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="named", ylabel="true", title=f"actions told from {title} frames, %")
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -179,8 +179,10 @@ def measure(case: Case, show: bool = True) -> dict[str, Section]:
 
 def under(part: str, section: Section) -> Section:
     """The same with `part/` before the name of each figure and curve."""
-    named = lambda values: {f"{part}/{name}": value for name, value in values.items()}  # noqa: E731
-    return replace(section, figures=named(section.figures), curves=named(section.curves))
+    figures, curves = (
+        {f"{part}/{name}": value for name, value in named.items()} for named in (section.figures, section.curves)
+    )
+    return replace(section, figures=figures, curves=curves)
 
 
 def to_json(sections: Mapping[str, Section]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ Clips count as independent; where many are cut from few episodes they overlap, a
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from worldmodel.evaluate.figures import RESAMPLES, Curve, Interval
 
@@ -51,6 +51,11 @@ def plain(of: Of, *columns: Float[np.ndarray, "n *m"]) -> np.ndarray | np.floati
 def bounds(draws: Float[np.ndarray, "r *rest"]) -> Float[np.ndarray, "2 *rest"]:
     """The middle 95 % of the draws."""
     return np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+
+
+def held(better: Bool[np.ndarray, "t"]) -> int:
+    """How many steps from the first on are all better."""
+    return len(better) if better.all() else int(better.argmin())
 
 
 def same(mean: np.ndarray) -> np.ndarray:

@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from worldmodel.evaluate.figures import Curve, Section, exact
+from worldmodel.evaluate.figures import Section, exact
 from worldmodel.evaluate.frechet import Features, frechet_interval
 from worldmodel.evaluate.held_out import HeldOut, decode
 from worldmodel.evaluate.images import Likeness
-from worldmodel.evaluate.resample import curve
+from worldmodel.evaluate.resample import curve, held
 from worldmodel.prior import SamplerConfig
 from worldmodel.video import contact_sheet
 from worldmodel.world import WorldModel
@@ -67,8 +67,9 @@ def rollouts(
         _judge(section, clips, futures, name, likeness)
     _pick(section, config.at)
     gained = section.curves["psnr_gained/copy_last_frame"]
-    section.figures["frames_above_copy"] = exact(leading(gained))
-    section.figures["share_above_copy"] = exact(leading(gained) / len(gained.steps))
+    above = held(np.array(gained.low) > 0)
+    section.figures["frames_above_copy"] = exact(above)
+    section.figures["share_above_copy"] = exact(above / len(gained.steps))
     for name, look in features.items():
         _compare_sets(section, futures, name, look)
     _show(section, futures)
@@ -118,12 +119,6 @@ def _pick(section: Section, at: tuple[int, ...]) -> None:
     """Figures of all curves at these frames ahead, as far as they go."""
     for name, found in section.curves.items():
         section.figures |= {f"{name}@{step}": found.at(step) for step in at if step in found.steps}
-
-
-def leading(gained: Curve) -> int:
-    """Up to which step a curve's interval lies above nought at every step."""
-    below = [step for step, low in zip(gained.steps, gained.low, strict=True) if low <= 0]
-    return below[0] - 1 if below else gained.steps[-1]
 
 
 def _compare_sets(section: Section, futures: Futures, name: str, look: Features) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from worldmodel.data.policies import make_policy
 from worldmodel.data.store import EpisodeStore
-from worldmodel.evaluate.metrics import psnr, real_clips, squared_error
+from worldmodel.evaluate.images import psnr, squared_error
+from worldmodel.evaluate.metrics import real_clips
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import WorldInfo
 

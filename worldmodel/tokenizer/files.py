@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from worldmodel.checkpoint import blaming, build, load_weights, save_weights
+from worldmodel.checkpoint import blaming, build, check_kind, load_weights, save_weights
 from worldmodel.config import to_dict, typed
 from worldmodel.data.store import EpisodeStore
 from worldmodel.data.tokens import TokenStore, token_key
@@ -32,8 +32,7 @@ def load_tokenizer(folder: str | Path) -> VQVAE:
     Raises: ValueError when the folder is incomplete, damaged or holds no tokenizer.
     """
     config, tensors = load_weights(folder)
-    if config.get("kind") != "tokenizer":
-        raise ValueError(f"{folder}: expected a tokenizer, got {config.get('kind', 'something else')}")
+    check_kind(folder, config, "tokenizer")
     with blaming(folder):
         settings, frame_shape = typed(TokenizerConfig, config["tokenizer"]), tuple(config["frame_shape"])
         return build(lambda: VQVAE(settings, frame_shape), tensors).eval()
