@@ -1,5 +1,6 @@
 """Train the PixelCNN prior on the tokens of RUN/episodes; the joined world goes to RUN/world, logs to RUN/prior."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from worldmodel.evaluate.horizon import kept_horizon
 from worldmodel.evaluate.metrics import real_clips
 from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, reward_values
 from worldmodel.starts import choose_starts
-from worldmodel.tokenizer import load_tokenizer, tokenize
+from worldmodel.tokenizer import VQVAE, load_tokenizer, tokenize
 from worldmodel.training.fit import FitConfig, first_rank, fit
 from worldmodel.video import log_video
 from worldmodel.world import WorldInfo, WorldModel
@@ -50,20 +51,9 @@ def main(config: TrainPriorConfig) -> None:
         raise ValueError("one episode must be held out: collect 2 or more, scripts/collect.py episodes=2")
     shape = {"length": config.clip_latents, "batch_size": config.fit.batch_size, "seed": config.fit.seed}
     batches, checks = (TokenBatches(tokens, store, episodes, **shape) for episodes in (train, held_out))
-    torch.manual_seed(config.fit.seed)
-    actions = ActionEncoder(store.info.action_space).width * tokenizer.config.time_stride
-    rewards, ends = batches.all_outcomes()
-    prior = PixelCNN(config.prior, tokens.info.codes, tokenizer.grid, actions, reward_values(rewards))
-    prior.use_codebook(tokenizer.quantizer.codebook)
-    if prior.outcome is not None:
-        prior.outcome.weigh(prior.outcome.targets(torch.from_numpy(rewards), torch.from_numpy(ends)).sum(0))
-    if config.init is not None:
-        begin_with(prior, WorldModel.load(config.init / "world").prior)
+    prior, info = new_prior(config, store, tokenizer, batches), told_of(store, train)
     longest = max(store.length(index) for index in held_out)
     horizon = min(HORIZON, (longest - CONTEXT) // 4 * 4)
-    about = store.info
-    info = WorldInfo(about.frame_shape, about.action_space, about.action_names, dict(about.env))
-    info.longest = max(store.length(index) for index in train) - 1
     starts = choose_starts(tokens, store, train, count=config.starts, seed=config.fit.seed)
 
     def figures(model: PixelCNN) -> dict[str, float]:
@@ -90,6 +80,29 @@ def main(config: TrainPriorConfig) -> None:
         print(f"world: {config.run / 'world'}, {parameters(prior):,} parameters in its prior; {shown(result.metrics)}")
 
     first_rank(finish, config.fit)
+
+
+def new_prior(config: TrainPriorConfig, store: EpisodeStore, tokenizer: VQVAE, batches: TokenBatches) -> PixelCNN:
+    """The prior before training: it knows the code vectors and how often each outcome comes, or an earlier run."""
+    torch.manual_seed(config.fit.seed)
+    actions = ActionEncoder(store.info.action_space).width * tokenizer.config.time_stride
+    rewards, ends = batches.all_outcomes()
+    codes = tokenizer.config.quantizer.codes
+    prior = PixelCNN(config.prior, codes, tokenizer.grid, actions, reward_values(rewards))
+    prior.use_codebook(tokenizer.quantizer.codebook)
+    if prior.outcome is not None:
+        prior.outcome.weigh(prior.outcome.targets(torch.from_numpy(rewards), torch.from_numpy(ends)).sum(0))
+    if config.init is not None:
+        begin_with(prior, WorldModel.load(config.init / "world").prior)
+    return prior
+
+
+def told_of(store: EpisodeStore, train: Sequence[int]) -> WorldInfo:
+    """What the world will say of the environment that it learned from."""
+    about = store.info
+    info = WorldInfo(about.frame_shape, about.action_space, about.action_names, dict(about.env))
+    info.longest = max(store.length(index) for index in train) - 1
+    return info
 
 
 if __name__ == "__main__":
