@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from skimage.metrics import structural_similarity
 from torch import nn
 
@@ -81,8 +82,8 @@ class Reference(nn.Module):
 
 def test_lpips_is_what_its_network_gives_layer_by_layer(tmp_path):
     reference = Reference()
-    torch.save(reference.state_dict(), tmp_path / "lpips.pth")
-    measure = likenesses(tmp_path / "lpips.pth")["lpips"]
+    save_file(reference.state_dict(), tmp_path / "lpips.safetensors")
+    measure = likenesses(tmp_path / "lpips.safetensors")["lpips"]
     a, b = random_frames(2, 3, (48, 64, 3), seed=1), random_frames(2, 3, (48, 64, 3), seed=2)
     expected = reference(a.flatten(0, 1), b.flatten(0, 1)).view(2, 3)
     assert np.allclose(measure.of(a, b), expected, atol=1e-6) and expected.abs().min() > 1e-5
@@ -92,6 +93,6 @@ def test_lpips_is_what_its_network_gives_layer_by_layer(tmp_path):
 def test_lpips_refuses_a_file_that_lacks_a_weight_and_names_it(tmp_path):
     weights = Reference().state_dict()
     del weights["lin3.model.1.weight"]
-    torch.save(weights, tmp_path / "lpips.pth")
+    save_file(weights, tmp_path / "lpips.safetensors")
     with pytest.raises(ValueError, match=r"lin3\.model\.1\.weight is missing"):
-        Lpips(tmp_path / "lpips.pth")
+        Lpips(tmp_path / "lpips.safetensors")

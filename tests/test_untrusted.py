@@ -26,6 +26,10 @@ CALLS = {
 }
 CALLS |= {"pandas.read_pickle", "PPO.load", "BaseAlgorithm.load", "ActorCriticPolicy.load"}
 
+# What may stay: FVD's network is a program, which the user names by its own setting; and what travels through pipes
+# between processes of one run is tried out first.
+KNOWN = {"frechet.py": ["torch.jit.load"], "watched.py": ["pickle"]}
+
 
 def sources() -> list[Path]:
     return [
@@ -53,7 +57,7 @@ def loaders(tree: ast.AST) -> list[str]:
 def test_nothing_in_the_package_runs_code_from_a_file():
     assert len(sources()) > 60
     found = {path.name: names for path in sources() if (names := loaders(ast.parse(path.read_text())))}
-    assert found == {}
+    assert found == KNOWN
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -63,8 +65,8 @@ class Lpips:
     """Learned perceptual distance of frames, 0 where they are equal: of AlexNet's features (Zhang et al. 2018, arXiv
     1801.03924).
 
-    The weights are not ours to ship. With the package `lpips` at hand once, this makes the file:
-    `torch.save(lpips.LPIPS(net="alex").state_dict(), path)`.
+    The weights are not ours to ship. With the package `lpips` at hand once, `safetensors.torch` makes the file:
+    `save_file({k: v.clone() for k, v in lpips.LPIPS(net="alex").state_dict().items()}, path)`.
     """
 
     # Name, stride, padding of each convolution; two of them are pooled before.
@@ -74,7 +76,10 @@ class Lpips:
 
     def __init__(self, path: str | Path):
         """Raises: ValueError when the file does not hold these weights."""
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            found = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{path}: expected a safetensors file with LPIPS' weights: {error}") from error
         names = [f"net.{name}.{kind}" for name, _, _ in self.LAYERS for kind in ("weight", "bias")]
         names += [f"lin{i}.model.1.weight" for i in range(len(self.LAYERS))]
         if missing := [name for name in names if name not in found]:
