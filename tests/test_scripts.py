@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -171,9 +172,9 @@ def test_a_misspelt_key_a_wrong_type_and_an_unknown_scenario_are_named_with_thei
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_collecting_stops_when_asked_with_a_message_no_process_and_no_half_file(tmp_path, signum):
     command = [sys.executable, "scripts/collect.py", f"run={tmp_path}", "env=maze", "episodes=9999", "workers=2"]
-    collecting = subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # shells have what they start with & deaf to it
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    collecting = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=env, preexec_fn=heard)
     while not list(tmp_path.glob("episodes/*.h5")):
         assert collecting.poll() is None
         time.sleep(0.05)
