@@ -76,14 +76,16 @@ def test_frames_that_no_picture_can_hold_are_refused_and_nothing_is_left(tmp_pat
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    rewards=arrays.arrays(np.float32, st.integers(1, 4), elements=st.floats(width=32)),
+    rewards=arrays.arrays(np.float32, st.integers(1, 4), elements=st.floats(width=32, allow_nan=False)),
     kind=st.sampled_from([np.float32, np.float64, np.float16, np.int64, np.uint8]),
     format=st.sampled_from(sorted(FORMATS)),
     data=st.data(),
 )
 def test_any_numbers_come_back_to_the_last_bit(tmp_path, rewards, kind, format, data):
-    actions = data.draw(arrays.arrays(kind, len(rewards), elements=arrays.from_dtype(np.dtype(kind), allow_nan=False)))
-    infos = {"x": data.draw(arrays.arrays(kind, len(rewards) + 1))}
+    # NaN is no number: it has a sign and bits of its own, which text does not hold; such an export is refused by name.
+    numbers = arrays.from_dtype(np.dtype(kind), allow_nan=False)
+    actions = data.draw(arrays.arrays(kind, len(rewards), elements=numbers))
+    infos = {"x": data.draw(arrays.arrays(kind, len(rewards) + 1, elements=numbers))}
     bounds = (-np.inf, np.inf) if np.dtype(kind).kind == "f" else (np.iinfo(kind).min, np.iinfo(kind).max)
     info = DatasetInfo(Box(*bounds, (), kind), (2, 3, 3), seed=0, info_keys=("x",))
     for name in ("there", "out-v0", "back"):
