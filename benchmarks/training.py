@@ -32,7 +32,6 @@ def training(store: EpisodeStore) -> Iterator[Row]:
     shape = {"length": settings["clip_latents"], "batch_size": settings["fit"]["batch_size"], "seed": 0}
     clips = ClipBatches(store, episodes, **shape)
     tokenizer = VQVAE(typed(TokenizerConfig, settings["tokenizer"]), store.info.frame_shape)
-    tokenizer.quantizer.config.warm_up = STEPS - WINDOW - 1  # so that the codebook learns while it is measured
     steps = yield from trained("tokenizer", tokenizer, clips, settings["fit"])
     yield loading(clips, steps)
     with tempfile.TemporaryDirectory() as folder:

@@ -58,7 +58,7 @@ class VizdoomEnv(FrameEnv):
         self._shut = weakref.finalize(self, _shut, inner, self._folder)  # also where nobody calls close()
 
     def picture(self, observation: Any) -> np.ndarray | None:
-        """The screen; None after the end, where the wrapper would give a black one that no one ever saw."""
+        """The screen; None after the end, when the engine has none."""
         if self.inner.unwrapped.state is None:  # pyright: ignore
             return None
         screen, (top, bottom, left, right) = observation["screen"], self._crop
@@ -74,8 +74,15 @@ class VizdoomEnv(FrameEnv):
             return super().reset(seed=seed, options=options)
 
     def step(self, action: Any):
-        """As in `FrameEnv`; an episode that runs out of time is truncated alone, where the wrapper says both."""
+        """As in `FrameEnv`. An episode that runs out of time is truncated alone, where the wrapper says both.
+
+        After a true end the frame is black, as the wrapper has it: a world model could not tell an end that looks like
+        the frame before it from a moment in which nothing happened.
+        """
         frame, reward, terminated, truncated, info = super().step(action)
+        if terminated and not truncated:
+            self._frame[:] = 0
+            frame = self._frame.copy()
         return frame, reward, terminated and not truncated, truncated, info
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ def small_tokenizer(space_stride=8, time_stride=1, frame=(16, 24, 3), codes=19, 
     tokenizer = stirred(VQVAE(config, frame))
     with torch.no_grad():  # codes where the encoder's outputs are, or all frames would have the same token
         z, _ = tokenizer._vectors(to_float(random_frames(8, 1 + 2 * time_stride, frame)), None)
-        tokenizer.quantizer._set_codes(torch.arange(codes), z.movedim(1, -1).flatten(0, -2))
+        tokenizer.quantizer.begin(z.movedim(1, -1).flatten(0, -2))
     return tokenizer
 
 

@@ -53,15 +53,17 @@ def test_an_episode_that_runs_out_of_time_is_truncated_and_keeps_its_last_frame(
     assert ended and (terminated, truncated) == (False, True) and np.array_equal(before, last) and last.any()
 
 
-def test_an_episode_that_is_lost_is_terminated():
+def test_an_episode_that_is_lost_is_terminated_and_its_last_frame_is_black():
     env = envs.make(VizdoomConfig(scenario="TakeCover", frame_skip=20))
-    env.reset(seed=0)
+    frame, _ = env.reset(seed=0)
     for _ in range(500):
-        *_, terminated, truncated, _ = env.step(0)
+        assert frame.any()
+        frame, _, terminated, truncated, _ = env.step(0)
         if terminated or truncated:
             break
+    assert (terminated, truncated) == (True, False) and not frame.any() and not env.render().any()
+    assert env.reset(seed=1)[0].any()
     env.close()
-    assert (terminated, truncated) == (True, False)
 
 
 def test_an_action_presses_the_buttons_that_it_is_named_by():

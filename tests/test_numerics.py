@@ -27,8 +27,7 @@ class Joined(Dataset):
 
 
 def fitted(batches: Dataset, folder: Path, **settings) -> nn.Module:
-    tokenizer = small_tokenizer(warm_up=0, restart_below=0.0)
-    tokenizer.quantizer.step += 1  # the codebook is there
+    tokenizer = small_tokenizer(restart_below=0.0)
     fit(tokenizer, batches, replace(CONFIG, **settings), folder)
     return tokenizer
 
@@ -36,18 +35,16 @@ def fitted(batches: Dataset, folder: Path, **settings) -> nn.Module:
 def test_batches_one_after_the_other_teach_what_one_large_batch_teaches_also_the_codebook(tmp_path):
     large = fitted(Joined(), tmp_path / "large", steps=12)
     parts = fitted(Clips(), tmp_path / "parts", steps=12, accumulate=2)
-    begun = small_tokenizer(warm_up=0, restart_below=0.0)
+    begun = small_tokenizer(restart_below=0.0)
     for name, ours in parts.state_dict().items():
         torch.testing.assert_close(ours, large.state_dict()[name], rtol=1e-3, atol=1e-4, msg=name)
     assert not torch.allclose(begun.quantizer.codebook, parts.quantizer.codebook, atol=1e-3)
-    assert torch.equal(parts.quantizer.step, large.quantizer.step)
 
 
 def test_a_codebook_learns_with_the_last_part_of_a_step_and_from_all_of_them():
     torch.manual_seed(0)
-    whole, parted = (Quantizer(QuantizerConfig(codes=5, code_width=3, warm_up=0)) for _ in range(2))
-    for each in (whole, parted):
-        each.step += 1
+    whole, parted = (Quantizer(QuantizerConfig(codes=5, code_width=3)) for _ in range(2))
+    whole.begin(torch.randn(30, 3))
     parted.load_state_dict(whole.state_dict())
     z, before = torch.randn(40, 3), parted.codebook.clone()
     whole(z)
@@ -56,18 +53,6 @@ def test_a_codebook_learns_with_the_last_part_of_a_step_and_from_all_of_them():
         assert torch.equal(parted.codebook, before)
         parted(half)
     torch.testing.assert_close(parted.state_dict(), whole.state_dict())
-
-
-def test_the_warm_up_counts_steps_and_not_their_parts():
-    quantizer = Quantizer(QuantizerConfig(codes=5, code_width=3, warm_up=2))
-    start, quantizer.parts = quantizer.codebook.clone(), 3
-    for _ in range(2):
-        for quantizer.part in range(3):
-            quantizer(torch.randn(9, 3))
-    assert int(quantizer.step) == 2 and torch.equal(quantizer.codebook, start)
-    quantizer.part = 0
-    quantizer(torch.randn(9, 3))
-    assert not torch.equal(quantizer.codebook, start)
 
 
 def test_a_run_that_accumulates_takes_its_batches_in_order_and_is_another_run(tmp_path):
@@ -101,7 +86,7 @@ def test_accumulating_can_be_stopped_between_two_parts_without_a_trace(tmp_path)
 
 
 def test_vectors_are_quantised_in_float32_whatever_surrounds_them():
-    quantizer = Quantizer(QuantizerConfig(codes=64, code_width=4, warm_up=0)).eval()
+    quantizer = Quantizer(QuantizerConfig(codes=64, code_width=4)).eval()
     z = quantizer.codebook[:, None] + 1e-3 * torch.randn(64, 5, 4)  # near ties, which bfloat16 would decide otherwise
     with torch.autocast("cpu", torch.bfloat16):
         found = quantizer(z)
@@ -110,7 +95,7 @@ def test_vectors_are_quantised_in_float32_whatever_surrounds_them():
 
 @pytest.mark.parametrize("learning", ["ema", "loss"])
 def test_a_codebook_that_learns_under_autocast_stays_float32_and_learns_the_same(learning):
-    settings = QuantizerConfig(codes=8, code_width=3, warm_up=1, learning=learning)
+    settings = QuantizerConfig(codes=8, code_width=3, learning=learning)
     states = []
     for enabled in (False, True):
         torch.manual_seed(0)
@@ -134,7 +119,8 @@ def test_bf16_trains_a_tokenizer_as_float32_does(tmp_path):
     so what differs is the rounding of activations, 3 digits, averaged over the batch."""
     ends, uses = [], []
     for precision in ("32-true", "bf16-mixed"):
-        tokenizer = small_tokenizer(warm_up=10)
+        tokenizer = small_tokenizer()
+        tokenizer.quantizer.begun.fill_(False)  # so that the codebook begins with these clips
         found = losses(tokenizer, Clips(4), tmp_path / precision, precision)
         assert found[-20:].mean() < found[:10].mean()
         codes = tokenizer.eval().encode(torch.cat([Clips(4)[i].frames for i in range(100, 108)]))

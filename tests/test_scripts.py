@@ -24,7 +24,6 @@ TINY = {
         "clip_latents=4",
         "tokenizer.width=8",
         "tokenizer.quantizer.codes=16",
-        "tokenizer.quantizer.warm_up=2",
         "fit.steps=6",
         "fit.batch_size=2",
         "fit.workers=0",

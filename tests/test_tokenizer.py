@@ -119,7 +119,7 @@ def test_a_tie_falls_to_the_lowest_code_wherever_the_equal_ones_are(search):
 
 def ready(learning: str = "ema", **settings) -> Quantizer:
     torch.manual_seed(0)
-    quantizer = Quantizer(QuantizerConfig(codes=8, code_width=3, learning=learning, warm_up=0, **settings))
+    quantizer = Quantizer(QuantizerConfig(codes=8, code_width=3, learning=learning, **settings))
     quantizer.train()(torch.randn(64, 3))  # draws the codebook
     return quantizer
 
@@ -214,16 +214,31 @@ def test_a_dead_code_is_put_on_an_encoder_output_with_both_averages_reset(learni
     torch.testing.assert_close(quantizer.sums[5] / quantizer.mass[5], quantizer.codebook[5].detach())
 
 
-def test_vectors_pass_unquantised_through_the_warm_up_and_the_codebook_is_then_drawn_from_them():
+def test_a_codebook_begins_where_k_means_finds_clusters():
     torch.manual_seed(0)
-    quantizer = Quantizer(QuantizerConfig(codes=4, code_width=2, warm_up=2)).train()
-    z = torch.randn(9, 2)
-    assert torch.equal(quantizer(z).vectors, z) and torch.equal(quantizer(z).vectors, z)
-    assert not torch.equal(quantizer(z).vectors, z)
+    centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 20.0]])
+    z = centres.repeat_interleave(torch.tensor([40, 20, 20]), 0) + 0.1 * torch.randn(80, 2)
+    quantizer = Quantizer(QuantizerConfig(codes=12, code_width=2)).train()
+    quantizer.begin(z)
+    assert F.mse_loss(quantizer.vectors(quantizer(z).codes), z) < 0.01  # the noise of a coordinate, or less
+    assert float(quantizer.mass.mean()) == pytest.approx(1, abs=0.1)
+
+
+def test_a_codebook_that_nothing_began_begins_with_the_first_batch_of_a_training_and_no_other():
+    torch.manual_seed(0)
+    quantizer = Quantizer(QuantizerConfig(codes=9, code_width=2, decay=1.0, restart_below=0.0))
+    start = quantizer.codebook.clone()
+    quantizer.eval()(torch.randn(40, 2))
+    assert torch.equal(quantizer.codebook, start)
+    quantizer.train()(torch.randn(40, 2))
+    begun = quantizer.codebook.clone()
+    assert not torch.equal(begun, start)
+    quantizer(torch.randn(40, 2) + 5)
+    torch.testing.assert_close(quantizer.codebook[quantizer.mass > 0], begun[quantizer.mass > 0])
 
 
 def test_a_short_training_lowers_the_error_and_uses_several_codes():
-    tokenizer = small_tokenizer(codes=16, warm_up=5).train()
+    tokenizer = small_tokenizer(codes=16).train()
     torch.manual_seed(1)
     ramp = torch.linspace(0, 255, 24).to(torch.uint8).view(1, 1, 1, 24, 1).expand(4, 3, 16, 24, 3)
     clip = SimpleNamespace(frames=torch.stack([ramp[0].roll(6 * i, 2) for i in range(4)]))

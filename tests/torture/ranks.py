@@ -71,8 +71,7 @@ def seen_by(model: Any) -> list[dict[str, Any]]:
 
 def models(restart_below: float) -> dict[str, tuple[VQVAE | PixelCNN, Dataset]]:
     """Both models with batches; the prior with noise on its context, and a head."""
-    tokenizer = small_tokenizer(warm_up=0, restart_below=restart_below)
-    tokenizer.quantizer.step += 1  # the codebook is there: what is drawn at random cannot be compared
+    tokenizer = small_tokenizer(restart_below=restart_below)
     return {"tokenizer": (tokenizer, Clips()), "prior": (small_prior(noise=0.2, rewards=(-1.0, 0.0, 0.5)), Tokens())}
 
 

@@ -12,7 +12,7 @@ from tests.torture.processes import KILLED, contents, finished, script, start, s
 EPISODES = ("env=maze", "env.height=16", "env.width=24", "episodes=4", "max_steps=7", "workers=0")
 FIT = ("clip_latents=4", "fit.steps=60", "fit.batch_size=2", "fit.workers=0", "fit.warmup_steps=20")
 FIT += ("fit.checkpoint_every=3", "fit.log_every=5", "fit.eval_every=25")
-TOKENIZER = (*FIT, "tokenizer.width=8", "tokenizer.quantizer.codes=16", "tokenizer.quantizer.warm_up=5")
+TOKENIZER = (*FIT, "tokenizer.width=8", "tokenizer.quantizer.codes=16")
 PRIOR = (*FIT, "starts=4", "prior.width=8", "prior.layers=1", "prior.core_width=8", "prior.core_layers=1")
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from worldmodel.compiled import available
 from worldmodel.config import within
 
+LLOYD = 20  # rounds of k-means that a codebook begins with
 SEARCH_FLOATS = 1 << 22  # distances held at once by the nearest-code search: 16 MB, whatever n * k is
 
 
@@ -21,8 +22,7 @@ class QuantizerConfig:
 
     codes: K, the number of codes. code_width: D. commitment: β of the paper's equation 3.
     learning: "ema" (paper, appendix A.1) or "loss" (the second term of equation 3).
-    decay: of the moving averages. warm_up: steps during which vectors pass unquantised, before the codebook is
-    drawn from encoder outputs. restart_below: a code used less than this share of the uniform use is restarted.
+    decay: of the moving averages. restart_below: a code used less than this share of the uniform use is restarted.
     """
 
     codes: int = 512
@@ -30,13 +30,12 @@ class QuantizerConfig:
     commitment: float = 0.25
     learning: Literal["ema", "loss"] = "ema"
     decay: float = 0.99
-    warm_up: int = 100
     restart_below: float = 0.03
 
     def __post_init__(self) -> None:
         within(self, 1, 2**20, "codes")
         within(self, 1, 2**14, "code_width")
-        within(self, 0, 1e9, "commitment", "warm_up", "restart_below")
+        within(self, 0, 1e9, "commitment", "restart_below")
         within(self, 0, 1, "decay")
 
 
@@ -76,7 +75,7 @@ class Quantizer(nn.Module):
     """
 
     codebook: Tensor
-    step: Tensor
+    begun: Tensor
     mass: Tensor
     sums: Tensor
 
@@ -90,7 +89,7 @@ class Quantizer(nn.Module):
             self.codebook = nn.Parameter(start)
         else:
             self.register_buffer("codebook", start)
-        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
         self.register_buffer("mass", torch.ones(config.codes))  # moving average of the use of each code
         self.register_buffer("sums", start.clone())  # moving average of the sum of the vectors of each code
 
@@ -113,11 +112,28 @@ class Quantizer(nn.Module):
         deviation, mean = torch.std_mean(self.codebook, dim=0)
         return F.embedding(codes, (self.codebook - mean) / deviation.clamp_min(1e-6))
 
+    @torch.no_grad()
+    def begin(self, z: Float[Tensor, "n d"]) -> None:
+        """Set the codebook to the means that k-means finds (Lloyd 1982), from vectors drawn at random on.
+
+        Where nothing called this before, the first batch of a training does.
+        """
+        self.begun.fill_(True)
+        self._set_codes(torch.arange(self.config.codes, device=z.device), z)
+        for _ in range(LLOYD):
+            use, sums = self._tally(z, nearest(z, self.codebook))
+            means = sums / use.clamp_min(1)[:, None]
+            self.codebook.copy_(torch.where(use[:, None] > 0, means, self.codebook))
+        self.mass.copy_(use / use.mean())
+        if is_available() and is_initialized():
+            broadcast(self.codebook.data, 0)
+            broadcast(self.mass, 0)
+        self.sums.copy_(self.codebook * self.mass[:, None])
+
     def _quantise(self, z: Float[Tensor, "*n d"]) -> Quantized:
-        warming = self.training and self._warming(z.detach().flatten(0, -2))
+        if self.training and not self.begun:
+            self.begin(z.detach().flatten(0, -2))
         codes = nearest(z.detach().flatten(0, -2), self.codebook.detach()).view(z.shape[:-1])
-        if warming:
-            return Quantized(codes, z, 0.0 * self.codebook.sum())  # DDP wants every parameter to take part
         vectors = self.vectors(codes)
         loss = self.config.commitment * F.mse_loss(z, vectors.detach())
         if self.config.learning == "loss":
@@ -127,19 +143,9 @@ class Quantizer(nn.Module):
         return Quantized(codes, z + (vectors - z).detach(), loss)
 
     @torch.no_grad()
-    def _warming(self, z: Float[Tensor, "n d"]) -> bool:
-        """Count the step; True before the codebook exists; draw it from `z` when the warm-up ends."""
-        if self.part == 0:
-            self.step += 1
-            if self.step == self.config.warm_up + 1:
-                self._set_codes(torch.arange(self.config.codes, device=z.device), z)
-        return bool(self.step <= self.config.warm_up)
-
-    @torch.no_grad()
     def _learn(self, z: Float[Tensor, "n d"], codes: Int[Tensor, "n"]) -> None:
         """Appendix A.1: moving averages of use and sum; then restart what is hardly used."""
-        use = torch.bincount(codes, minlength=self.config.codes).to(z.dtype)
-        sums = torch.zeros_like(self.sums).index_add_(0, codes, z)
+        use, sums = self._tally(z, codes)
         if self._held is not None:
             use, sums = use + self._held[0], sums + self._held[1]
         self._held = (use, sums) if self.part + 1 < self.parts else None
@@ -155,6 +161,11 @@ class Quantizer(nn.Module):
         dead = self.mass < self.config.restart_below * self.mass.mean()
         if dead.any():
             self._set_codes(dead.nonzero()[:, 0], z)
+
+    def _tally(self, z: Float[Tensor, "n d"], codes: Int[Tensor, "n"]) -> tuple[Tensor, Tensor]:
+        """How many vectors each code has, and their sum."""
+        use = torch.bincount(codes, minlength=self.config.codes).to(z.dtype)
+        return use, torch.zeros_like(self.sums).index_add_(0, codes, z)
 
     def _set_codes(self, which: Int[Tensor, "m"], z: Float[Tensor, "n d"]) -> None:
         """Put codes on randomly drawn encoder outputs and reset both of their moving averages."""

@@ -173,9 +173,13 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def begin(self, frames: UInt8[Tensor, "b t h w c"]) -> None:
-        """Before training: start from the principal components of these frames' patches (see `LinearPatches`)."""
+        """Before training: start from the principal components of these frames' patches (see `LinearPatches`) and the
+        means among these, so that the first step already has tokens worth decoding."""
         self._check_frames(frames)
-        self.linear.begin(to_float(frames))
+        x = to_float(frames)
+        self.linear.begin(x)
+        z = self.linear.encode(x)  # all there is to a vector, as the encoder's last convolution starts at zero
+        self.quantizer.begin(z.movedim(1, -1).flatten(0, -2))
 
     def _vectors(self, x: Float[Tensor, "b c t h w"], past: Past) -> tuple[Float[Tensor, "b d s y x"], Past]:
         """To be quantised: what the encoder adds to the patches of each latent's last frame."""
