@@ -1,7 +1,8 @@
-"""Worlds on the Hugging Face Hub: `push` a folder, `pull` it anywhere, or load it by "hf://owner/name".
+"""Worlds by name: those that come with the package, and those on the Hugging Face Hub.
 
-Needs the extra `hub`. What travels is weights.safetensors, config.json and a model card; nothing else is fetched, and a
-repository that holds what could run code is refused.
+`located` finds the folder behind any name. The Hub needs the extra `hub`: `push` a folder, `pull` it anywhere. What
+travels is weights.safetensors, config.json and a model card; nothing else is fetched, and a repository that holds what
+could run code is refused.
 """
 
 import json
@@ -11,10 +12,11 @@ from typing import Any
 
 from worldmodel.checkpoint import CONFIG, WEIGHTS, blaming, check_kind, load_weights, read_json
 
-CARD = "README.md"
+CARD, REPORT = "README.md", "report.json"
 FILES = (WEIGHTS, CONFIG, CARD)
 HARMLESS = {".safetensors", ".json", ".md", ".txt", ".gif", ".png", ".jpg", ".mp4"}  # may lie beside them
 PLACE = re.compile(r"hf:/+([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")  # a Path makes one slash of two
+WORLDS = Path(__file__).with_name("worlds")  # a folder for each world that comes with the package
 
 
 def push(
@@ -29,9 +31,12 @@ def push(
     folder = Path(folder)
     config, _ = load_weights(folder)
     check_kind(folder, config, "world")
-    figures = {} if report is None else _figures(report, folder)
+    figures = {} if report is None else measured(report, folder)["figures"]
     hub = _library()
-    content = {CARD: card(config, repo, figures).encode(), **{name: folder / name for name in (CONFIG, WEIGHTS)}}
+    content = {
+        CARD: card(config, f"hf://{repo}", figures).encode(),
+        **{name: folder / name for name in (CONFIG, WEIGHTS)},
+    }
     files = [hub.CommitOperationAdd(name, each) for name, each in content.items()]
     api = hub.HfApi(endpoint=endpoint or None)
     api.create_repo(repo, private=private, exist_ok=True)
@@ -55,14 +60,44 @@ def pull(repo: str, *, revision: str | None = None, endpoint: str = "") -> Path:
 
 
 def located(world: str | Path) -> Path:
-    """The folder of a world that is named by its folder or as hf://owner/name, with @revision or without."""
+    """The folder of a world that is named by its folder, as hf://owner/name, with @revision or without, or by the plain
+    name of one that comes with the package. A folder of that name wins.
+
+    Raises: ValueError for a plain name of neither; lists those that there are.
+    """
     if match := PLACE.fullmatch(str(world)):
         return pull(match[1], revision=match[2])
-    return Path(world)
+    if comes_along(world):
+        return WORLDS / world
+    folder = Path(world)
+    if _plain_name(world) and not folder.exists():
+        names = ", ".join(shipped()) or "none"
+        raise ValueError(f"world {str(world)!r}: no such folder, and none of the worlds that come along: {names}")
+    return folder
 
 
-def card(config: dict[str, Any], repo: str, figures: dict[str, dict[str, Any]]) -> str:
-    """A model card, from a world's config and the figures of its report.json."""
+def shipped() -> list[str]:
+    """The names of the worlds that come with the package."""
+    return sorted(path.parent.name for path in WORLDS.glob(f"*/{CONFIG}"))
+
+
+def comes_along(world: str | Path) -> bool:
+    """Whether this names a world that comes with the package, and no folder that is there."""
+    return _plain_name(world) and str(world) in shipped() and not Path(world).exists()
+
+
+def _plain_name(world: str | Path) -> bool:
+    """Whether it is one word, which might be a folder here."""
+    return PurePosixPath(world).name == str(world) and str(world) != ".."
+
+
+def card(
+    config: dict[str, Any], place: str, figures: dict[str, dict[str, Any]], origin: dict[str, Any] | None = None
+) -> str:
+    """A model card, from a world's config and the figures of its report.json.
+
+    place: what `WorldModel.load` takes for it. origin: what it was made with, by name.
+    """
     info, tokenizer = config["info"], config["tokenizer"]
     env = str(info["env"].get("name", "unknown"))
     height, width, _ = info["frame_shape"]
@@ -78,8 +113,10 @@ def card(config: dict[str, Any], repo: str, figures: dict[str, dict[str, Any]]) 
         "frames of a latent": tokenizer["time_stride"],
         "trust horizon, in steps": "not measured" if trusted is None else trusted,
     }
-    use = f'from worldmodel import WorldModel\n\nworld = WorldModel.load("hf://{repo}")'
+    use = f'from worldmodel import WorldModel\n\nworld = WorldModel.load("{place}")'
     parts = [f"# A world to dream in: {_plain(env)}", _table("what", "value", facts), f"```python\n{use}\n```"]
+    if origin:
+        parts.append("Made with:\n\n" + _table("what", "value", origin))
     if figures:
         told = {name: _told(figure) for name, figure in figures.items()}
         parts.append("Measured on held-out episodes, with 95 % intervals:\n\n" + _table("figure", "value", told))
@@ -87,13 +124,16 @@ def card(config: dict[str, Any], repo: str, figures: dict[str, dict[str, Any]]) 
     return f"---\n{header}\n---\n\n" + "\n\n".join(parts) + "\n"
 
 
-def _figures(report: Path, folder: Path) -> dict[str, dict[str, Any]]:
-    """What a report.json tells of the world in the folder."""
+def measured(report: Path, folder: str | Path) -> dict[str, Any]:
+    """A report.json on the world in `folder`.
+
+    Raises: ValueError where it is damaged, or tells of other weights.
+    """
     found = read_json(report)
     with blaming(report):
-        if found["made_with"]["world"] != read_json(folder / CONFIG)["weights"]:
+        if found["made_with"]["world"] != read_json(Path(folder) / CONFIG)["weights"]:
             raise ValueError(f"measured of other weights than those in {folder}; run scripts/evaluate.py first")
-        return found["figures"]
+        return {name: found[name] for name in ("made_with", "figures")}
 
 
 def _told(figure: dict[str, Any]) -> str:

@@ -32,9 +32,15 @@ class Starts:
         return len(self.tokens)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What `from_tensors` makes the same starts of."""
-        small = self.tokens.to(torch.int32)
-        return {"tokens": small, "actions": self.actions, "lengths": self.lengths, "resets": torch.tensor(self.resets)}
+        """What `from_tensors` makes the same starts of; tokens in as few bytes as they need."""
+        largest = int(self.tokens.max()) if len(self) else 0
+        kind = next(t for t in (torch.uint8, torch.int16, torch.int32) if largest <= torch.iinfo(t).max)
+        return {
+            "tokens": self.tokens.to(kind),
+            "actions": self.actions,
+            "lengths": self.lengths,
+            "resets": torch.tensor(self.resets),
+        }
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Starts":
@@ -43,7 +49,7 @@ class Starts:
             tokens, actions, lengths, resets = (tensors[name] for name in ("tokens", "actions", "lengths", "resets"))
         except KeyError as error:
             raise ValueError(f"starts: {error} is missing; train the prior again to write them anew") from error
-        starts = cls(tokens.long(), actions, lengths, int(resets))
+        starts = cls(tokens.long(), actions.float(), lengths, int(resets))
         n, s = len(tokens), tokens.shape[1]
         if actions.shape[:2] != (n, s) or lengths.shape != (n,) or not 0 <= starts.resets <= n:
             raise ValueError(f"starts: {n} contexts of {s} latents do not go with actions of shape {actions.shape}")

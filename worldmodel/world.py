@@ -155,9 +155,10 @@ class WorldModel(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> "WorldModel":
-        """The world in `folder`, ready to dream; one on the Hugging Face Hub is named hf://owner/name[@revision].
+        """The world in `folder`, ready to dream. Those that come with the package go by their names ("maze"), those on
+        the Hugging Face Hub by hf://owner/name[@revision].
 
-        Raises: ValueError when the folder is incomplete, damaged, or holds no world.
+        Raises: ValueError when the folder is incomplete, damaged, or holds no world, or nothing has that name.
         """
         folder = located(folder)
         config, tensors = load_weights(folder)
@@ -180,7 +181,10 @@ class WorldModel(nn.Module):
         return cls(tokenizer, prior, info)
 
     def save(self, folder: str | Path) -> None:
-        """Write weights.safetensors and config.json into `folder`: all that `load` needs."""
+        """Write weights.safetensors and config.json into `folder`: all that `load` needs, to the last bit.
+
+        What float16 holds without loss, such as all that `round_weights` has rounded, is stored as such.
+        """
         config = {
             "kind": "world",
             "info": self.info.to_json(),
@@ -189,7 +193,22 @@ class WorldModel(nn.Module):
             "rewards": [] if self.prior.outcome is None else self.prior.outcome.rewards.tolist(),
         }
         starts = {} if self.starts is None else {f"{STARTS}{k}": v for k, v in self.starts.tensors().items()}
-        save_weights(folder, config, {**self.state_dict(), **starts})
+        save_weights(folder, config, {name: compact(x) for name, x in {**self.state_dict(), **starts}.items()})
+
+    @torch.no_grad()
+    def round_weights(self) -> None:
+        """Round all that was learned to the nearest float16, in place: half the bytes on disk, and what is dreamed and
+        measured from here on is what is saved. Sums are made in float32 as before.
+
+        Raises: ValueError for a weight beyond the range of float16.
+        """
+        learned = {**dict(self.named_parameters()), "codebook": self.tokenizer.quantizer.codebook}
+        if wrong := [name for name, weight in learned.items() if not weight.half().isfinite().all()]:
+            raise ValueError(
+                f"float16 cannot hold {', '.join(wrong)}: values up to {torch.finfo(torch.half).max:g} fit"
+            )
+        for weight in learned.values():
+            weight.copy_(weight.half())
 
     @torch.no_grad()
     def start(
@@ -345,3 +364,9 @@ class WorldModel(nn.Module):
             raise ValueError(f"expected actions for {b} dreams and {steps} steps, got {encoded.shape[:-1]}")
         rows = torch.from_numpy(encoded).view(b, latents, self.prior.actions)
         return self.prior.known(rows).to(self.device)
+
+
+def compact(values: Tensor) -> Tensor:
+    """As float16 where nothing is lost by it."""
+    half = values.half()
+    return half if values.dtype == torch.float32 and torch.equal(half.float(), values) else values
