@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 import gymnasium
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
@@ -18,6 +19,7 @@ import envs
 from worldmodel.checkpoint import read_json
 from worldmodel.config import to_dict, typed
 from worldmodel.data.store import EpisodeStore
+from worldmodel.hub import comes_along
 from worldmodel.world import WorldInfo
 
 T = TypeVar("T")
@@ -35,6 +37,7 @@ def script(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[[], None
     def decorate(main: Callable[[T], None]) -> Callable[[], None]:
         def run(values: DictConfig) -> None:
             try:
+                name_run(values)
                 config = typed(schema, OmegaConf.to_container(values, resolve=True))
             except (ValueError, TypeError, OmegaConfBaseException) as error:
                 stop(error)
@@ -50,6 +53,15 @@ def script(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[[], None
         return hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(run)
 
     return decorate
+
+
+def name_run(values: DictConfig) -> None:
+    """A world that comes with the package has a run folder of its own name, runs/NAME, unless run= says another: the
+    episodes of another world's run would be the wrong ones."""
+    world = OmegaConf.select(values, "world", default=None)
+    asked = any(override.startswith("run=") for override in HydraConfig.get().overrides.task)
+    if world is not None and comes_along(str(world)) and not asked:
+        values.run = f"runs/{world}"
 
 
 def real_env(info: WorldInfo) -> Callable[[], gymnasium.Env]:
@@ -74,10 +86,10 @@ def leave(signum: int, frame: object = None) -> NoReturn:
     raise SystemExit(128 + signum)
 
 
-def made_with(config: Any, world: Path, store: EpisodeStore) -> dict[str, Any]:
-    """What decides a result: the settings, the weights of the world, and the episodes."""
+def made_with(config: Any, world: Path, store: EpisodeStore | None) -> dict[str, Any]:
+    """What decides a result: the settings, the weights of the world, and the episodes, if any."""
     weights = read_json(world / "config.json").get("weights")
-    return {"settings": to_dict(config), "world": weights, "episodes": store.fingerprint()}
+    return {"settings": to_dict(config), "world": weights, "episodes": store and store.fingerprint()}
 
 
 def made_already(path: Path, made: dict[str, Any]) -> bool:

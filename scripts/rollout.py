@@ -1,4 +1,4 @@
-"""Imagine a long video from a few real frames: rollout.mp4, rollout.gif, sheet.png and tokens.npy in RUN/rollout."""
+"""Imagine a long video after a few real frames: rollout.mp4, rollout.gif, sheet.png and tokens.npy in RUN/rollout."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from worldmodel.data.store import EpisodeStore
 from worldmodel.hub import located
 from worldmodel.prior import SamplerConfig
 from worldmodel.progress import progress
-from worldmodel.rollout import Recording, beginning, dream, film, plan
+from worldmodel.rollout import Beginning, Recording, beginning, dream, film, own_beginning, plan
 from worldmodel.video import write_video
 from worldmodel.world import WorldModel
 
@@ -45,7 +45,7 @@ class RolloutConfig:
 def main(config: RolloutConfig) -> None:
     config.world = located(config.world)
     record, video = config.out / "rollout.json", config.out / "rollout.mp4"
-    store = EpisodeStore.open(config.episodes)
+    store = real_episodes(config)
     made = made_with(config, config.world, store)
     if not (video.is_file() and made_already(record, made)):
         record.unlink(missing_ok=True)  # from here on the files are in between
@@ -57,21 +57,33 @@ def main(config: RolloutConfig) -> None:
     print(f"logs: tensorboard --logdir {config.run.parent}")
 
 
-def imagine(config: RolloutConfig, store: EpisodeStore, video: Path) -> None:
+def real_episodes(config: RolloutConfig) -> EpisodeStore | None:
+    """Those that give the real frames; None where the run has none, as when a world came without."""
+    own = config.run / "episodes"
+    return None if Path(config.episodes) == own and not own.exists() else EpisodeStore.open(config.episodes)
+
+
+def imagine(config: RolloutConfig, store: EpisodeStore | None, video: Path) -> None:
     """Dream, and write what there is to see as it comes."""
     world = WorldModel.load(config.world, config.device)
-    episode = longest_held_out(store) if config.episode is None else config.episode
-    begin = beginning(store, episode, config.start, world.whole(config.context), config.horizon)
+    begin = own_beginning(world, config.episode, config.seed) if store is None else real_beginning(config, world, store)
     actions = plan(config.actions, world.info, begin.next_actions, config.horizon, config.seed)
     if config.actions != "episode":  # what truly happened went another way
         begin.next_frames = begin.next_frames[:0]
     sampler = SamplerConfig(config.sampler, config.temperature, config.top_k, config.top_p, config.guidance)
     recording = Recording(config.horizon)
-    steps = recording.listen(dream(world, begin, actions, sampler, config.seed))
+    steps = recording.listen(dream(world, begin.state, actions, sampler))
     shots = film(begin, steps, actions, world.info, config.scale)
     shown = progress(recording.watch(shots), "rollout", total=config.horizon, unit="frame")
     write_video(video, shown, config.fps)
     recording.save(config.out, config.fps)
+
+
+def real_beginning(config: RolloutConfig, world: WorldModel, store: EpisodeStore) -> Beginning:
+    """In the episode asked for, or the longest that was held out."""
+    episode = longest_held_out(store) if config.episode is None else config.episode
+    how = {"start": config.start, "context": config.context, "horizon": config.horizon, "seed": config.seed}
+    return beginning(world, store, episode, **how)
 
 
 def longest_held_out(store: EpisodeStore) -> int:

@@ -5,17 +5,13 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from tests.helpers_models import random_frames, small_world
+from tests.helpers_dreams import noise_store
+from tests.helpers_models import small_world
 from worldmodel.prior import SamplerConfig
-from worldmodel.rollout import Beginning, Recording, dream, film, name_of, plan
+from worldmodel.rollout import Recording, beginning, dream, film, name_of, own_beginning, plan
 from worldmodel.world import WorldInfo
 
 REAL = np.array([3, 1, 2])
-
-
-def begin_with(next_frames: int) -> Beginning:
-    frames = random_frames(1, 3 + next_frames)[0].numpy()
-    return Beginning(frames[:3], np.array([0, 1]), frames[3:], REAL)
 
 
 def test_actions_by_name_by_number_and_as_a_list_that_repeats():
@@ -49,24 +45,45 @@ def test_an_unknown_action_is_refused_with_the_known_ones(kind):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_the_film_shows_truth_above_the_dream_as_long_as_it_is_known(stride):
-    world, begin = small_world(stride), begin_with(next_frames=3)
-    actions = np.array([1, 2, 3, 1])
-    steps = dream(world, begin, actions, SamplerConfig(), seed=4)
+def test_the_film_shows_truth_above_the_dream_as_long_as_it_is_known(stride, tmp_path):
+    world, store = small_world(stride), noise_store(tmp_path)
+    begin = beginning(world, store, 1, start=19, context=3, horizon=9, seed=4)
+    actions, lead = np.array([1, 2, 3, 1]), store.actions(1)[19:21]
+    steps = dream(world, begin.state, actions, SamplerConfig())
     shots = list(film(begin, steps, actions, world.info, scale=1))
-    video = world.imagine(torch.from_numpy(begin.frames)[None], np.r_[begin.actions, actions][None], 4, seed=4)
+    given = torch.from_numpy(store.frames(1, 19, 22))[None]
+    video = world.imagine(given, np.r_[lead, actions][None], 4, seed=4)
     assert np.array_equal(np.stack([shot.imagined for shot in shots]), video[0].numpy())
-    assert np.array_equal(shots[2].real, begin.next_frames[2]) and not shots[3].real.any()
-    assert np.array_equal(shots[0].picture[:16], begin.next_frames[0])
+    assert np.array_equal(shots[2].real, store.frames(1, 24, 25)[0]) and not shots[3].real.any()
+    assert np.array_equal(shots[0].picture[:16], store.frames(1, 22, 23)[0])
+    assert np.array_equal(begin.next_actions, store.actions(1)[21:])
     assert len({shot.picture.shape for shot in shots}) == 1
 
 
+def test_a_beginning_beyond_the_episode_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="has 25 frames: no 5 from frame 21 on"):
+        beginning(small_world(), noise_store(tmp_path), 0, start=21, context=5, horizon=1, seed=0)
+
+
 def test_without_a_known_truth_the_film_shows_the_dream_alone(tmp_path):
-    world, begin = small_world(), begin_with(next_frames=0)
-    recording = Recording(horizon=4)
-    steps = recording.listen(dream(world, begin, np.array([1, 2, 3, 1]), SamplerConfig(), seed=4))
-    pictures = list(recording.watch(film(begin, steps, np.array([1, 2, 3, 1]), world.info, scale=2)))
+    world = small_world()
+    begin, recording, actions = own_beginning(world, 3, seed=4), Recording(horizon=4), np.array([1, 2, 3, 1])
+    steps = recording.listen(dream(world, begin.state, actions, SamplerConfig()))
+    pictures = list(recording.watch(film(begin, steps, actions, world.info, scale=2)))
     assert np.array_equal(pictures[0][:32:2, ::2], recording.sheet[0].imagined)
     recording.save(tmp_path, fps=5)
     assert np.load(tmp_path / "tokens.npy").shape == (4, 2, 3)
     assert {path.name for path in tmp_path.iterdir()} == {"tokens.npy", "sheet.png", "rollout.gif"}
+
+
+def test_a_world_begins_from_the_context_asked_for_or_one_that_the_seed_draws_and_random_actions_follow():
+    world = small_world()
+    assert torch.equal(own_beginning(world, 3, seed=0).state.tokens, world.begin(3).tokens)
+    drawn = [own_beginning(world, None, seed).state for seed in (5, 5, *range(9))]
+    assert (
+        torch.equal(drawn[0].tokens, drawn[1].tokens) and len({tuple(s.tokens.flatten().tolist()) for s in drawn}) > 2
+    )
+    actions = plan("episode", world.info, own_beginning(world, None, 0).next_actions, 6, 0)
+    assert np.array_equal(actions, plan("random", world.info, REAL, 6, 0))
+    with pytest.raises(ValueError, match="came with 0 contexts"):
+        own_beginning(small_world(starts=0), None, 0)

@@ -1,4 +1,4 @@
-"""A long dream from a real beginning: which actions it follows, and the frames that show it."""
+"""A long dream: where it begins, which actions it follows, and the frames that show it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from worldmodel.data.policies import make_policy
 from worldmodel.data.store import EpisodeStore
 from worldmodel.prior import SamplerConfig
 from worldmodel.video import annotate, contact_sheet, write_gif, write_png
-from worldmodel.world import Step, WorldInfo, WorldModel
+from worldmodel.world import DreamState, Step, WorldInfo, WorldModel
 
 SHEET = 16  # moments on the contact sheet, spread evenly
 GIF, GIF_BYTES = 72, 1_900_000  # frames of the GIF, which shows the beginning, and its largest size
@@ -21,12 +21,11 @@ GIF, GIF_BYTES = 72, 1_900_000  # frames of the GIF, which shows the beginning, 
 
 @dataclass
 class Beginning:
-    """The real side of a rollout: the given frames, the actions between them, and what truly followed, if known."""
+    """Where a dream begins, and what truly followed, if known."""
 
-    frames: UInt8[np.ndarray, "k h w c"]
-    actions: np.ndarray
+    state: DreamState
     next_frames: UInt8[np.ndarray, "n h w c"]
-    next_actions: np.ndarray
+    next_actions: np.ndarray  # `m *space`
 
 
 @dataclass
@@ -38,12 +37,14 @@ class Shot:
     real: UInt8[np.ndarray, "h w c"]  # black where it is not known
 
 
-def beginning(store: EpisodeStore, episode: int, start: int, context: int, horizon: int) -> Beginning:
-    """`context` frames of an episode from frame `start` on, and up to `horizon` that follow.
+def beginning(
+    world: WorldModel, store: EpisodeStore, episode: int, *, start: int, context: int, horizon: int, seed: int
+) -> Beginning:
+    """After `context` frames of an episode from frame `start` on, with up to `horizon` that follow.
 
     Raises: ValueError when the episode has fewer frames than that.
     """
-    frames = store.length(episode)
+    frames, context = store.length(episode), world.whole(context)
     if start < 0 or context < 1 or start + context > frames:
         raise ValueError(
             f"episode {episode} has {frames} frames: no {context} from frame {start} on; lower start or context"
@@ -51,7 +52,20 @@ def beginning(store: EpisodeStore, episode: int, start: int, context: int, horiz
     stop = min(frames, start + context + horizon)
     video = store.frames(episode, start, stop)
     actions = store.actions(episode)[start : stop - 1]
-    return Beginning(video[:context], actions[: context - 1], video[context:], actions[context - 1 :])
+    state = world.start(torch.from_numpy(video[:context])[None], actions[None, : context - 1], seed)
+    return Beginning(state, video[context:], actions[context - 1 :])
+
+
+def own_beginning(world: WorldModel, number: int | None, seed: int) -> Beginning:
+    """After one of the contexts that came with the world: this one or, without a number, one that the seed draws.
+
+    Raises: ValueError when there is no such context.
+    """
+    count = len(world.starts or ())
+    chosen = int(np.random.default_rng(seed).integers(max(count, 1))) if number is None else number
+    space = world.info.action_space
+    none = np.zeros((0, *(getattr(space, "shape", None) or ())), getattr(space, "dtype", None))
+    return Beginning(world.begin(chosen, seed), np.zeros((0, *world.info.frame_shape), np.uint8), none)
 
 
 Wanted = str | int | Sequence[str | int]  # what a user may ask for as the actions of a dream
@@ -96,17 +110,14 @@ def _action(name: str, info: WorldInfo) -> np.ndarray:
     return action
 
 
-def dream(
-    world: WorldModel, begin: Beginning, actions: np.ndarray, sampler: SamplerConfig, seed: int
-) -> Iterator[Step]:
-    """The steps of one dream, as they are imagined: any number, in constant memory and time per step.
+def dream(world: WorldModel, state: DreamState, actions: np.ndarray, sampler: SamplerConfig) -> Iterator[Step]:
+    """The steps of one dream from here on, as they are imagined: any number, in constant memory and time per step.
 
     Raises: ValueError when the actions do not fill whole latents.
     """
     stride = world.tokenizer.config.time_stride
     if len(actions) % stride:
         raise ValueError(f"horizon: expected a multiple of the time stride {stride}, got {len(actions)}")
-    state = world.start(torch.from_numpy(begin.frames)[None], begin.actions[None], seed)
     for i in range(0, len(actions), stride):
         state, step = world.step(state, actions[None, i : i + stride], sampler)
         yield step
