@@ -15,6 +15,7 @@ from worldmodel.checkpoint import read_json, write_json
 from worldmodel.config import to_dict
 from worldmodel.evaluate.agents import dream_returns, ranking, returns
 from worldmodel.evaluate.figures import bootstrap
+from worldmodel.hub import located
 from worldmodel.progress import progress
 from worldmodel.world import WorldModel
 
@@ -25,6 +26,7 @@ class EvaluateAgentConfig:
 
     run: Path
     runs: tuple[Path, ...]
+    world: Path | None
     out: Path
     agents: dict[str, tuple[str, ...]]
     planners: dict[str, PlannerConfig]
@@ -53,9 +55,14 @@ def main(config: EvaluateAgentConfig) -> None:
 
 def weights(config: EvaluateAgentConfig) -> dict[str, str]:
     """What stands behind the names: the weights of each world and agent."""
-    parts = ["world", *(part for group in config.agents.values() for part in group)]
-    folders = [run / part for run in config.runs for part in parts]
+    parts = [part for group in config.agents.values() for part in group]
+    folders = [path for run in config.runs for path in (world_of(config, run), *(run / part for part in parts))]
     return {str(folder): read_json(folder / "config.json")["weights"] for folder in folders}
+
+
+def world_of(config: EvaluateAgentConfig, run: Path) -> Path:
+    """The folder of the world that a run's agents dream of."""
+    return run / "world" if config.world is None else located(config.world)
 
 
 def play(config: EvaluateAgentConfig) -> dict[str, Any]:
@@ -63,7 +70,7 @@ def play(config: EvaluateAgentConfig) -> dict[str, Any]:
     found: dict[str, list[np.ndarray]] = {}
     ranked = {}
     for number, run in enumerate(config.runs):
-        world = WorldModel.load(run / "world", config.device)
+        world = WorldModel.load(world_of(config, run), config.device)
         assert world.info.action_space is not None, "agents need actions"
         playing = partial(returns, real_env(world.info), seed=config.seed + number, max_steps=config.max_steps)
         space, trained, planners = world.info.action_space, config.agents, config.planners

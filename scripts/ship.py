@@ -1,0 +1,71 @@
+"""Put RUN/world into TO, rounded to float16, as a world that others load by the name of that folder.
+
+python scripts/ship.py run=runs/maze to=worldmodel/worlds/maze                        # the rounded world
+python scripts/evaluate.py run=runs/maze world=worldmodel/worlds/maze out=runs/maze/shipped  # measured as it is there
+python scripts/ship.py run=runs/maze to=worldmodel/worlds/maze                        # and what was measured, beside it
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from _run import script
+
+from worldmodel.checkpoint import CONFIG, read_json, write_json
+from worldmodel.evaluate.horizon import kept_horizon
+from worldmodel.hub import CARD, REPORT, card, measured
+from worldmodel.training.checkpoint import latest
+from worldmodel.world import WorldModel
+
+MOST_BYTES = 8_000_000  # of all files of a world that comes with the package: it is copied into every installation
+STEPS = ("collect", "train_tokenizer", "train_prior")  # scripts that lead to a world
+
+
+@dataclass
+class ShipConfig:
+    """The keys of configs/ship.yaml, explained there."""
+
+    run: Path
+    preset: str
+    world: Path
+    report: Path
+    to: Path
+    commands: tuple[str, ...] | None
+
+
+@script(ShipConfig)
+def main(config: ShipConfig) -> None:
+    world = WorldModel.load(config.world)
+    world.round_weights()
+    world.info.trust_horizon = kept_horizon(config.to, world)  # what was measured before rounding does not count
+    world.save(config.to)
+    found = measured(config.report, config.to) if config.report.is_file() else None
+    if found is not None:
+        write_json(config.to / REPORT, found)
+    about, figures = read_json(config.to / CONFIG)["config"], {} if found is None else found["figures"]
+    (config.to / CARD).write_text(card(about, config.to.name, figures, origin(config, found)), encoding="utf-8")
+    size = sum(path.stat().st_size for path in config.to.iterdir())
+    if size >= MOST_BYTES:
+        raise ValueError(f"{config.to}: {size:,} bytes, expected fewer than {MOST_BYTES:,}; train a smaller world")
+    print(f"world: {config.to}, {size:,} bytes; WorldModel.load({config.to.name!r}) once that is in worldmodel/worlds")
+    if found is None:
+        command = f"python scripts/evaluate.py run={config.run} world={config.to} out={config.report.parent}"
+        print(f"not measured yet: {command}, then this again")
+
+
+def origin(config: ShipConfig, found: dict[str, Any] | None) -> dict[str, Any]:
+    """What the world was made with: commands and seeds, as far as they are known."""
+    commands = config.commands or [f"python scripts/{step}.py preset={config.preset}" for step in STEPS]
+    told: dict[str, Any] = {f"step {i}": command for i, command in enumerate(commands, 1)}
+    if (episodes := config.run / "episodes" / "dataset.json").is_file():
+        told["seed of the episodes"] = read_json(episodes).get("seed")
+    for part in ("tokenizer", "prior"):
+        if (checkpoint := latest(config.run / part)) is not None:
+            told[f"seed of the {part}"] = checkpoint.progress["fit"]["seed"]
+    if found is not None:
+        told["seed of the evaluation"] = found["made_with"]["settings"]["seed"]
+    return told | {"weights": "rounded to float16 before anything was measured; sums are made in float32"}
+
+
+if __name__ == "__main__":
+    main()

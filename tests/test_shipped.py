@@ -1,0 +1,224 @@
+"""Worlds that come with the package: found by name everywhere, rounded before they are measured, in the wheel."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.helpers_dreams import noise_store
+from tests.helpers_models import random_frames, small_world
+from tests.test_scripts import ROOT, TINY, run
+from worldmodel import hub
+from worldmodel.checkpoint import read_json, write_json
+from worldmodel.evaluate.horizon import keep_horizon
+from worldmodel.hub import located, shipped
+from worldmodel.world import WorldModel, compact
+
+SHIPPED: list[str] = []  # the worlds that the package has: whoever adds one adds its name here
+BYTES = 8_000_000
+
+
+@pytest.fixture
+def worlds(tmp_path, monkeypatch) -> Path:
+    """The package has one world, "tiny", and we are in an empty folder."""
+    world = small_world()
+    world.round_weights()
+    world.save(tmp_path / "worlds" / "tiny")
+    monkeypatch.setattr(hub, "WORLDS", tmp_path / "worlds")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "worlds"
+
+
+def named(script: str, *settings: str, folder: Path, worlds: Path) -> str:
+    """Run a script in a folder, by a package that has these worlds; what it printed."""
+    begin = (
+        f"import pathlib, runpy, sys; sys.path.insert(0, {str(ROOT / 'scripts')!r})\n"
+        f"from worldmodel import hub; hub.WORLDS = pathlib.Path({str(worlds)!r})\n"
+        f"runpy.run_path({str(ROOT / 'scripts' / script)!r} + '.py', run_name='__main__')"
+    )
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", begin, *settings]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+# --- names
+
+
+def test_a_name_is_loaded_and_makes_environments_alone_and_batched(worlds):
+    assert WorldModel.load("tiny").info == WorldModel.load(worlds / "tiny").info
+    alone = gymnasium.make("worldmodel/Dream-v0", world="tiny")
+    batch = gymnasium.make_vec("worldmodel/Dream-v0", num_envs=2, world="tiny")
+    assert np.array_equal(alone.reset(seed=3)[0], batch.reset(seed=3)[0][0])
+
+
+def test_a_folder_of_that_name_wins(worlds):
+    assert located("tiny") == located(Path("tiny")) == worlds / "tiny"
+    small_world(longest=77).save("tiny")
+    assert located("tiny") == Path("tiny") and WorldModel.load("tiny").info.longest == 77
+
+
+def test_an_unknown_name_is_told_those_that_there_are_and_a_path_is_left_as_it_is(worlds):
+    for ask in (located, WorldModel.load):
+        with pytest.raises(ValueError, match=r"'tinny': no such folder, and none of the worlds that come along: tiny"):
+            ask("tinny")
+    assert located("runs/tiny") == Path("runs/tiny") and located(".") == Path(".") and located("..") == Path("..")
+    shutil.rmtree(worlds)
+    with pytest.raises(ValueError, match="come along: none"):
+        located("tiny")
+
+
+@pytest.mark.slow
+def test_a_named_world_is_rolled_out_without_any_episode_into_a_run_of_its_name(worlds):
+    here = Path.cwd()
+    printed = named("rollout", "world=tiny", "horizon=6", "scale=1", folder=here, worlds=worlds)
+    out = here / "runs" / "tiny" / "rollout"
+    assert "runs/tiny/rollout/rollout.mp4" in printed and np.load(out / "tokens.npy").shape == (6, 2, 3)
+    first = np.load(out / "tokens.npy")
+    named("rollout", "world=tiny", "horizon=6", "scale=1", "episode=2", "seed=1", folder=here, worlds=worlds)
+    assert not np.array_equal(np.load(out / "tokens.npy"), first)
+    named("rollout", "world=tiny", "horizon=6", "scale=1", "run=mine", folder=here, worlds=worlds)
+    assert np.array_equal(np.load(here / "mine" / "rollout" / "tokens.npy"), first)
+
+
+@pytest.mark.slow
+def test_an_episodes_folder_that_was_asked_for_must_be_there(worlds, tmp_path):
+    printed = run("rollout", f"world={worlds / 'tiny'}", f"episodes={tmp_path / 'none'}", folder=tmp_path, ok=False)
+    assert "error:" in printed and str(tmp_path / "none") in printed
+
+
+# --- rounding
+
+
+def test_a_rounded_world_comes_back_to_the_last_bit_from_half_the_bytes(tmp_path):
+    world = small_world()
+    world.save(tmp_path / "before")
+    before = [p.clone() for p in world.parameters()]
+    world.round_weights()
+    assert all(torch.equal(p, q.half().float()) for p, q in zip(world.parameters(), before, strict=True))
+    world.save(tmp_path / "after")
+    back = WorldModel.load(tmp_path / "after")
+    states = world.state_dict(), back.state_dict()
+    assert all(torch.equal(x, states[1][k]) and x.dtype == states[1][k].dtype for k, x in states[0].items())
+    sizes = [
+        sum(x.nbytes for x in load_file(tmp_path / each / "weights.safetensors").values())
+        for each in ("before", "after")
+    ]
+    assert sizes[1] < 0.6 * sizes[0]
+    frames, actions = random_frames(2, 3), np.random.default_rng(0).integers(0, 4, (2, 8))
+    assert torch.equal(world.imagine(frames, actions, 6), back.imagine(frames, actions, 6))
+    assert torch.equal(world.tokenizer.encode(frames), back.tokenizer.encode(frames))
+
+
+def test_what_float16_would_change_is_saved_as_it_is_and_starts_take_the_bytes_that_they_need():
+    for kept in ([1 / 3], [1e6], [float("nan")]):
+        assert compact(torch.tensor(kept)).dtype == torch.float32
+    assert compact(torch.tensor([0.5, 2.0])).dtype == torch.float16
+    assert compact(torch.tensor([0.5], dtype=torch.float64)).dtype == torch.float64
+    starts = small_world().starts
+    for largest, kind in ((18, torch.uint8), (255, torch.uint8), (256, torch.int16), (2**15, torch.int32)):
+        starts.tokens[0, 0] = largest
+        assert starts.tensors()["tokens"].dtype == kind
+        again = type(starts).from_tensors({k: compact(x) for k, x in starts.tensors().items()})
+        assert torch.equal(again.tokens, starts.tokens) and torch.equal(again.actions, starts.actions)
+
+
+def test_a_weight_beyond_float16_is_refused_and_nothing_is_rounded():
+    world = small_world()
+    with torch.no_grad():
+        world.prior.start.add_(1e5)
+    before = world.state_dict()["tokenizer.quantizer.codebook"].clone()
+    with pytest.raises(ValueError, match=r"cannot hold prior\.start"):
+        world.round_weights()
+    assert torch.equal(world.tokenizer.quantizer.codebook, before)
+
+
+# --- shipping
+
+
+@pytest.mark.slow
+def test_what_is_shipped_is_what_was_measured(tmp_path):
+    world, to = small_world(), tmp_path / "worlds" / "tiny"
+    world.info.trust_horizon = 99  # of the world before it is rounded
+    world.save(tmp_path / "world")
+    noise_store(tmp_path / "episodes")
+    assert "not measured yet" in run("ship", f"to={to}", folder=tmp_path)
+    assert WorldModel.load(to).info.trust_horizon is None
+    out = tmp_path / "shipped"
+    run("evaluate", f"world={to}", f"out={out}", *TINY["evaluate"], folder=tmp_path)
+    assert not (tmp_path / "report.json").exists() and not (tmp_path / "tokens").exists()
+    printed = run("ship", f"to={to}", "commands=[train it]", folder=tmp_path)
+    assert "WorldModel.load('tiny')" in printed and "not measured" not in printed
+    report, whole = read_json(to / "report.json"), read_json(out / "report.json")
+    assert report == {name: whole[name] for name in ("made_with", "figures")}
+    assert report["made_with"]["world"] == read_json(to / "config.json")["weights"]
+    horizon = WorldModel.load(to).info.trust_horizon
+    assert horizon == whole["figures"]["horizon/steps"]["low"]
+    words = (to / "README.md").read_text()
+    assert 'WorldModel.load("tiny")' in words and "| step 1 | train it |" in words and "| tokenizer/psnr |" in words
+    assert "| seed of the episodes | 0 |" in words and "| seed of the evaluation | 0 |" in words
+
+
+@pytest.mark.slow
+def test_a_world_that_is_found_by_its_name_keeps_the_horizon_that_it_came_with(worlds):
+    here = Path.cwd()
+    keep_horizon(worlds / "tiny", 5)
+    noise_store(here / "runs" / "tiny" / "episodes")
+    named("evaluate", "world=tiny", *TINY["evaluate"], folder=here, worlds=worlds)
+    assert (here / "runs" / "tiny" / "report.html").is_file() and WorldModel.load("tiny").info.trust_horizon == 5
+
+
+def test_figures_of_other_weights_are_not_shipped(tmp_path):
+    small_world().save(tmp_path / "world")
+    write_json(tmp_path / "report.json", {"made_with": {"world": "0" * 64}, "figures": {}})
+    settings = f"report={tmp_path / 'report.json'}", f"to={tmp_path / 'tiny'}"
+    assert "measured of other weights" in run("ship", *settings, folder=tmp_path, ok=False)
+
+
+# --- in the package
+
+
+def test_the_package_has_these_worlds_and_no_others():
+    assert shipped() == SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_each_is_small_and_measured_and_dreams_by_its_name(name):
+    folder = located(name)
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert (
+        set(sizes) == {"weights.safetensors", "config.json", "README.md", "report.json"} and sum(sizes.values()) < BYTES
+    )
+    assert read_json(folder / "report.json")["made_with"]["world"] == read_json(folder / "config.json")["weights"]
+    world = WorldModel.load(name)
+    world.round_weights()
+    assert all(torch.equal(x, world.state_dict()[k]) for k, x in WorldModel.load(name).state_dict().items())
+    env = gymnasium.make("worldmodel/Dream-v0", world=name)
+    frame, _ = env.reset(seed=0)
+    frames = [frame, *(env.step(env.action_space.sample())[0] for _ in range(3))]
+    assert all(each.shape == world.info.frame_shape and each.std() > 1 for each in frames)
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_the_worlds(tmp_path):
+    for each in ("worldmodel", "envs"):
+        shutil.copytree(ROOT / each, tmp_path / "source" / each, ignore=shutil.ignore_patterns("__pycache__"))
+    for each in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / each, tmp_path / "source")
+    small_world().save(tmp_path / "source" / "worldmodel" / "worlds" / "tiny")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q", "."]
+    subprocess.run([*command, "-w", str(tmp_path)], cwd=tmp_path / "source", check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"worldmodel/worlds/tiny/{name}" for name in ("weights.safetensors", "config.json")} <= names
+    assert {f"worldmodel/worlds/{name}/README.md" for name in SHIPPED} <= names
