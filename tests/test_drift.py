@@ -9,7 +9,7 @@ import torch
 from tests.helpers_dreams import Blank, Frozen, TrueMaze, maze_store, maze_tokens, noise_store
 from tests.helpers_models import small_world
 from worldmodel.evaluate import tally
-from worldmodel.evaluate.drift import DriftConfig, drift, follow, nearest, real_frames, sharpness
+from worldmodel.evaluate.drift import DriftConfig, drift, follow, nearest, real_frames, real_level, sharpness
 from worldmodel.tokenizer import tokenize
 
 SMALL = DriftConfig(dreams=16, steps=60, context=3, real_frames=64)
@@ -52,6 +52,15 @@ def test_entropies_and_divergence_are_known_by_hand():
     half = np.array([[0.5, 0.5]]), np.array([1.0, 0.0])
     expected = (0.5 * np.log2(0.5 / 0.75) + 0.5 * np.log2(0.5 / 0.25) + np.log2(1 / 0.75)) / 2
     assert tally.divergence(*half) == pytest.approx(expected)
+
+
+def test_the_level_of_real_samples_is_that_of_95_in_100_of_them():
+    windows, reference = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0.5, 0.5])
+    # 4 windows drawn from these two are all alike in 2 of 16 samples, which is more than 5 in 100.
+    assert real_level(windows, 4, reference, seed=0) == tally.divergence(windows[:1], reference)[0]
+    assert real_level(windows[:1], 4, windows[0], seed=0) == 0
+    many, few = (real_level(windows, count, reference, seed=0) for count in (400, 40))
+    assert 0 < many < few / 5  # as one over the number of windows
 
 
 def test_variety_within_a_frame_and_among_frames_are_different_things():
@@ -97,6 +106,7 @@ def test_a_frozen_world_is_caught_and_a_collapsed_one_too(store, tokens):
     assert blank["drift/frozen"].low == blank["drift/collapsed"].low == 1
     assert blank["drift/collapsed_real"].mean < 0.2
     assert blank["drift/variety_60"].mean == 0 and blank["drift/sharpness_60_over_10"].high == 0
+    assert blank["drift/token_divergence_60_over_real"].low > 2
     assert blank["drift/token_divergence@60"].low > 3 * blank["drift/token_divergence@10"].high
 
 
@@ -105,6 +115,9 @@ def test_the_divergence_of_real_tokens_is_the_floor(store, tokens):
     floor, early = figures["drift/token_divergence_floor"], figures["drift/token_divergence@10"]
     assert 0 < floor.low < floor.mean < floor.high < 0.2
     assert early.mean < 2 * floor.high
+    late, over = figures["drift/token_divergence@60"], figures["drift/token_divergence_60_over_10"]
+    assert over.mean == pytest.approx(late.mean / early.mean) and over.low <= over.mean <= over.high
+    assert figures["drift/token_divergence_60_over_real"].mean < 1
 
 
 def test_a_dream_that_freezes_late_is_frozen_late(store, tokens):

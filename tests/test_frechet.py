@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.helpers_models import random_frames, small_tokenizer
-from worldmodel.evaluate.frechet import encoder_features, frechet, frechet_interval, i3d_features
+from worldmodel.evaluate.frechet import encoder_features, frechet, frechet_interval, i3d_features, standardised
 
 
 def spread(*deviations: float) -> np.ndarray:
@@ -46,10 +46,20 @@ def test_the_interval_holds_the_value_and_tells_near_from_far():
     assert found.low <= found.mean <= found.high < far.low <= far.mean and found.count == 60
 
 
+def test_features_are_told_in_deviations_of_the_real_ones_from_their_mean():
+    real = np.array([[1.0, 5.0, 0.0], [3.0, 5.0, 0.002]])  # means 2, 5, 0.001; deviations 1, none, 0.001
+    assert standardised(np.array([[4.0, 5.5, 0.003]]), real).tolist() == [pytest.approx([2, 0.5, 2])]
+    small = 0.001 * spread(1.0, 4.0)
+    apart = frechet(standardised(small + np.array([0.003, 0]), small), standardised(small, small))
+    assert apart == pytest.approx(0.003**2 / (0.001**2 * 3 / 4))  # 3 thousandths, of which 1 is a deviation
+
+
 def test_features_of_the_encoder_see_each_clip_alone_and_tell_videos_apart():
-    look, frames = encoder_features(small_tokenizer()), random_frames(9, 4)
+    frames = random_frames(9, 4)
+    look = encoder_features(small_tokenizer(), frames)
     features = look(frames)
-    assert features.shape == (9, 10) and np.allclose(look(frames[3:4]), features[3:4], atol=1e-5)
+    assert features.shape == (9, 10) and np.allclose(look(frames[3:4]), features[3:4], atol=1e-4)
+    assert features.mean(0) == pytest.approx(0) and features.std(0) == pytest.approx(1)
     assert frechet(features, look(frames // 4)) > frechet(features, look(frames.flip(2)))
 
 

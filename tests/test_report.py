@@ -75,7 +75,27 @@ def test_targets_are_reached_when_the_whole_interval_lies_beyond_them():
     for low, high, up, down in ((1.1, 2.0, True, False), (1.0, 1.0, False, False), (0.2, 0.9, False, True)):
         figure = Interval(1.0, low, high, 9)
         assert (least.reached(figure), most.reached(figure)) == (up, down)
+    between, none = About("", within=(0.9, 1.1)), About("", within=(0, 0))
+    for low, high, kept in ((0.95, 1.05, True), (0.9, 1.1, True), (0.89, 1.0, False), (1.0, 1.11, False)):
+        assert between.reached(Interval(1.0, low, high, 9)) is kept
+    assert none.reached(exact(0)) and not none.reached(Interval(1 / 64, 0, 0.05, 64))
+    assert (between.target, none.target) == ("0.9 to 1.1", "= 0")
     assert About("").reached(exact(1)) is None and (least.target, most.target) == ("> 1", "< 1")
+
+
+def test_what_was_promised_is_what_is_asked():
+    asked = {
+        "rollout/least_gain_over_copy": "> 0",
+        "control/action_accuracy_ratio": "> 0.8",
+        "drift/sharpness_1000_over_10": "0.9 to 1.1",
+        "drift/token_divergence_1000_over_real": "< 1",
+        "drift/frozen": "= 0",
+        "drift/collapsed": "= 0",
+        "long_rollout/least_gain_over_copy": "",
+        "drift/token_divergence_1000_over_10": "",
+        "drift/frozen_real": "",
+    }
+    assert {name: about(name).target for name in asked} == asked
 
 
 def test_json_says_unit_count_and_whether_a_target_is_reached():

@@ -44,19 +44,27 @@ def frechet_interval(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "n d"], s
     return Interval(distance, max(0.0, float(low)), float(high), len(a))
 
 
-def encoder_features(tokenizer: VQVAE) -> Features:
-    """Mean and spread over a clip of what the tokenizer's encoder makes of it. Of the world under test, so this tells
-    its dreams from real clips as far as it can see itself; it is no FVD."""
+def encoder_features(tokenizer: VQVAE, real: UInt8[Tensor, "m t h w c"]) -> Features:
+    """Mean and spread over a clip of what the tokenizer's encoder makes of it, each entry `standardised` by those of
+    `real` clips: else distances would be in units of this encoder, thousandths here and hundreds there. Of the world
+    under test, so this tells its dreams from real clips as far as it can see itself; it is no FVD."""
 
     @torch.no_grad()
-    def features(frames: UInt8[Tensor, "n t h w c"]) -> np.ndarray:
+    def look(frames: UInt8[Tensor, "n t h w c"]) -> np.ndarray:
         parts = []
         for part in frames.split(BATCH):
             z, _ = tokenizer.encoder(to_float(part.to(tokenizer.quantizer.codebook.device)))
             parts.append(torch.cat([z.mean((2, 3, 4)), z.std((2, 3, 4))], dim=1).double().cpu().numpy())
         return np.concatenate(parts)
 
-    return features
+    known = look(real)
+    return lambda frames: standardised(look(frames), known)
+
+
+def standardised(features: Float[np.ndarray, "n d"], real: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "n d"]:
+    """Less the mean of the real ones, over their deviation; one that is the same in all has deviation 1."""
+    deviation = real.std(0)
+    return (features - real.mean(0)) / np.where(deviation > 0, deviation, 1)
 
 
 def i3d_features(path: str | Path) -> Features:

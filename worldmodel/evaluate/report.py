@@ -86,6 +86,12 @@ class Case:
         return likenesses(self.config.lpips)
 
     @cached_property
+    def features(self) -> dict[str, Features]:
+        """How sets of clips are compared."""
+        own = {"frechet_encoder": encoder_features(self.world.tokenizer, self.clips.frames)}
+        return own if self.config.i3d is None else own | {"fvd": i3d_features(self.config.i3d)}
+
+    @cached_property
     def clips(self) -> HeldOut:
         """Those for tokenizer and prior."""
         return self._draw(self.held_out, CLIP, self.config.clips)
@@ -114,7 +120,7 @@ class Case:
         ahead = max(1, reach(self.tokens, self.held_out, given + -(-config.horizon // stride)) - given)
         clips = self._draw(self.held_out, given + ahead, config.clips)
         how = {"context": context, "sampler": self.config.sampler, "seed": self.config.seed}
-        section = rollouts(self.world, clips, config, **how, alike=self.alike, features=self._features())
+        section = rollouts(self.world, clips, config, **how, alike=self.alike, features=self.features)
         if ahead * stride < config.horizon:
             why = "half of the held-out episodes are shorter"
             section.notes.append(f"horizon: {ahead * stride} frames of the {config.horizon} asked for, as {why}")
@@ -142,10 +148,6 @@ class Case:
 
     def _draw(self, episodes: Sequence[int], latents: int, count: int) -> HeldOut:
         return draw(self.store, self.tokens, episodes, latents=latents, count=count, seed=self.config.seed)
-
-    def _features(self) -> dict[str, Features]:
-        own = {"frechet_encoder": encoder_features(self.world.tokenizer)}
-        return own if self.config.i3d is None else own | {"fvd": i3d_features(self.config.i3d)}
 
 
 # A section is a line. Names of figures and curves begin with their part, so that all of a report's differ.

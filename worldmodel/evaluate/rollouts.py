@@ -67,7 +67,8 @@ def rollouts(
         _judge(section, clips, futures, name, likeness)
     _pick(section, config.at)
     gained = section.curves["psnr_gained/copy_last_frame"]
-    above = held(np.array(gained.low) > 0)
+    above, weakest = held(np.array(gained.low) > 0), int(np.argmin(gained.low))
+    section.figures["least_gain_over_copy"] = gained.at(gained.steps[weakest])
     section.figures["frames_above_copy"] = exact(above)
     section.figures["share_above_copy"] = exact(above / len(gained.steps))
     for name, look in features.items():
