@@ -1,8 +1,9 @@
 """Put RUN/world into TO, rounded to float16, as a world that others load by the name of that folder.
 
-python scripts/ship.py run=runs/maze to=worldmodel/worlds/maze                        # the rounded world
-python scripts/evaluate.py run=runs/maze world=worldmodel/worlds/maze out=runs/maze/shipped  # measured as it is there
-python scripts/ship.py run=runs/maze to=worldmodel/worlds/maze                        # and what was measured, beside it
+    python scripts/ship.py run=runs/maze to=worldmodel/worlds/maze 'commands=["python scripts/collect.py ...", ...]'
+    python scripts/evaluate.py run=runs/maze world=worldmodel/worlds/maze out=runs/maze/shipped
+
+The first writes the rounded world, the second measures it where it lies; then the first again adds what was measured.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ from worldmodel.training.checkpoint import latest
 from worldmodel.world import WorldModel
 
 MOST_BYTES = 8_000_000  # of all files of a world that comes with the package: it is copied into every installation
-STEPS = ("collect", "train_tokenizer", "train_prior")  # scripts that lead to a world
 
 
 @dataclass
@@ -26,11 +26,10 @@ class ShipConfig:
     """The keys of configs/ship.yaml, explained there."""
 
     run: Path
-    preset: str
     world: Path
     report: Path
     to: Path
-    commands: tuple[str, ...] | None
+    commands: tuple[str, ...]
 
 
 @script(ShipConfig)
@@ -40,6 +39,7 @@ def main(config: ShipConfig) -> None:
     world.info.trust_horizon = kept_horizon(config.to, world)  # what was measured before rounding does not count
     world.save(config.to)
     found = measured(config.report, config.to) if config.report.is_file() else None
+    (config.to / REPORT).unlink(missing_ok=True)  # it may be of earlier weights
     if found is not None:
         write_json(config.to / REPORT, found)
     about, figures = read_json(config.to / CONFIG)["config"], {} if found is None else found["figures"]
@@ -54,9 +54,8 @@ def main(config: ShipConfig) -> None:
 
 
 def origin(config: ShipConfig, found: dict[str, Any] | None) -> dict[str, Any]:
-    """What the world was made with: commands and seeds, as far as they are known."""
-    commands = config.commands or [f"python scripts/{step}.py preset={config.preset}" for step in STEPS]
-    told: dict[str, Any] = {f"step {i}": command for i, command in enumerate(commands, 1)}
+    """What the world was made with: the commands, and such seeds as the run still knows."""
+    told: dict[str, Any] = {f"step {i}": command for i, command in enumerate(config.commands, 1)}
     if (episodes := config.run / "episodes" / "dataset.json").is_file():
         told["seed of the episodes"] = read_json(episodes).get("seed")
     for part in ("tokenizer", "prior"):

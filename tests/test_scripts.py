@@ -65,7 +65,7 @@ TINY = {
         "rank_episodes=2",
     ],
     "push": ["repo=someone/world"],
-    "ship": ["to=worlds/tiny"],
+    "ship": ["to=worlds/tiny", "commands=[]"],
     "improve": ["rounds=2", "episodes=4", "tokenizer_steps=4", "prior_steps=4", "agent_steps=32"],
 }
 

@@ -152,12 +152,12 @@ def test_what_is_shipped_is_what_was_measured(tmp_path):
     world.info.trust_horizon = 99  # of the world before it is rounded
     world.save(tmp_path / "world")
     noise_store(tmp_path / "episodes")
-    assert "not measured yet" in run("ship", f"to={to}", folder=tmp_path)
+    assert "not measured yet" in run("ship", f"to={to}", "commands=[]", folder=tmp_path)
     assert WorldModel.load(to).info.trust_horizon is None
     out = tmp_path / "shipped"
     run("evaluate", f"world={to}", f"out={out}", *TINY["evaluate"], folder=tmp_path)
     assert not (tmp_path / "report.json").exists() and not (tmp_path / "tokens").exists()
-    printed = run("ship", f"to={to}", "commands=[train it]", folder=tmp_path)
+    printed = run("ship", f"to={to}", 'commands=["python scripts/collect.py env=maze","train it"]', folder=tmp_path)
     assert "WorldModel.load('tiny')" in printed and "not measured" not in printed
     report, whole = read_json(to / "report.json"), read_json(out / "report.json")
     assert report == {name: whole[name] for name in ("made_with", "figures")}
@@ -165,7 +165,7 @@ def test_what_is_shipped_is_what_was_measured(tmp_path):
     horizon = WorldModel.load(to).info.trust_horizon
     assert horizon == whole["figures"]["horizon/steps"]["low"]
     words = (to / "README.md").read_text()
-    assert 'WorldModel.load("tiny")' in words and "| step 1 | train it |" in words and "| tokenizer/psnr |" in words
+    assert 'WorldModel.load("tiny")' in words and "| step 2 | train it |" in words and "| tokenizer/psnr |" in words
     assert "| seed of the episodes | 0 |" in words and "| seed of the evaluation | 0 |" in words
 
 
@@ -181,7 +181,7 @@ def test_a_world_that_is_found_by_its_name_keeps_the_horizon_that_it_came_with(w
 def test_figures_of_other_weights_are_not_shipped(tmp_path):
     small_world().save(tmp_path / "world")
     write_json(tmp_path / "report.json", {"made_with": {"world": "0" * 64}, "figures": {}})
-    settings = f"report={tmp_path / 'report.json'}", f"to={tmp_path / 'tiny'}"
+    settings = f"report={tmp_path / 'report.json'}", f"to={tmp_path / 'tiny'}", "commands=[]"
     assert "measured of other weights" in run("ship", *settings, folder=tmp_path, ok=False)
 
 
