@@ -21,13 +21,18 @@ MAZE = MazeConfig(height=40, width=48)  # large enough for Stable-Baselines3's n
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
-    """The folder of an untrained world that says which environment it is of."""
-    folder, n = tmp_path_factory.mktemp("world"), len(ACTIONS)
+    folder = tmp_path_factory.mktemp("world")
+    maze_world().save(folder)
+    return folder
+
+
+def maze_world() -> WorldModel:
+    """An untrained world that says which environment it is of."""
+    n = len(ACTIONS)
     info = WorldInfo((40, 48, 3), MazeEnv(MAZE).action_space, ACTIONS, to_dict(MAZE), longest=20)
     starts = Starts(some_tokens(2, 1, (5, 6)), torch.zeros(2, 1, n), torch.ones(2, dtype=torch.long), resets=2)
     prior = small_prior(grid=(5, 6), actions=n, rewards=REWARDS)
-    WorldModel(small_tokenizer(frame=(40, 48, 3)), prior, info, starts).save(folder)
-    return folder
+    return WorldModel(small_tokenizer(frame=(40, 48, 3)), prior, info, starts)
 
 
 def run(example: str, folder: Path, *arguments: object) -> str:

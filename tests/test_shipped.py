@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from tests.helpers_dreams import noise_store
 from tests.helpers_models import random_frames, small_world
+from tests.test_examples import maze_world
 from tests.test_scripts import ROOT, TINY, run
 from worldmodel import hub
 from worldmodel.checkpoint import read_json, write_json
@@ -43,7 +44,7 @@ def named(script: str, *settings: str, folder: Path, worlds: Path) -> str:
     begin = (
         f"import pathlib, runpy, sys; sys.path.insert(0, {str(ROOT / 'scripts')!r})\n"
         f"from worldmodel import hub; hub.WORLDS = pathlib.Path({str(worlds)!r})\n"
-        f"runpy.run_path({str(ROOT / 'scripts' / script)!r} + '.py', run_name='__main__')"
+        f"runpy.run_path({str(ROOT / script)!r} + '.py', run_name='__main__')"
     )
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", begin, *settings]
@@ -81,14 +82,27 @@ def test_an_unknown_name_is_told_those_that_there_are_and_a_path_is_left_as_it_i
 @pytest.mark.slow
 def test_a_named_world_is_rolled_out_without_any_episode_into_a_run_of_its_name(worlds):
     here = Path.cwd()
-    printed = named("rollout", "world=tiny", "horizon=6", "scale=1", folder=here, worlds=worlds)
+    printed = named("scripts/rollout", "world=tiny", "horizon=6", "scale=1", folder=here, worlds=worlds)
     out = here / "runs" / "tiny" / "rollout"
     assert "runs/tiny/rollout/rollout.mp4" in printed and np.load(out / "tokens.npy").shape == (6, 2, 3)
     first = np.load(out / "tokens.npy")
-    named("rollout", "world=tiny", "horizon=6", "scale=1", "episode=2", "seed=1", folder=here, worlds=worlds)
+    named("scripts/rollout", "world=tiny", "horizon=6", "scale=1", "episode=2", "seed=1", folder=here, worlds=worlds)
     assert not np.array_equal(np.load(out / "tokens.npy"), first)
-    named("rollout", "world=tiny", "horizon=6", "scale=1", "run=mine", folder=here, worlds=worlds)
+    named("scripts/rollout", "world=tiny", "horizon=6", "scale=1", "run=mine", folder=here, worlds=worlds)
     assert np.array_equal(np.load(here / "mine" / "rollout" / "tokens.npy"), first)
+
+
+@pytest.mark.slow
+def test_agents_learn_and_are_measured_and_examples_run_in_a_world_by_its_name(worlds):
+    here = Path.cwd()
+    maze_world().save(worlds / "small_maze")
+    printed = named("examples/step_a_dream", "small_maze", folder=here, worlds=worlds)
+    assert printed.count("surprise") == 60
+    named("scripts/train_agent", "world=small_maze", *TINY["train_agent"], "max_steps=6", folder=here, worlds=worlds)
+    assert (here / "runs" / "small_maze" / "agent" / "agent.json").is_file()
+    named("scripts/evaluate_agent", "world=small_maze", *TINY["evaluate_agent"], folder=here, worlds=worlds)
+    found = read_json(here / "runs" / "small_maze" / "agents.json")
+    assert str(worlds / "small_maze") in found["made_with"]["weights"] and set(found["returns"]) >= {"dream", "cem"}
 
 
 @pytest.mark.slow
@@ -174,7 +188,7 @@ def test_a_world_that_is_found_by_its_name_keeps_the_horizon_that_it_came_with(w
     here = Path.cwd()
     keep_horizon(worlds / "tiny", 5)
     noise_store(here / "runs" / "tiny" / "episodes")
-    named("evaluate", "world=tiny", *TINY["evaluate"], folder=here, worlds=worlds)
+    named("scripts/evaluate", "world=tiny", *TINY["evaluate"], folder=here, worlds=worlds)
     assert (here / "runs" / "tiny" / "report.html").is_file() and WorldModel.load("tiny").info.trust_horizon == 5
 
 

@@ -65,7 +65,7 @@ def action_space(world: WorldModel) -> spaces.Space:
 class DreamVectorEnv(VectorEnv):
     """N dreams in one pass: each goes as it would alone, whatever is dreamed beside it (on a CPU to the last bit).
 
-    Args: num_envs: how many. world: a folder, or a world in memory. obs: what is observed, see `observation_space`.
+    Args: num_envs: how many. world: a folder, a name, or a world in memory. obs: as in `observation_space`.
     starts: "resets" begins where episodes of the data began, "anywhere" in their midst as well. horizon: steps after
     which a dream is truncated (0: never); by default the world's trust horizon, or else its longest episode.
     max_episode_steps: the same, as `gymnasium.make_vec` names it: the shorter of both counts.
