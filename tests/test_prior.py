@@ -145,7 +145,7 @@ def learnt_of_weak_actions() -> PixelCNN:
     torch.manual_seed(0)
     prior = PixelCNN(PriorConfig(8, 12, 1, 2, 6, 1, 0.0, action_dropout=0.2), codes=4, grid=(1, 2), actions=4).train()
     optimizer = torch.optim.Adam(prior.parameters(), 1e-2)
-    for _ in range(120):
+    for _ in range(300):
         choice = torch.randint(0, 4, (16, 4))
         done = torch.where(torch.rand(16, 4) < 0.5, choice, torch.randint(0, 4, (16, 4)))
         clip = clip_of(done[..., None, None].expand(-1, -1, 1, 2), one_hot(choice, 4).float())

@@ -254,8 +254,9 @@ def nothing_to_compile_with(monkeypatch):
 
 
 def test_without_its_package_fused_runs_as_cached_and_says_so_once(nothing_to_compile_with):
-    world, taken = small_world(), [[0, 1, 2, 3]]
+    taken = [[0, 1, 2, 3]]
     with pytest.warns(UserWarning, match="sampler=cached"):
+        world = small_world()
         video = world.imagine(random_frames(1, 3), taken, 2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

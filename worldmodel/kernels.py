@@ -186,7 +186,7 @@ def gate(a, b):
 
 # --- a chain of convolutions, written as a tape --------------------------------------------------------------------
 
-CONV, FILM, MEMORY, FOLD, SPREAD = range(5)  # kinds of operations; see worldmodel/tape.py, which writes them
+CONV, PLACE, FILM, MEMORY, FOLD, SPREAD = range(6)  # kinds of operations; see worldmodel/tape.py, which writes them
 
 
 OP = np.dtype(
@@ -272,6 +272,13 @@ def _convolve(op, weights, laid, target, kept, t, y, x):
 
 
 @njit(**COMPILED)
+def _place(op, weights, values, sites):
+    """Add what each site has of its own."""
+    for i in range(sites * op.outputs):
+        values[i] += weights[op.bias + i]
+
+
+@njit(**COMPILED)
 def _film(op, weights, action, values, sites):
     """values * (1 + scale) + shift, both linear in the action."""
     n = op.outputs
@@ -341,6 +348,8 @@ def play(first, last, ops, weights, table, tokens, actions, pasts, news, buffers
                 _convolve(op, weights, laid, buffers[free], buffers[kept], t, y, x)
                 now, stride = free, op.outputs
                 kept = now if op.add else kept
+            elif op.kind == PLACE:
+                _place(op, weights, buffers[now], t * y * x)
             elif op.kind == FILM:
                 _film(op, weights, actions[dream], buffers[now], t * y * x)
             elif op.kind == MEMORY:

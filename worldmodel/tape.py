@@ -54,6 +54,11 @@ class Tape:
         where = {"weights": kernel, "bias": self._place(pack(bias[order]))}
         self._add(kernels.CONV, inputs, (frames, rows, columns, out), time=time, space=space, **where, **flags)
 
+    def places(self, values: Float[Tensor, "c y x"]) -> None:
+        """Values of its own added to each site."""
+        where = self._place(pack(values.permute(1, 2, 0)))
+        self._add(kernels.PLACE, self.shape[-1], self.shape, bias=where)
+
     def film(self, weight: Float[Tensor, "o2 a"], bias: Float[Tensor, "o2"]) -> None:
         """Scale and shift that are linear in the action."""
         self.actions = weight.shape[1]

@@ -27,6 +27,7 @@ def next_context(
 def _context(prior: PixelCNN) -> Tape:
     tape = Tape(prior.core.embedding.weight, prior.grid)
     tape.convolution(prior.enter)
+    tape.places(prior.place[:, 0])
     for block in prior.blocks:
         if isinstance(block, Memory):
             tape.convolution(block.enter, silu=True, keep=True)

@@ -132,6 +132,7 @@ class PixelCNN(nn.Module):
         wide = actions + self.withholds
         self.core = SpatialCore(config, codes, wide)
         self.enter = CausalConv3d(config.embed, config.width, (1, 3))
+        self.place = nn.Parameter(torch.randn(config.width, 1, *grid) * 0.1)  # where in the frame a site is
         self.start = nn.Parameter(torch.randn(config.embed, *grid) * config.embed**-0.5)
         blocks = [ContextBlock(config.width, wide, config.time_kernel) for _ in range(config.layers)]
         memory = [Memory(config.width, config.memory)] if config.memory else []
@@ -143,9 +144,10 @@ class PixelCNN(nn.Module):
 
     @torch.no_grad()
     def use_codebook(self, codebook: Float[Tensor, "k d"]) -> None:
-        """Begin with codes that look alike embedded alike: the first channels take the tokenizer's code vectors."""
+        """Begin with codes that look alike embedded alike: the first channels take the tokenizer's code vectors, each
+        entry standardised, as small things differ in small entries (`Quantizer.standard`)."""
         width = min(codebook.shape[1], self.config.embed)
-        alike = (codebook - codebook.mean(0)) / codebook.std().clamp_min(1e-6)
+        alike = (codebook - codebook.mean(0)) / codebook.std(0).clamp_min(1e-6)
         self.core.embedding.weight[:, :width] = alike[:, :width] * self.config.embed**-0.5
 
     def known(self, actions: Float[Tensor, "*n a"]) -> Float[Tensor, "*n a2"]:
@@ -175,7 +177,7 @@ class PixelCNN(nn.Module):
         self, past_tokens: Float[Tensor, "b e s y x"], actions: Float[Tensor, "b s a2"], past: Past = None
     ) -> tuple[Float[Tensor, "b c s y x"], Past]:
         """Features of each step from earlier tokens and the actions up to it; `past` carries on an earlier call."""
-        x, _ = self.enter(past_tokens)
+        x = self.enter(past_tokens)[0] + self.place
         pasts = []
         for block, own in zip(self.blocks, past or [None] * len(self.blocks), strict=True):
             x, own = block(x, actions, own)

@@ -120,6 +120,7 @@ class Quantizer(nn.Module):
         """
         self.begun.fill_(True)
         self._set_codes(torch.arange(self.config.codes, device=z.device), z)
+        use = self.mass
         for _ in range(LLOYD):
             use, sums = self._tally(z, nearest(z, self.codebook))
             means = sums / use.clamp_min(1)[:, None]
