@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs
+from envs.maze import ACTIONS, GOAL_RADIUS, Pose, step_pose
 from tests.helpers_models import REWARDS, clip_of, small_prior, small_world, some_actions, some_tokens
 from worldmodel.data.collect import collect, describe
 from worldmodel.data.store import EpisodeStore
@@ -18,7 +19,7 @@ from worldmodel.prior.outcome import FEW, OutcomeHead
 
 def head_of(rewards, hidden=9) -> OutcomeHead:
     torch.manual_seed(1)
-    head = OutcomeHead(10, hidden, 19, (2, 3), rewards)
+    head = OutcomeHead(10, hidden, (2, 3), rewards)
     with torch.no_grad():
         head.leave.weight.normal_()
     return head
@@ -85,9 +86,9 @@ def test_what_was_weighed_in_training_is_calibrated_afterwards():
 
 
 def test_before_any_training_the_chances_are_the_frequencies():
-    head = OutcomeHead(10, 9, 19, (2, 3), (0.0, 1.0))
+    head = OutcomeHead(10, 9, (2, 3), (0.0, 1.0))
     head.weigh(torch.tensor([960.0, 30.0, 2.0, 8.0]))
-    chances = head.calibrated(head(torch.randn(3, 10, 2, 3), some_tokens(3, 1)[:, 0])).detach()
+    chances = head.calibrated(head(torch.randn(3, 10, 2, 3))).detach()
     torch.testing.assert_close(
         chances.flatten(1)[0].float(), torch.tensor([0.96, 0.03, 0.002, 0.008]), rtol=0.3, atol=0
     )
@@ -97,25 +98,25 @@ def test_before_any_training_the_chances_are_the_frequencies():
 @pytest.mark.parametrize("hidden", [9, 16, 50])
 def test_compiled_scores_are_those_of_the_module_and_do_not_depend_on_the_batch(hidden):
     head = head_of((-1.0, 0.0, 7.0), hidden)
-    context, tokens = torch.randn(33, 10, 2, 3), some_tokens(33, 1)[:, 0]
-    both = judge(head, context, tokens)
-    torch.testing.assert_close(both, head(context, tokens), rtol=1e-4, atol=1e-4)
-    alone = torch.cat([judge(head, context[i : i + 1], tokens[i : i + 1]) for i in range(33)])
+    context = torch.randn(33, 10, 2, 3)
+    both = judge(head, context)
+    torch.testing.assert_close(both, head(context), rtol=1e-4, atol=1e-4)
+    alone = torch.cat([judge(head, context[i : i + 1]) for i in range(33)])
     assert torch.equal(alone, both)
     noise = torch.rand(33, dtype=torch.float64)
     together = head.outcome(both, noise)
     for i in range(33):
         one = head.outcome(both[i : i + 1], noise[i : i + 1])
-        for name in ("reward", "ended", "expected", "end"):
+        for name in ("reward", "ended", "expected", "end", "drawn", "nats"):
             assert torch.equal(getattr(one, name), getattr(together, name)[i : i + 1])
 
 
 def test_scores_of_what_does_not_fit_are_refused():
     head = head_of(REWARDS)
     with pytest.raises(ValueError, match="context width"):
-        judge(head, torch.randn(2, 11, 2, 3), some_tokens(2, 1)[:, 0])
-    with pytest.raises(ValueError, match=r"tokens in \[0, 19\)"):
-        judge(head, torch.randn(2, 10, 2, 3), some_tokens(2, 1)[:, 0] + 19)
+        judge(head, torch.randn(2, 11, 2, 3))
+    with pytest.raises(ValueError, match=r"grid of \(10, 2, 3\)"):
+        judge(head, torch.randn(2, 10, 3, 2))
 
 
 @torch.no_grad()
@@ -154,41 +155,42 @@ def _sampler(kind):
 
 # --- the maze, whose truth is known ---------------------------------------------------------------------------------
 
-STEPS = 250
+STEPS = 800
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """Chances of the end and mean rewards that a prior learned to tell, and the truth, over maze episodes of two rooms
-    that it did not see. Its tokens are the pose and the goal themselves, so that the tokenizer has no part in it."""
+    that it did not see. Its tokens say what each action would do, so that the tokenizer has no part in it."""
     folder = tmp_path_factory.mktemp("maze")
     config = envs.MazeConfig(rooms=2, loops=1.0, height=8, width=8, max_steps=60)
     env = envs.make(config)
+    env.reset(seed=0)
     how = {"policy": "sticky", "hold": 3.0, "seed": 0, "info_keys": ("pose", "goal"), "max_steps": None}
     store = EpisodeStore.create(folder / "episodes", describe(env, {}, **how))
-    collect(lambda: envs.make(config), store, 400, **how, progress=False)
-    tokens = TokenStore.create(folder / "tokens", key="pose", codes=64, grid=(1, 3), time_stride=1)
+    collect(lambda: envs.make(config), store, 1200, **how, progress=False)
+    tokens = TokenStore.create(folder / "tokens", key="pose", codes=2, grid=(1, 7), time_stride=1)
     for index in store.indices:
-        tokens.write(index, _pose_tokens(store.read(index)))
-    train, held_out = list(store.indices[:340]), list(store.indices[340:])
+        tokens.write(index, _reach_tokens(env.maze, store.read(index)))
+    train, held_out = list(store.indices[:1100]), list(store.indices[1100:])
     batches = TokenBatches(tokens, store, train, length=6, batch_size=32, seed=0)
     rewards, ends = batches.all_outcomes()
     torch.manual_seed(0)
-    prior = PixelCNN(PriorConfig(8, 16, 1, 2, 6, 1, 0.0, 24), 64, (1, 3), 7, reward_values(rewards)).train()
+    prior = PixelCNN(PriorConfig(8, 32, 1, 2, 6, 1, 0.0, 24), 2, (1, 7), 7, reward_values(rewards)).train()
     prior.outcome.weigh(prior.outcome.targets(torch.from_numpy(rewards), torch.from_numpy(ends)).sum(0))
     optimizer = torch.optim.Adam(prior.parameters(), 1e-2)
+    cooling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)
     for step in range(STEPS):
         loss, _ = prior.loss(batches[step])
-        optimizer.zero_grad(), loss.backward(), optimizer.step()
+        optimizer.zero_grad(), loss.backward(), optimizer.step(), cooling.step()
     return _tell(prior.eval(), tokens, store, held_out)
 
 
-def _pose_tokens(episode):
-    """The distance to the ball in tenths of a cell, and where one is in quarters of one."""
-    pose, goal = episode.infos["pose"], episode.infos["goal"]
-    distance = np.hypot(*(pose[:, :2] - (goal + 0.5)).T)
-    columns = np.minimum(distance * 10, 63), pose[:, 0] * 4, pose[:, 1] * 4
-    return np.stack(columns, 1).astype(np.int64)[:, None]
+def _reach_tokens(maze, episode):
+    """For each action, whether it would reach the ball: all that decides an outcome, seen one step before it."""
+    places = [[step_pose(maze, Pose(*pose), a)[:2] for a in range(len(ACTIONS))] for pose in episode.infos["pose"]]
+    away = np.linalg.norm(np.array(places) - (episode.infos["goal"][:, None] + 0.5), axis=2)
+    return (away < GOAL_RADIUS).astype(np.int64)[:, None]
 
 
 @torch.no_grad()

@@ -100,7 +100,7 @@ def test_an_action_changes_nothing_before_it():
 
 
 def test_the_bits_of_a_step_are_the_likelihood_of_its_tokens_in_one_parallel_pass():
-    world, frames, actions = small_world(), random_frames(2, 3), some_actions(2, 4)
+    world, frames, actions = small_world(rewards=()), random_frames(2, 3), some_actions(2, 4)
     state = world.start(frames, actions[:, :2])
     bits, tokens = [], [world.tokenizer.encode(frames)]
     for i in (2, 3):
@@ -110,6 +110,21 @@ def test_the_bits_of_a_step_are_the_likelihood_of_its_tokens_in_one_parallel_pas
     with torch.no_grad():
         nats = world.prior.nats(torch.cat(tokens, 1), lead)[:, 3:].sum((2, 3))
     torch.testing.assert_close(torch.stack(bits, 1), nats / np.log(2), rtol=1e-4, atol=1e-4)
+
+
+def test_the_bits_of_a_step_are_those_of_its_outcome_and_of_its_tokens_when_told_that():
+    world, frames, actions = small_world(), random_frames(2, 3), some_actions(2, 3)
+    state = world.start(frames, actions[:, :2])
+    _, step = world.step(state, actions[:, 2], SamplerConfig(kind="cached"))
+    lead = torch.cat([torch.zeros(2, 1, 4), torch.from_numpy(world.encoder.encode(actions))], 1)
+    tokens, head = torch.cat([world.tokenizer.encode(frames), step.tokens[:, None]], 1), world.prior.outcome
+    with torch.no_grad():
+        context = world.prior.context(world.prior.embed_past(tokens[:, :-1], first=True), lead)[0][:, :, -1]
+        table = head.calibrated(head(context)).flatten(1)
+        logits = world.prior.core(step.tokens, head.told(context, step.outcome.drawn), lead[:, -1])
+    nats = torch.nn.functional.cross_entropy(logits.flatten(0, 2), step.tokens.flatten(), reduction="none").view(2, -1)
+    expected = nats.sum(1) - table.gather(1, step.outcome.drawn[:, None])[:, 0].log()
+    torch.testing.assert_close(step.bits.double(), expected.double() / np.log(2), rtol=1e-4, atol=1e-4)
 
 
 def test_state_and_time_per_step_do_not_grow_with_the_dream():

@@ -627,7 +627,6 @@ class Head(NamedTuple):
     """The weights of the outcome head as `judge` wants them: widths padded."""
 
     context: np.ndarray  # c m
-    token: np.ndarray  # k m
     place: np.ndarray  # n m: with the bias of `context`
     inner: np.ndarray  # 2m m: what the mean and the largest of all sites add
     inner_bias: np.ndarray  # m
@@ -636,18 +635,15 @@ class Head(NamedTuple):
 
 
 @njit(**COMPILED)
-def judge(first, last, head, features, tokens, scores):
-    """Scores `b o` of the outcomes of a frame for these dreams, from its context `b n c` and its tokens `b n`."""
+def judge(first, last, head, features, scores):
+    """Scores `b o` of the outcomes of a latent for these dreams, from its context `b n c`."""
     c, m = head.context.shape
-    sites, outcomes = tokens.shape[1], len(head.leave_bias)
+    sites, outcomes = features.shape[1], len(head.leave_bias)
     found = np.empty((sites, m), np.float32)
     seen, hidden = np.empty(2 * m, np.float32), np.empty(m, np.float32)
     line = np.empty(outcomes, np.float32)
     for dream in range(first, last):
-        for site in range(sites):
-            token = head.token[tokens[dream, site]]
-            for i in range(m):
-                found[site, i] = head.place[site, i] + token[i]
+        found[:] = head.place
         product(address(found, 0), m, address(features[dream], 0), c, address(head.context, 0), sites, c, m)
         seen[:m], seen[m:] = np.float32(0), np.float32(-np.inf)
         for site in range(sites):

@@ -106,8 +106,8 @@ class DreamState:
 
 @dataclass(frozen=True)
 class Step:
-    """What one latent step brought: `time_stride` frames, their tokens, and −log2 p of these under the prior, guided
-    where the sampler guides.
+    """What one latent step brought: `time_stride` frames, their tokens, and −log2 p of outcome and tokens under the
+    prior, guided where the sampler guides.
 
     passes: how often the sampler did the arithmetic of a frame for it. outcome: reward and end, where the prior
     tells them.
@@ -265,13 +265,15 @@ class WorldModel(nn.Module):
         compiled = resolve(config.kind, self.device) == "fused" and self.device.type == "cpu"
         features, context = self._context(state, lead, compiled)
         noise = uniform(state.seed, state.dreams, state.steps, rows * columns + 1)  # the last one for the outcome
-        untold = self._untold(state, compiled) if config.guidance != 1 else None
-        draw = sample(self.prior.core, features, lead, noise[:, :-1], config, guess=state.tokens, untold=untold)
+        outcome = self._outcome(features, noise[:, -1], compiled)
+        told = self._told(features, outcome)
+        untold = self._untold(state, outcome, compiled) if config.guidance != 1 else None
+        draw = sample(self.prior.core, told, lead, noise[:, :-1], config, guess=state.tokens, untold=untold)
         frames, decoder = self._frames(state, draw.tokens, compiled)
-        outcome = self._outcome(features, draw.tokens, noise[:, -1], compiled)
         state = replace(state, context=context, decoder=decoder, tokens=draw.tokens, frame=frames[:, -1])
         state = replace(state, steps=state.steps + 1)
-        return state, Step(frames, draw.tokens, draw.nats.sum((1, 2)) / np.log(2), draw.passes, outcome)
+        nats = draw.nats.sum((1, 2)) + (0 if outcome is None else outcome.nats.float())
+        return state, Step(frames, draw.tokens, nats / np.log(2), draw.passes, outcome)
 
     def imagine(
         self,
@@ -329,10 +331,17 @@ class WorldModel(nn.Module):
         features, past = self.prior.context(past_tokens, lead[:, None], state.context)
         return features[:, :, 0], past
 
-    def _untold(self, state: DreamState, compiled: bool) -> tuple[Tensor, Tensor]:
+    def _untold(self, state: DreamState, outcome: Outcome | None, compiled: bool) -> tuple[Tensor, Tensor]:
         """Features of the next latent, and what stands for its action, when that is not told; the past stays."""
         lead = self.prior.unknown(len(state.tokens))
-        return self._context(state, lead, compiled)[0], lead
+        return self._told(self._context(state, lead, compiled)[0], outcome), lead
+
+    def _told(self, features: Float[Tensor, "b c y x"], outcome: Outcome | None) -> Float[Tensor, "b c y x"]:
+        """What the tokens of the next latent are drawn from: its features, told the outcome where one was drawn."""
+        if outcome is None:
+            return features
+        assert self.prior.outcome is not None
+        return self.prior.outcome.told(features, outcome.drawn)
 
     def _frames(self, state: DreamState, tokens: Int[Tensor, "b y x"], compiled: bool) -> tuple[Tensor, Past]:
         """Frames `b t h w c` of the next latent."""
@@ -342,17 +351,15 @@ class WorldModel(nn.Module):
             return next_frames(self.tokenizer, tokens, state.decoder)
         return self.tokenizer.decode_chunk(tokens[:, None], state.decoder)
 
-    def _outcome(
-        self, features: Tensor, tokens: Int[Tensor, "b y x"], noise: Float[Tensor, "b"], compiled: bool
-    ) -> Outcome | None:
-        """Reward and end of the step into these tokens."""
+    def _outcome(self, features: Tensor, noise: Float[Tensor, "b"], compiled: bool) -> Outcome | None:
+        """Reward and end of the next step."""
         if (head := self.prior.outcome) is None:
             return None
         if compiled:
             from worldmodel.prior.fused import judge
 
-            return head.outcome(judge(head, features, tokens), noise)
-        return head.outcome(head(features, tokens), noise)
+            return head.outcome(judge(head, features), noise)
+        return head.outcome(head(features), noise)
 
     def _encode(self, actions: Any, b: int, latents: int) -> Float32[Tensor, "b s a2"]:
         """Actions in the env's own terms → one row per latent, the actions of a stride side by side."""

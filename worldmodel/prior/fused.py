@@ -59,22 +59,19 @@ def draw(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     return Draw(tokens, nats, torch.ones(b, dtype=torch.long))
 
 
-def judge(head: OutcomeHead, context: Float[Tensor, "b c y x"], tokens: Int[Tensor, "b y x"]) -> Float[Tensor, "b o"]:
+def judge(head: OutcomeHead, context: Float[Tensor, "b c y x"]) -> Float[Tensor, "b o"]:
     """What `head` says, each dream by itself.
 
-    Raises: ValueError for inputs that are not this head's.
+    Raises: ValueError for a context that is not this head's.
     """
     weights = packed(head, "head", lambda: pack_head(head))
     b, c, rows, columns = context.shape
-    expected = (len(weights.context), (b, *head.place.shape[1:]))
-    if (got := (c, tuple(tokens.shape))) != expected or (rows, columns) != tuple(tokens.shape[1:]):
-        raise ValueError(f"expected context width and tokens of shapes {expected}, got {got}")
-    if b and not 0 <= int(tokens.min()) <= int(tokens.max()) < len(weights.token):
-        raise ValueError(f"expected tokens in [0, {len(weights.token)}), got {int(tokens.min())} to {tokens.max()}")
+    expected = (len(weights.context), *head.place.shape[1:])
+    if (c, rows, columns) != expected:
+        raise ValueError(f"expected context width and grid of {expected}, got {(c, rows, columns)}")
     features = floats(context.permute(0, 2, 3, 1)).reshape(b, rows * columns, c)
-    sites = tokens.reshape(b, rows * columns).contiguous().numpy()
     scores = torch.empty(b, head.leave.out_features)
-    in_threads(lambda first, last: kernels.judge(first, last, weights, features, sites, scores.numpy()), b)
+    in_threads(lambda first, last: kernels.judge(first, last, weights, features, scores.numpy()), b)
     return scores
 
 
@@ -140,7 +137,6 @@ def pack_head(head: OutcomeHead) -> kernels.Head:
     place = head.place.flatten(1).T + bias_of(head.context)
     return kernels.Head(
         context=pack(head.context.weight[:, :, 0, 0].T),
-        token=pack(head.token.weight),
         place=pack(place),
         inner=np.concatenate([pack(mean, hidden), pack(largest, hidden)]),
         inner_bias=pack(head.inner.bias),

@@ -1,4 +1,8 @@
-"""The outcome of a step, its reward and whether the episode ended, given the context and the new frame's tokens.
+"""The outcome of a step, its reward and whether the episode ended, drawn before the new frame, which is told it.
+
+p(outcome, frame | past, action) = p(outcome | past, action) · p(frame | past, action, outcome): exact, and what a game
+shows at a kill or a goal agrees with what it paid. The other order asks whether a frame that was just made up looks
+like one that paid, and so leaves it to single tokens among hundreds of others to know what will happen (LOG.md).
 
 Reward and end are one draw from a table of probabilities, a column for each reward and a row each for going on and
 ending, so that what comes together in the data (the goal and its reward) comes together in a dream. The columns are
@@ -40,40 +44,47 @@ def reward_values(rewards: Float32[np.ndarray, "n"]) -> tuple[float, ...]:
 class Outcome:
     """What one latent step earned and whether it ended the dream: drawn, and the chances of it.
 
-    reward, ended: as drawn. expected: the mean reward. end: the probability of the end.
+    reward, ended: as drawn. expected: the mean reward. end: the probability of the end. drawn: which of the table's
+    outcomes it is; nats: −log of its probability.
     """
 
     reward: Float[Tensor, "b"]
     ended: Bool[Tensor, "b"]
     expected: Float[Tensor, "b"]
     end: Float[Tensor, "b"]
+    drawn: Int[Tensor, "b"]
+    nats: Float[Tensor, "b"]
 
 
 class OutcomeHead(nn.Module):
-    """Context features and tokens of a frame → scores of its outcomes, `2 * r`: rewards if it goes on, then if it ends.
+    """Context features of a latent → scores of its outcomes, `2 * r`: rewards if it goes on, then if it ends.
 
-    Each site looks at its context, its token and its place; the mean and the largest of what they found decide.
+    Each site looks at its context and its place; the mean and the largest of what they found decide. `tell` has what
+    each outcome adds to the context from which the frame's tokens are drawn.
     """
 
-    def __init__(self, width: int, hidden: int, codes: int, grid: tuple[int, int], rewards: tuple[float, ...]):
+    def __init__(self, width: int, hidden: int, grid: tuple[int, int], rewards: tuple[float, ...]):
         super().__init__()
         self.context = nn.Conv2d(width, hidden, 1)
-        self.token = nn.Embedding(codes, hidden)
         self.place = nn.Parameter(torch.randn(hidden, *grid) * 0.1)
         self.inner = nn.Linear(2 * hidden, hidden)
         self.leave = nn.Linear(hidden, 2 * len(rewards))
-        nn.init.normal_(self.token.weight, std=0.5)
+        self.tell = nn.Parameter(torch.randn(2 * len(rewards), width) * 0.1)
         nn.init.zeros_(self.leave.weight)
         self.rewards: Tensor
         self.log_weight: Tensor
         self.register_buffer("rewards", torch.tensor(rewards, dtype=torch.float64))
         self.register_buffer("log_weight", torch.zeros(2 * len(rewards)))
 
-    def forward(self, context: Float[Tensor, "n c y x"], tokens: Int[Tensor, "n y x"]) -> Float[Tensor, "n o"]:
+    def forward(self, context: Float[Tensor, "n c y x"]) -> Float[Tensor, "n o"]:
         """Scores as they are trained; `calibrated` makes of them what a dream draws from."""
-        sites = F.silu(self.context(context) + self.token(tokens).movedim(-1, 1) + self.place)
+        sites = F.silu(self.context(context) + self.place)
         seen = torch.cat([sites.mean((2, 3)), sites.amax((2, 3))], dim=1)
         return self.leave(F.silu(self.inner(seen)))
+
+    def told(self, context: Float[Tensor, "n c y x"], drawn: Int[Tensor, "n"]) -> Float[Tensor, "n c y x"]:
+        """The context of a frame that is told its outcome."""
+        return context + F.embedding(drawn, self.tell)[:, :, None, None]
 
     def calibrated(self, scores: Float[Tensor, "*n o"]) -> Float[Tensor, "*n 2 r"]:
         """Probabilities, in float64, with the weights of training taken out again."""
@@ -111,8 +122,9 @@ class OutcomeHead(nn.Module):
         share = self.calibrated(scores)
         flat = share.flatten(1)
         reached = flat.cumsum(-1)
-        index = torch.searchsorted(reached, (uniform * reached[:, -1])[:, None], right=True)[:, 0]
+        index = torch.searchsorted(reached, (uniform * reached[:, -1])[:, None], right=True)
         index = index.clamp_max(flat.shape[1] - 1)
+        nats, drawn = -flat.gather(1, index)[:, 0].log(), index[:, 0]
         r = len(self.rewards)
         expected = (share.sum(1) * self.rewards).sum(-1)
-        return Outcome(self.rewards[index % r], index >= r, expected, share[:, 1].sum(-1))
+        return Outcome(self.rewards[drawn % r], drawn >= r, expected, share[:, 1].sum(-1), drawn, nats)

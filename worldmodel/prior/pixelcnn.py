@@ -48,7 +48,8 @@ class PriorConfig:
         within(self, 0, 2**14, "outcome_width", "memory")
 
 
-OUTCOME_SHARE = 0.1  # of the outcome's nats in the loss, beside the mean over tokens: enough to teach its head
+OUTCOME_SHARE = 0.5  # of the outcome's nats in the loss, beside the mean over tokens
+TOLD_SHARE = 0.5  # of the latents whose tokens are told their outcome while training; the others must do without
 
 
 @runtime_checkable
@@ -139,7 +140,7 @@ class PixelCNN(nn.Module):
         half = config.layers // 2  # what is kept has looked around, and those after it look around in what was kept
         self.blocks = nn.ModuleList([*blocks[:half], *memory, *blocks[half:]])
         has_head = bool(rewards and config.outcome_width)
-        head = OutcomeHead(config.width, config.outcome_width, codes, self.grid, rewards) if has_head else None
+        head = OutcomeHead(config.width, config.outcome_width, self.grid, rewards) if has_head else None
         self.outcome: OutcomeHead | None = head
 
     @torch.no_grad()
@@ -198,23 +199,32 @@ class PixelCNN(nn.Module):
 
         Raises: ValueError for a prior without that head.
         """
-        return self._scores(self._features(clip.tokens, self._lead(clip.tokens, clip.actions)), clip.tokens)
+        return self._scores(self._features(clip.tokens, self._lead(clip.tokens, clip.actions)))
 
     def loss(self, clip: TokenClip) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Mean −log p in nats per token, and a share of the outcome's; bits per token and per frame as metrics."""
         lead = self._lead(clip.tokens, clip.actions)
         features = self._features(clip.tokens, lead)
-        nats = _nats(self._logits(features, clip.tokens, lead), clip.tokens)
+        nats = _nats(self._logits(self._told(features, clip), clip.tokens, lead), clip.tokens)
         loss = nats[clip.real].mean()
         told = clip.real[:, 1:]  # the first latent of a clip has no past to tell its outcome from
         bits = nats.detach()[:, 1:][told].mean() / math.log(2)
         metrics = {"bits_per_token": bits, "bits_per_frame": bits * math.prod(self.grid)}
         if self.outcome is not None:
-            scores = self._scores(features, clip.tokens)[:, 1:][told]
+            scores = self._scores(features)[:, 1:][told]
             targets = self.outcome.targets(clip.rewards[:, 1:][told], clip.ends[:, 1:][told])
             outcome = self.outcome.loss(scores, targets)
             loss, metrics["outcome_loss"] = loss + OUTCOME_SHARE * outcome, outcome.detach()
         return loss, metrics
+
+    def _told(self, features: Float[Tensor, "b c s y x"], clip: TokenClip) -> Float[Tensor, "b c s y x"]:
+        """While training, the context of some latents is told their outcomes; else it is as it was."""
+        if self.outcome is None or not self.training:
+            return features
+        targets = self.outcome.targets(clip.rewards.flatten(), clip.ends.flatten()).unflatten(0, clip.real.shape)
+        some = clip.real & (torch.rand(clip.real.shape, device=features.device) < TOLD_SHARE)
+        some[:, 0] = False  # nothing led into the first latent of a clip
+        return features + ((targets * some[..., None]) @ self.outcome.tell).movedim(-1, 1)[..., None, None]
 
     def _lead(self, tokens: Int[Tensor, "b s y x"], actions: Float[Tensor, "b s a"]) -> Float[Tensor, "b s a2"]:
         """What leads into each latent, which into the first is nothing; while training, some of it is withheld."""
@@ -235,14 +245,14 @@ class PixelCNN(nn.Module):
         frames = features.transpose(1, 2).flatten(0, 1)
         return self.core(tokens.flatten(0, 1), frames, lead.flatten(0, 1)).unflatten(0, tokens.shape[:2])
 
-    def _scores(self, features: Tensor, tokens: Tensor) -> Float[Tensor, "b s o"]:
+    def _scores(self, features: Float[Tensor, "b c s y x"]) -> Float[Tensor, "b s o"]:
         if self.outcome is None:
             raise ValueError(
                 "this prior has no head for rewards and ends: train it with prior.outcome_width above 0 "
                 "(scripts/train_prior.py)"
             )
-        frames = features.transpose(1, 2).flatten(0, 1)
-        return self.outcome(frames, tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+        frames = features.transpose(1, 2)
+        return self.outcome(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
     def _roughen(self, tokens: Int[Tensor, "b s y x"]) -> Int[Tensor, "b s y x"]:
         """Replace a random share of the tokens (up to `context_noise`, another for each clip) by others."""
