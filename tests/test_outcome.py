@@ -63,6 +63,15 @@ def test_draws_follow_the_table_and_reward_and_end_are_drawn_together():
     assert drawn.expected[0] == pytest.approx(0.4) and drawn.end[0] == pytest.approx(0.3)
 
 
+def test_a_dream_that_may_not_end_draws_from_the_futures_that_go_on():
+    head = head_of((0.0, 1.0)).requires_grad_(False)
+    scores = torch.log(torch.tensor([[0.3, 0.1, 1e-9, 0.6]])).expand(4000, -1)
+    drawn = head.outcome(scores, torch.linspace(0, 1 - 1e-9, 4000, dtype=torch.float64), ends=False)
+    assert not drawn.ended.any() and drawn.reward.mean() == pytest.approx(0.25, abs=1e-3)
+    assert drawn.end[0] == pytest.approx(0.6)  # the chance of the end stays what it is
+    torch.testing.assert_close(drawn.nats.exp()[[0, -1]], torch.tensor([4 / 3, 4.0], dtype=torch.float64))
+
+
 def test_what_was_weighed_in_training_is_calibrated_afterwards():
     """Inputs that say nothing: the best weighted scores must give back the true frequencies."""
     head = head_of((0.0, 1.0))

@@ -265,7 +265,7 @@ class WorldModel(nn.Module):
         compiled = resolve(config.kind, self.device) == "fused" and self.device.type == "cpu"
         features, context = self._context(state, lead, compiled)
         noise = uniform(state.seed, state.dreams, state.steps, rows * columns + 1)  # the last one for the outcome
-        outcome = self._outcome(features, noise[:, -1], compiled)
+        outcome = self._outcome(features, noise[:, -1], config.ends, compiled)
         told = self._told(features, outcome)
         untold = self._untold(state, outcome, compiled) if config.guidance != 1 else None
         draw = sample(self.prior.core, told, lead, noise[:, :-1], config, guess=state.tokens, untold=untold)
@@ -283,7 +283,7 @@ class WorldModel(nn.Module):
         sampler: SamplerConfig | None = None,
         seed: int = 0,
     ) -> UInt8[Tensor, "b n h w c"]:
-        """The `horizon` frames after the given ones, on the CPU.
+        """The `horizon` frames after the given ones, on the CPU: of dreams that do not end before.
 
         `actions`, `b n *space`: the `t - 1` between the given frames, then at least `horizon` to follow.
         Raises: ValueError for too few actions, or a horizon that does not fill whole latents.
@@ -295,6 +295,7 @@ class WorldModel(nn.Module):
         if actions.ndim < 2 or actions.shape[1] < given + horizon:
             raise ValueError(f"expected {given} + {horizon} actions per dream, got shape {actions.shape}")
         state = self.start(frames, actions[:, :given], seed)
+        sampler = replace(sampler or SamplerConfig(), ends=False)
         video = []
         for i in range(given, given + horizon, stride):
             state, step = self.step(state, actions[:, i : i + stride], sampler)
@@ -351,15 +352,15 @@ class WorldModel(nn.Module):
             return next_frames(self.tokenizer, tokens, state.decoder)
         return self.tokenizer.decode_chunk(tokens[:, None], state.decoder)
 
-    def _outcome(self, features: Tensor, noise: Float[Tensor, "b"], compiled: bool) -> Outcome | None:
+    def _outcome(self, features: Tensor, noise: Float[Tensor, "b"], ends: bool, compiled: bool) -> Outcome | None:
         """Reward and end of the next step."""
         if (head := self.prior.outcome) is None:
             return None
         if compiled:
             from worldmodel.prior.fused import judge
 
-            return head.outcome(judge(head, features), noise)
-        return head.outcome(head(features), noise)
+            return head.outcome(judge(head, features), noise, ends)
+        return head.outcome(head(features), noise, ends)
 
     def _encode(self, actions: Any, b: int, latents: int) -> Float32[Tensor, "b s a2"]:
         """Actions in the env's own terms → one row per latent, the actions of a stride side by side."""

@@ -114,8 +114,9 @@ def follow(world: Dreamer, store: EpisodeStore, episodes: Sequence[int], config:
     actions = random_actions(world.info.action_space, count, config.steps * stride, config.seed, hold)
     state = world.start(clips.given, clips.lead, config.seed)
     numbers, kept, film = [], {}, []
+    sampler = replace(config.sampler, ends=False)
     for n in range(config.steps):
-        state, step = world.step(state, actions[:, n * stride : (n + 1) * stride], config.sampler)
+        state, step = world.step(state, actions[:, n * stride : (n + 1) * stride], sampler)
         frame = step.frames[:, -1]
         numbers.append((step.tokens.cpu().numpy().astype(np.int32), sharpness(frame), step.bits.cpu().numpy()))
         if n + 1 in config.moments:

@@ -17,7 +17,8 @@ class SamplerConfig:
     (LOG.md), which is `fused` at every batch size on a CPU, or `cached` where that cannot be had. temperature: 1
     draws from the model itself, 0 takes the likeliest token. top_k: only the k likeliest (0: all). top_p: only the
     likeliest that together hold this much probability (1: all). guidance: how strongly the newest action is followed;
-    above 1 more than the model itself would (classifier-free guidance, arXiv 2207.12598), at twice the work.
+    above 1 more than the model itself would (classifier-free guidance, arXiv 2207.12598), at twice the work. ends:
+    whether a step may be the last; else it is drawn from those futures in which the dream goes on.
     """
 
     kind: Literal["auto", "fused", "predictive", "cached", "naive"] = "auto"
@@ -25,6 +26,7 @@ class SamplerConfig:
     top_k: int = 0
     top_p: float = 1.0
     guidance: float = 1.0
+    ends: bool = True
 
     def __post_init__(self) -> None:
         if self.temperature < 0:

@@ -117,14 +117,14 @@ class OutcomeHead(nn.Module):
         self.log_weight.copy_((weight / (weight * share).sum()).log())
         self.leave.bias.copy_((share * self.log_weight.exp()).log())
 
-    def outcome(self, scores: Float[Tensor, "n o"], uniform: Float[Tensor, "n"]) -> Outcome:
-        """One draw for each uniform number in [0, 1), and the chances."""
+    def outcome(self, scores: Float[Tensor, "n o"], uniform: Float[Tensor, "n"], ends: bool = True) -> Outcome:
+        """One draw for each uniform number in [0, 1), and the chances. ends: else of those that go on alone."""
         share = self.calibrated(scores)
-        flat = share.flatten(1)
+        flat = share[:, : 1 + ends].flatten(1)
         reached = flat.cumsum(-1)
         index = torch.searchsorted(reached, (uniform * reached[:, -1])[:, None], right=True)
         index = index.clamp_max(flat.shape[1] - 1)
-        nats, drawn = -flat.gather(1, index)[:, 0].log(), index[:, 0]
+        nats, drawn = (reached[:, -1:] / flat.gather(1, index))[:, 0].log(), index[:, 0]
         r = len(self.rewards)
         expected = (share.sum(1) * self.rewards).sum(-1)
         return Outcome(self.rewards[drawn % r], drawn >= r, expected, share[:, 1].sum(-1), drawn, nats)
