@@ -27,12 +27,19 @@ def test_an_episode_that_is_lost_is_counted(tmp_path, monkeypatch):
     assert collection.full_disk(1, tmp_path).failed == 1
 
 
-@pytest.mark.parametrize(("failed", "status"), [(0, 0), (2, 1)])
+def nothing_lost(tried, folder) -> Row:
+    return Row("pulled the plug", tried, 0, f"{folder.is_dir()}")
+
+
+def something_lost(tried, folder) -> Row:
+    return Row("pulled the plug", tried, 2, f"{folder.is_dir()}")
+
+
+@pytest.mark.parametrize(("row", "failed", "status"), [(nothing_lost, 0, 0), (something_lost, 2, 1)])
 def test_the_long_torture_prints_a_table_writes_its_rows_and_fails_when_one_does(
-    tmp_path, capsys, monkeypatch, failed, status
+    tmp_path, capsys, monkeypatch, row, failed, status
 ):
-    done = lambda tried, folder: Row("pulled the plug", tried, failed, f"{folder.is_dir()}")  # noqa: E731
-    monkeypatch.setattr(__main__, "ROWS", ((done, 1, 1000),))
+    monkeypatch.setattr(__main__, "ROWS", ((row, 1, 1000),))
     assert __main__.main(tmp_path / "torture.json") == status
     assert f"| pulled the plug | 1,000 | {failed} | True |" in capsys.readouterr().out
     expected = [{"name": "pulled the plug", "tried": 1000, "failed": failed, "note": "True"}]

@@ -1,5 +1,7 @@
 """All rows, in the order of the table: what is done, how often in the tests, and how often by `make torture`."""
 
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,3 +26,10 @@ ROWS: tuple[tuple[Callable[[int, Path], Row], int, int], ...] = (
     (ranks, 20, 30),
     (soak, 300, 100_000),
 )
+
+
+def at_length(row: Callable[[int, Path], Row], often: int) -> tuple[Row, float]:
+    """One row, and the seconds that it took."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        return row(often, Path(folder)), time.monotonic() - began
