@@ -22,7 +22,9 @@ from worldmodel.video import contact_sheet
 MOMENTS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # steps at which dreams are looked at
 SPAN = 10  # steps up to a moment that its numbers are means of: a single frame says little
 STILL = 30  # steps without change, under held random actions, that make a frozen dream; less where episodes are shorter
-RARE = 0.001  # share of real windows that move or show as little as what is called frozen or collapsed: of 64, hardly one
+RARE = (
+    0.001  # share of real windows that move or show as little as a dream called frozen or collapsed: of 64, hardly one
+)
 WINDOWS = 1000  # real windows by which that is told, and of which samples of real codes are drawn
 SAMPLES, LEVEL = 1000, 0.95  # of these, and the share of them whose divergence passes for that of real frames
 THUMB = 8  # pixels a side of the small pictures among which the nearest are sought
