@@ -13,11 +13,11 @@ from tests.torture.soak import soak
 from tests.torture.training import prior_kills, tokenizer_kills
 
 ROWS: tuple[tuple[Callable[[int, Path], Row], int, int], ...] = (
-    (collection_kills, 3, 300),
-    (engine_faults, 3, 40),
-    (full_disk, 3, 60),
-    (tokenizer_kills, 2, 80),
-    (prior_kills, 2, 80),
+    (collection_kills, 3, 150),
+    (engine_faults, 3, 20),
+    (full_disk, 3, 40),
+    (tokenizer_kills, 2, 30),
+    (prior_kills, 2, 30),
     (episodes, 2_000, 10_000),
     (worlds, 400, 2_000),
     (tokens, 500, 2_500),
