@@ -1,7 +1,7 @@
 """A long dream: where it begins, which actions it follows, and the frames that show it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +111,15 @@ def _action(name: str, info: WorldInfo) -> np.ndarray:
 
 
 def dream(world: WorldModel, state: DreamState, actions: np.ndarray, sampler: SamplerConfig) -> Iterator[Step]:
-    """The steps of one dream from here on, as they are imagined: any number, in constant memory and time per step.
+    """The steps of one dream that goes on from here, as they are imagined: any number, in constant memory and time per
+    step.
 
     Raises: ValueError when the actions do not fill whole latents.
     """
     stride = world.tokenizer.config.time_stride
     if len(actions) % stride:
         raise ValueError(f"horizon: expected a multiple of the time stride {stride}, got {len(actions)}")
+    sampler = replace(sampler, ends=False)
     for i in range(0, len(actions), stride):
         state, step = world.step(state, actions[None, i : i + stride], sampler)
         yield step
