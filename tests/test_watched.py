@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -99,7 +100,9 @@ def test_no_process_outlives_the_parent_however_it_ends(tmp_path, signum):
     task = f"t.watched(t.Program(t.Path({str(tmp_path)!r})), t.deque([1, 2]), workers=2)"
     command = [sys.executable, "-c", f"import test_watched as t; list({task})"]
     path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
-    parent = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # shells have what they start with & deaf to it
+    env = {**os.environ, "PYTHONPATH": path}
+    parent = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, preexec_fn=heard)
     waiting = pids(tmp_path, 4)
     parent.send_signal(signum)
     assert parent.wait(timeout=20) != 0
