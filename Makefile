@@ -28,7 +28,7 @@ check: $(INSTALLED)
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-torture: $(INSTALLED)  ## kills, crashes and full disks at length, and what was lost; half an hour on free cores, torture.json
+torture: $(INSTALLED)  ## kills, crashes and full disks at length, and what was lost; a quarter of an hour, torture.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture
 
 audit: $(INSTALLED)  ## known vulnerabilities of the exact versions that are tested
