@@ -89,7 +89,7 @@ def new_prior(config: TrainPriorConfig, store: EpisodeStore, tokenizer: VQVAE, b
     rewards, ends = batches.all_outcomes()
     codes = tokenizer.config.quantizer.codes
     prior = PixelCNN(config.prior, codes, tokenizer.grid, actions, reward_values(rewards))
-    prior.use_codebook(tokenizer.quantizer.codebook)
+    prior.use_codebook(tokenizer.quantizer.standard(torch.arange(codes)))
     if prior.outcome is not None:
         prior.outcome.weigh(prior.outcome.targets(torch.from_numpy(rewards), torch.from_numpy(ends)).sum(0))
     if config.init is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -144,11 +144,10 @@ class PixelCNN(nn.Module):
         self.outcome: OutcomeHead | None = head
 
     @torch.no_grad()
-    def use_codebook(self, codebook: Float[Tensor, "k d"]) -> None:
-        """Begin with codes that look alike embedded alike: the first channels take the tokenizer's code vectors, each
-        entry standardised, as small things differ in small entries (`Quantizer.standard`)."""
-        width = min(codebook.shape[1], self.config.embed)
-        alike = (codebook - codebook.mean(0)) / codebook.std(0).clamp_min(1e-6)
+    def use_codebook(self, alike: Float[Tensor, "k d"]) -> None:
+        """Begin with codes that look alike embedded alike: the first channels take the tokenizer's code vectors, as
+        `Quantizer.standard` has them: small things differ in small entries."""
+        width = min(alike.shape[1], self.config.embed)
         self.core.embedding.weight[:, :width] = alike[:, :width] * self.config.embed**-0.5
 
     def known(self, actions: Float[Tensor, "*n a"]) -> Float[Tensor, "*n a2"]:
@@ -202,27 +201,32 @@ class PixelCNN(nn.Module):
         return self._scores(self._features(clip.tokens, self._lead(clip.tokens, clip.actions)))
 
     def loss(self, clip: TokenClip) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Mean −log p in nats per token, and a share of the outcome's; bits per token and per frame as metrics."""
+        """Mean −log p in nats per token, and a share of the outcome's; bits per token and per frame as metrics. While
+        training, some tokens are told the outcome that came with them."""
         lead = self._lead(clip.tokens, clip.actions)
         features = self._features(clip.tokens, lead)
-        nats = _nats(self._logits(self._told(features, clip), clip.tokens, lead), clip.tokens)
+        targets = None if self.outcome is None else self._targets(self.outcome, clip)
+        nats = _nats(self._logits(self._told(features, targets, clip.real), clip.tokens, lead), clip.tokens)
         loss = nats[clip.real].mean()
         told = clip.real[:, 1:]  # the first latent of a clip has no past to tell its outcome from
         bits = nats.detach()[:, 1:][told].mean() / math.log(2)
         metrics = {"bits_per_token": bits, "bits_per_frame": bits * math.prod(self.grid)}
-        if self.outcome is not None:
-            scores = self._scores(features)[:, 1:][told]
-            targets = self.outcome.targets(clip.rewards[:, 1:][told], clip.ends[:, 1:][told])
-            outcome = self.outcome.loss(scores, targets)
+        if self.outcome is not None and targets is not None:
+            outcome = self.outcome.loss(self._scores(features)[:, 1:][told], targets[:, 1:][told])
             loss, metrics["outcome_loss"] = loss + OUTCOME_SHARE * outcome, outcome.detach()
         return loss, metrics
 
-    def _told(self, features: Float[Tensor, "b c s y x"], clip: TokenClip) -> Float[Tensor, "b c s y x"]:
+    def _targets(self, head: OutcomeHead, clip: TokenClip) -> Float[Tensor, "b s o"]:
+        """The outcome of each latent, as shares."""
+        return head.targets(clip.rewards.flatten(), clip.ends.flatten()).unflatten(0, clip.real.shape)
+
+    def _told(
+        self, features: Float[Tensor, "b c s y x"], targets: Float[Tensor, "b s o"] | None, real: Bool[Tensor, "b s"]
+    ) -> Float[Tensor, "b c s y x"]:
         """While training, the context of some latents is told their outcomes; else it is as it was."""
-        if self.outcome is None or not self.training:
+        if self.outcome is None or targets is None or not self.training:
             return features
-        targets = self.outcome.targets(clip.rewards.flatten(), clip.ends.flatten()).unflatten(0, clip.real.shape)
-        some = clip.real & (torch.rand(clip.real.shape, device=features.device) < TOLD_SHARE)
+        some = real & (torch.rand(real.shape, device=features.device) < TOLD_SHARE)
         some[:, 0] = False  # nothing led into the first latent of a clip
         return features + ((targets * some[..., None]) @ self.outcome.tell).movedim(-1, 1)[..., None, None]
 
