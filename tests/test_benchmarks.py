@@ -7,10 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from gymnasium.spaces import Discrete
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from measure import extra_memory, markdown, preset, row, typical, versus, write
+from measure import ROOT, extra_memory, markdown, preset, row, typical, versus, write
+from presets import ACTIONS, FRAME, PARTS, PRESETS, built, prior_of, random_batch, tokenizer_of
+
+from worldmodel.prior import SamplerConfig
+from worldmodel.world import WorldInfo, WorldModel
 
 
 def test_a_row_says_whether_its_target_is_reached():
@@ -47,3 +53,21 @@ def test_the_table_and_the_results_hold_every_row(tmp_path):
 def test_the_presets_are_read_as_the_scripts_read_them():
     assert preset("train_prior")["prior"]["core_layers"] >= 1
     assert preset("train_prior", "my_way_home")["fit"]["batch_size"] == 8
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_models_of_the_presets_learn_dream_and_are_as_large_as_the_readme_says(name):
+    torch.manual_seed(0)
+    sizes = []
+    for part in PARTS:
+        model = built(part, name).train()
+        sizes.append(f"{sum(p.numel() for p in model.parameters()):,}")
+        loss, _ = model.loss(random_batch(model, 1, 2))  # pyright: ignore
+        loss.backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters()) and loss > 0
+    assert f"| `{name}` | {sizes[0]} | {sizes[1]} |" in (ROOT / "README.md").read_text()
+    world = WorldModel(tokenizer_of(name), prior_of(name), WorldInfo(FRAME, Discrete(ACTIONS))).eval()
+    frames = torch.randint(0, 256, (2, 2, *FRAME), dtype=torch.uint8)
+    state = world.start(frames, np.zeros((2, 1), int), seed=0)
+    auto, loop = (world.step(state, [1, 2], SamplerConfig(kind=kind))[1] for kind in ("auto", "cached"))
+    assert torch.equal(auto.tokens, loop.tokens)
