@@ -13,7 +13,7 @@ from worldmodel.agents.planner import Planner, PlannerConfig
 from worldmodel.config import typed
 from worldmodel.video import write_video
 
-world = WorldModel.load(sys.argv[1] if len(sys.argv) > 1 else "runs/demo/world")
+world = WorldModel.load(sys.argv[1] if len(sys.argv) > 1 else "maze")
 steps = int(sys.argv[2]) if len(sys.argv) > 2 else 200
 
 env = envs.make(typed(envs.schema(world.info.env["name"]), world.info.env, "env"))  # what the world was learned from

@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 from worldmodel.agents.sb3 import DreamVecEnv
 
-world = sys.argv[1] if len(sys.argv) > 1 else "runs/demo/world"
+world = sys.argv[1] if len(sys.argv) > 1 else "maze"
 steps = int(sys.argv[2]) if len(sys.argv) > 2 else 50_000
 
 env = VecMonitor(DreamVecEnv(16, world=world))  # sixteen dreams in one pass

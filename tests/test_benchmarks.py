@@ -52,7 +52,7 @@ def test_the_table_and_the_results_hold_every_row(tmp_path):
 
 def test_the_presets_are_read_as_the_scripts_read_them():
     assert preset("train_prior")["prior"]["core_layers"] >= 1
-    assert preset("train_prior", "my_way_home")["fit"]["batch_size"] == 8
+    assert preset("train_prior", "maze")["prior"]["context_noise"] == 0
 
 
 @pytest.mark.parametrize("name", PRESETS)
