@@ -14,7 +14,7 @@ from worldmodel.config import typed
 from worldmodel.video import write_video
 
 world = WorldModel.load(sys.argv[1] if len(sys.argv) > 1 else "maze")
-steps = int(sys.argv[2]) if len(sys.argv) > 2 else 200
+steps = int(sys.argv[2]) if len(sys.argv) > 2 else 50
 
 env = envs.make(typed(envs.schema(world.info.env["name"]), world.info.env, "env"))  # what the world was learned from
 planner = Planner(world, PlannerConfig(kind="cem", candidates=64, horizon=12))
