@@ -6,6 +6,7 @@ batch a step, and one that takes N (`accumulate`), see the same batches under th
 rounding alone, where the mean over all of them is the mean of their losses.
 """
 
+import atexit
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+import torch.distributed
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -295,7 +297,18 @@ def _fabric(config: FitConfig) -> Fabric:
         strategy="ddp" if world > 1 else "auto",
     )
     fabric.launch()
+    if world > 1:
+        atexit.register(_leave_group)
     return fabric
+
+
+def _leave_group() -> None:
+    """At exit: Gloo's threads, left running, abort now and then as Python ends (pytorch/pytorch, pull request 179291).
+
+    Fabric leaves NCCL's group by itself, and only that.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _mean(measured: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor, dict[str, Tensor]]:
