@@ -87,9 +87,11 @@ def leave(signum: int, frame: object = None) -> NoReturn:
 
 
 def made_with(config: Any, world: Path, store: EpisodeStore | None) -> dict[str, Any]:
-    """What decides a result: the settings, the weights of the world, and the episodes, if any."""
-    weights = read_json(world / "config.json").get("weights")
-    return {"settings": to_dict(config), "world": weights, "episodes": store and store.fingerprint()}
+    """What decides a result: the settings, the world with its weights and temperature, and the episodes, if any."""
+    about = read_json(world / "config.json")
+    weights, temperature = about.get("weights"), about.get("config", {}).get("info", {}).get("temperature", 1.0)
+    made = {"settings": to_dict(config), "world": weights, "episodes": store and store.fingerprint()}
+    return made | ({} if temperature == 1 else {"temperature": temperature})
 
 
 def made_already(path: Path, made: dict[str, Any]) -> bool:

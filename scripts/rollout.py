@@ -31,7 +31,7 @@ class RolloutConfig:
     start: int
     context: int
     seed: int
-    temperature: float
+    temperature: float | None
     top_k: int
     top_p: float
     guidance: float

@@ -36,6 +36,7 @@ class TrainPriorConfig:
     init: Path | None
     clip_latents: int
     starts: int
+    temperature: float
     prior: PriorConfig
     fit: FitConfig
 
@@ -51,7 +52,7 @@ def main(config: TrainPriorConfig) -> None:
         raise ValueError("one episode must be held out: collect 2 or more, scripts/collect.py episodes=2")
     shape = {"length": config.clip_latents, "batch_size": config.fit.batch_size, "seed": config.fit.seed}
     batches, checks = (TokenBatches(tokens, store, episodes, **shape) for episodes in (train, held_out))
-    prior, info = new_prior(config, store, tokenizer, batches), told_of(store, train)
+    prior, info = new_prior(config, store, tokenizer, batches), told_of(store, train, config.temperature)
     longest = max(store.length(index) for index in held_out)
     horizon = min(HORIZON, (longest - CONTEXT) // 4 * 4)
     starts = choose_starts(tokens, store, train, count=config.starts, seed=config.fit.seed)
@@ -97,11 +98,11 @@ def new_prior(config: TrainPriorConfig, store: EpisodeStore, tokenizer: VQVAE, b
     return prior
 
 
-def told_of(store: EpisodeStore, train: Sequence[int]) -> WorldInfo:
-    """What the world will say of the environment that it learned from."""
+def told_of(store: EpisodeStore, train: Sequence[int], temperature: float) -> WorldInfo:
+    """What the world will say of the environment that it learned from, and of how its dreams are drawn."""
     about = store.info
     info = WorldInfo(about.frame_shape, about.action_space, about.action_names, dict(about.env))
-    info.longest = max(store.length(index) for index in train) - 1
+    info.longest, info.temperature = max(store.length(index) for index in train) - 1, temperature
     return info
 
 

@@ -127,6 +127,9 @@ def test_the_horizon_is_known_again_of_the_same_weights_alone(tmp_path):
     world.save(tmp_path)
     keep_horizon(tmp_path, 0)
     assert kept_horizon(tmp_path, world) == 0 and kept_horizon(tmp_path, small_world(time_stride=2)) is None
+    world.info.temperature = 0.5  # it was measured of dreams that are drawn otherwise
+    assert kept_horizon(tmp_path, world) is None
+    world.info.temperature = 1.0
     world.prior.core.bias.data[0] += 1
     assert kept_horizon(tmp_path, world) is None
 

@@ -129,6 +129,9 @@ def test_all_steps_run_one_after_the_other_and_running_again_does_nothing_twice(
     done_again = {path.name for path, when in written.items() if path.stat().st_mtime_ns != when}
     assert not done_again & {"report.json", "report.html", "rollout.mp4", "sheet.png", "tokens.npy"}
     assert not any(name.startswith(("episode_", "tokens_", "0000")) for name in done_again)
+    run("train_prior", "temperature=0.5", *TINY["train_prior"], folder=tmp_path)  # trained already: a word in the world
+    info = json.loads((tmp_path / "world/config.json").read_text())["config"]["info"]
+    assert (info["temperature"], info["trust_horizon"]) == (0.5, None)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from tests.test_scripts import ROOT, TINY, run
 from worldmodel import hub
 from worldmodel.checkpoint import read_json, write_json
 from worldmodel.evaluate.horizon import keep_horizon
-from worldmodel.hub import located, shipped
+from worldmodel.hub import located, measured, shipped
 from worldmodel.world import WorldModel, compact
 
 SHIPPED = ["maze"]  # the worlds that the package has: whoever adds one adds its name here
@@ -178,6 +178,10 @@ def test_what_is_shipped_is_what_was_measured(tmp_path):
     assert report["made_with"]["world"] == read_json(to / "config.json")["weights"]
     horizon = WorldModel.load(to).info.trust_horizon
     assert horizon == whole["figures"]["horizon/steps"]["low"]
+    keep_horizon(to, 99)
+    other = "report.sampler.temperature=0.5", f"out={tmp_path / 'cooler'}"
+    run("evaluate", f"world={to}", *other, *TINY["evaluate"], folder=tmp_path)
+    assert WorldModel.load(to).info.trust_horizon == 99  # that was no measurement of the world as it dreams
     words = (to / "README.md").read_text()
     assert 'WorldModel.load("tiny")' in words and "| step 2 | train it |" in words and "| tokenizer/psnr |" in words
     assert "| seed of the episodes | 0 |" in words and "| seed of the evaluation | 0 |" in words
@@ -197,6 +201,20 @@ def test_figures_of_other_weights_are_not_shipped(tmp_path):
     write_json(tmp_path / "report.json", {"made_with": {"world": "0" * 64}, "figures": {}})
     settings = f"report={tmp_path / 'report.json'}", f"to={tmp_path / 'tiny'}", "commands=[]"
     assert "measured of other weights" in run("ship", *settings, folder=tmp_path, ok=False)
+
+
+def test_figures_of_another_temperature_are_not_shipped(tmp_path):
+    world, report = small_world(), tmp_path / "report.json"
+    world.info.temperature = 0.5
+    world.save(tmp_path / "world")
+    weights = read_json(tmp_path / "world" / "config.json")["weights"]
+    for made, wrong in (({}, True), ({"temperature": 0.5}, False)):
+        write_json(report, {"made_with": {"world": weights, **made}, "figures": {}})
+        if wrong:
+            with pytest.raises(ValueError, match="at another temperature"):
+                measured(report, tmp_path / "world")
+        else:
+            assert measured(report, tmp_path / "world")["made_with"]["temperature"] == 0.5
 
 
 # --- in the package

@@ -112,6 +112,19 @@ def test_the_bits_of_a_step_are_the_likelihood_of_its_tokens_in_one_parallel_pas
     torch.testing.assert_close(torch.stack(bits, 1), nats / np.log(2), rtol=1e-4, atol=1e-4)
 
 
+def test_dreams_are_drawn_at_the_temperature_of_their_world_unless_told_another(tmp_path):
+    world, frames, actions = small_world(), random_frames(2, 3), some_actions(2, 9)
+    dreams = {warmth: world.imagine(frames, actions, 7, SamplerConfig(temperature=warmth)) for warmth in (0.0, 1.0)}
+    assert torch.equal(world.imagine(frames, actions, 7), dreams[1.0]) and not torch.equal(dreams[0.0], dreams[1.0])
+    world.info.temperature = 0.0
+    world.save(tmp_path)
+    world = WorldModel.load(tmp_path)
+    for sampler, warmth in ((None, 0.0), (SamplerConfig(kind="cached"), 0.0), (SamplerConfig(temperature=1.0), 1.0)):
+        assert torch.equal(world.imagine(frames, actions, 7, sampler), dreams[warmth])
+    with pytest.raises(ValueError, match="temperature: expected 0 or more"):
+        WorldInfo((8, 8, 3), None, temperature=-0.5)
+
+
 def test_the_bits_of_a_step_are_those_of_its_outcome_and_of_its_tokens_when_told_that():
     world, frames, actions = small_world(), random_frames(2, 3), some_actions(2, 3)
     state = world.start(frames, actions[:, :2])

@@ -112,6 +112,7 @@ def card(
         "codes": tokenizer["quantizer"]["codes"],
         "frames of a latent": tokenizer["time_stride"],
         "trust horizon, in steps": "not measured" if trusted is None else trusted,
+        "temperature of its dreams": info.get("temperature", 1.0),
     }
     use = f'from worldmodel import WorldModel\n\nworld = WorldModel.load("{place}")'
     parts = [f"# A world to dream in: {_plain(env)}", _table("what", "value", facts), f"```python\n{use}\n```"]
@@ -127,12 +128,14 @@ def card(
 def measured(report: Path, folder: str | Path) -> dict[str, Any]:
     """A report.json on the world in `folder`.
 
-    Raises: ValueError where it is damaged, or tells of other weights.
+    Raises: ValueError where it is damaged, or tells of other weights, or of dreams drawn at another temperature.
     """
-    found = read_json(report)
+    found, about = read_json(report), read_json(Path(folder) / CONFIG)
     with blaming(report):
-        if found["made_with"]["world"] != read_json(Path(folder) / CONFIG)["weights"]:
+        if found["made_with"]["world"] != about["weights"]:
             raise ValueError(f"measured of other weights than those in {folder}; run scripts/evaluate.py first")
+        if found["made_with"].get("temperature", 1) != about["config"]["info"].get("temperature", 1):
+            raise ValueError(f"measured at another temperature than that of {folder}; run scripts/evaluate.py first")
         return {name: found[name] for name in ("made_with", "figures")}
 
 

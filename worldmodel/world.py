@@ -1,5 +1,6 @@
 """The world model: tokenizer and prior joined, stepped in latent space under actions, in memory and on disk."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ class WorldInfo:
     """What the world imitates: its frames, its actions (None: it has none) and, for the record, its env.
 
     longest: steps of the longest episode that it learned from. trust_horizon: steps up to which dreams were measured
-    to hold.
+    to hold. temperature: what they are drawn at unless a sampler says otherwise, and what that was measured at.
     """
 
     frame_shape: tuple[int, int, int]
@@ -38,10 +39,13 @@ class WorldInfo:
     env: dict[str, Any] = field(default_factory=dict)
     longest: int | None = None
     trust_horizon: int | None = None
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if min(self.frame_shape) < 1:
             raise ValueError(f"frame_shape: expected numbers of 1 or more, got {self.frame_shape}")
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature: expected 0 or more, got {self.temperature}")
 
     def to_json(self) -> dict[str, Any]:
         space = None if self.action_space is None else space_to_json(self.action_space)
@@ -52,6 +56,7 @@ class WorldInfo:
             "env": self.env,
             "longest": self.longest,
             "trust_horizon": self.trust_horizon,
+            "temperature": self.temperature,
         }
 
     @classmethod
@@ -261,6 +266,8 @@ class WorldModel(nn.Module):
         """
         b, rows, columns = state.tokens.shape
         config = sampler or SamplerConfig()
+        if config.temperature is None:
+            config = replace(config, temperature=self.info.temperature)
         lead = self._encode(actions, b, 1)[:, 0]
         compiled = resolve(config.kind, self.device) == "fused" and self.device.type == "cpu"
         features, context = self._context(state, lead, compiled)

@@ -108,11 +108,12 @@ def keep_horizon(folder: str | Path, steps: int) -> None:
 
 
 def kept_horizon(folder: str | Path, world: WorldModel) -> int | None:
-    """The trust horizon that was measured of just these weights and is kept in `folder`; None where there is none."""
+    """The trust horizon that was measured of just these weights, drawn at this temperature, and is kept in `folder`;
+    None where there is none."""
     try:
         kept = WorldModel.load(folder)
     except ValueError:  # no world yet, or a damaged one
         return None
     mine, theirs = world.state_dict(), kept.state_dict()
     same = mine.keys() == theirs.keys() and all(torch.equal(x.cpu(), theirs[name]) for name, x in mine.items())
-    return kept.info.trust_horizon if same else None
+    return kept.info.trust_horizon if same and kept.info.temperature == world.info.temperature else None

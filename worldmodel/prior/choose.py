@@ -15,21 +15,22 @@ class SamplerConfig:
 
     kind: which sampler; all draw the same tokens, but for ties within rounding. auto: the fastest by measurement
     (LOG.md), which is `fused` at every batch size on a CPU, or `cached` where that cannot be had. temperature: 1
-    draws from the model itself, 0 takes the likeliest token. top_k: only the k likeliest (0: all). top_p: only the
+    draws from the model itself, 0 takes the likeliest token; None is the world's own, or 1 where a prior draws without
+    a world. top_k: only the k likeliest (0: all). top_p: only the
     likeliest that together hold this much probability (1: all). guidance: how strongly the newest action is followed;
     above 1 more than the model itself would (classifier-free guidance, arXiv 2207.12598), at twice the work. ends:
     whether a step may be the last; else it is drawn from those futures in which the dream goes on.
     """
 
     kind: Literal["auto", "fused", "predictive", "cached", "naive"] = "auto"
-    temperature: float = 1.0
+    temperature: float | None = None
     top_k: int = 0
     top_p: float = 1.0
     guidance: float = 1.0
     ends: bool = True
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if self.divisor < 0:
             raise ValueError(f"temperature: expected 0 or more, got {self.temperature}")
         if self.top_k < 0:
             raise ValueError(f"top_k: expected 0 (all) or more, got {self.top_k}")
@@ -37,6 +38,11 @@ class SamplerConfig:
             raise ValueError(f"top_p: expected a share in (0, 1], got {self.top_p}")
         if not 0 <= self.guidance < math.inf:
             raise ValueError(f"guidance: expected 0 (the action is not told) or more, got {self.guidance}")
+
+    @property
+    def divisor(self) -> float:
+        """What scores are divided by: the temperature, where it is told."""
+        return 1.0 if self.temperature is None else self.temperature
 
 
 @dataclass
@@ -75,9 +81,9 @@ def guide(logits: Float[Tensor, "r *n k"], guidance: float) -> Float[Tensor, "*n
 
 def choose(logits: Float[Tensor, "b k"], uniform: Float[Tensor, "b"], config: SamplerConfig) -> Int[Tensor, "b"]:
     """The code at which the cumulative probability passes the uniform number (inverse of the distribution)."""
-    if config.temperature == 0:
+    if config.divisor == 0:
         return logits.argmax(-1)
-    share = cut((logits.double() / config.temperature).softmax(-1), config)
+    share = cut((logits.double() / config.divisor).softmax(-1), config)
     reached = share.cumsum(-1)
     return torch.searchsorted(reached, (uniform * reached[:, -1])[:, None], right=True)[:, 0].clamp_max(
         logits.shape[-1] - 1

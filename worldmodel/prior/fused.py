@@ -53,7 +53,7 @@ def draw(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
         raise ValueError(f"expected context width, actions and noise of shapes {expected}, got {got}")
     features = floats(given.context.permute(0, 1, 3, 4, 2)).reshape(r, b, rows * columns, c)
     tokens, nats = torch.empty(b, rows, columns, dtype=torch.long), torch.empty(b, rows, columns)
-    shaping = (np.float32(config.guidance), float(config.temperature), config.top_k, float(config.top_p))
+    shaping = (np.float32(config.guidance), config.divisor, config.top_k, float(config.top_p))
     inputs = (weights, features, floats(given.actions), given.noise.double().contiguous().numpy(), *shaping)
     in_threads(lambda first, last: kernels.draw(first, last, *inputs, tokens.numpy(), nats.numpy()), b)
     return Draw(tokens, nats, torch.ones(b, dtype=torch.long))

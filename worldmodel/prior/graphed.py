@@ -14,7 +14,7 @@ GRAPHS = 8  # recordings that a core keeps, of other batch sizes and settings: e
 def replay(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     """`cached`, from the graph of this core, these shapes and settings; recorded when first asked for."""
     graphs: dict[tuple, _Graph] = packed(core, "graphs", dict)
-    settings = (config.temperature, config.top_k, config.top_p, config.guidance)
+    settings = (config.divisor, config.top_k, config.top_p, config.guidance)
     key = (tuple(given.context.shape), given.actions.shape[2], given.context.dtype, given.context.device, settings)
     with torch.cuda.device(given.context.device):
         if key not in graphs:
