@@ -19,7 +19,7 @@ import envs
 from worldmodel.checkpoint import read_json
 from worldmodel.config import to_dict, typed
 from worldmodel.data.store import EpisodeStore
-from worldmodel.hub import comes_along
+from worldmodel.hub import WARM, comes_along, drawn_at
 from worldmodel.world import WorldInfo
 
 T = TypeVar("T")
@@ -89,9 +89,9 @@ def leave(signum: int, frame: object = None) -> NoReturn:
 def made_with(config: Any, world: Path, store: EpisodeStore | None) -> dict[str, Any]:
     """What decides a result: the settings, the world with its weights and temperature, and the episodes, if any."""
     about = read_json(world / "config.json")
-    weights, temperature = about.get("weights"), about.get("config", {}).get("info", {}).get("temperature", 1.0)
+    weights, drawn = about.get("weights"), drawn_at(about.get("config", {}).get("info", {}))
     made = {"settings": to_dict(config), "world": weights, "episodes": store and store.fingerprint()}
-    return made | ({} if temperature == 1 else {"temperature": temperature})
+    return made | ({} if drawn == WARM else {"temperature": list(drawn)})
 
 
 def made_already(path: Path, made: dict[str, Any]) -> bool:

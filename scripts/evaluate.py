@@ -41,8 +41,9 @@ def main(config: EvaluateConfig) -> None:
         make_env = real_env(world.info) if world.info.env else None
         case = Case(world, store, tokens, config.report, make_env)
         sections = measure(case)
-        drawn = config.report.sampler.temperature
-        if folder == config.world and drawn in (None, world.info.temperature):  # by a name, it keeps what it came with
+        if (
+            folder == config.world and config.report.sampler.temperature is None
+        ):  # by a name, it keeps what it came with
             keep_horizon(folder, trusted(sections["Trust horizon"]))
         log_report(sections, logs)
         looks.write_text(page("How good this world is", case.words(), sections))

@@ -37,6 +37,7 @@ class TrainPriorConfig:
     clip_latents: int
     starts: int
     temperature: float
+    temperature_until: int
     prior: PriorConfig
     fit: FitConfig
 
@@ -52,7 +53,7 @@ def main(config: TrainPriorConfig) -> None:
         raise ValueError("one episode must be held out: collect 2 or more, scripts/collect.py episodes=2")
     shape = {"length": config.clip_latents, "batch_size": config.fit.batch_size, "seed": config.fit.seed}
     batches, checks = (TokenBatches(tokens, store, episodes, **shape) for episodes in (train, held_out))
-    prior, info = new_prior(config, store, tokenizer, batches), told_of(store, train, config.temperature)
+    prior, info = new_prior(config, store, tokenizer, batches), told_of(config, store, train)
     longest = max(store.length(index) for index in held_out)
     horizon = min(HORIZON, (longest - CONTEXT) // 4 * 4)
     starts = choose_starts(tokens, store, train, count=config.starts, seed=config.fit.seed)
@@ -98,11 +99,12 @@ def new_prior(config: TrainPriorConfig, store: EpisodeStore, tokenizer: VQVAE, b
     return prior
 
 
-def told_of(store: EpisodeStore, train: Sequence[int], temperature: float) -> WorldInfo:
+def told_of(config: TrainPriorConfig, store: EpisodeStore, train: Sequence[int]) -> WorldInfo:
     """What the world will say of the environment that it learned from, and of how its dreams are drawn."""
     about = store.info
     info = WorldInfo(about.frame_shape, about.action_space, about.action_names, dict(about.env))
-    info.longest, info.temperature = max(store.length(index) for index in train) - 1, temperature
+    info.longest = max(store.length(index) for index in train) - 1
+    info.temperature, info.temperature_until = config.temperature, config.temperature_until
     return info
 
 

@@ -121,8 +121,24 @@ def test_dreams_are_drawn_at_the_temperature_of_their_world_unless_told_another(
     world = WorldModel.load(tmp_path)
     for sampler, warmth in ((None, 0.0), (SamplerConfig(kind="cached"), 0.0), (SamplerConfig(temperature=1.0), 1.0)):
         assert torch.equal(world.imagine(frames, actions, 7, sampler), dreams[warmth])
-    with pytest.raises(ValueError, match="temperature: expected 0 or more"):
-        WorldInfo((8, 8, 3), None, temperature=-0.5)
+    for wrong in ({"temperature": -0.5}, {"temperature_until": -1}):
+        with pytest.raises(ValueError, match=r"temperature.*: expected 0"):
+            WorldInfo((8, 8, 3), None, **wrong)
+
+
+@pytest.mark.parametrize("kind", ["cached", "fused"])
+def test_a_dream_past_the_temperature_is_drawn_as_it_is_whatever_the_age_of_those_beside_it(kind):
+    world, actions = small_world(action_dropout=0.1), some_actions(3, 9)
+    world.info.temperature, world.info.temperature_until = 0.0, 5
+    own, cold, warm = (SamplerConfig(kind, each, guidance=1.5) for each in (None, 0.0, 1.0))
+    states = [world.start(random_frames(1, n), actions[:1, : n - 1], dreams=[n]) for n in (7, 3, 4)]
+    state, ages = DreamState.join(states), [7, 3, 4]
+    for i in range(4):
+        told, (state, step) = state, world.step(state, actions[:, i], own)
+        for row, age in enumerate(ages):
+            _, alone = world.step(told.rows(torch.tensor([row])), actions[row : row + 1, i], warm if age >= 5 else cold)
+            assert torch.equal(step.tokens[row], alone.tokens[0]) and torch.allclose(step.bits[row], alone.bits[0])
+        ages = [age + 1 for age in ages]
 
 
 def test_the_bits_of_a_step_are_those_of_its_outcome_and_of_its_tokens_when_told_that():

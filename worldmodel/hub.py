@@ -17,6 +17,7 @@ FILES = (WEIGHTS, CONFIG, CARD)
 HARMLESS = {".safetensors", ".json", ".md", ".txt", ".gif", ".png", ".jpg", ".mp4"}  # may lie beside them
 PLACE = re.compile(r"hf:/+([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")  # a Path makes one slash of two
 WORLDS = Path(__file__).with_name("worlds")  # a folder for each world that comes with the package
+WARM = (1.0, 0)  # temperature of dreams, and until which latent of one (0: always), of a world that says nothing of it
 
 
 def push(
@@ -112,7 +113,7 @@ def card(
         "codes": tokenizer["quantizer"]["codes"],
         "frames of a latent": tokenizer["time_stride"],
         "trust horizon, in steps": "not measured" if trusted is None else trusted,
-        "temperature of its dreams": info.get("temperature", 1.0),
+        "temperature of its dreams, and until which latent": list(drawn_at(info)),
     }
     use = f'from worldmodel import WorldModel\n\nworld = WorldModel.load("{place}")'
     parts = [f"# A world to dream in: {_plain(env)}", _table("what", "value", facts), f"```python\n{use}\n```"]
@@ -134,9 +135,14 @@ def measured(report: Path, folder: str | Path) -> dict[str, Any]:
     with blaming(report):
         if found["made_with"]["world"] != about["weights"]:
             raise ValueError(f"measured of other weights than those in {folder}; run scripts/evaluate.py first")
-        if found["made_with"].get("temperature", 1) != about["config"]["info"].get("temperature", 1):
+        if tuple(found["made_with"].get("temperature", WARM)) != drawn_at(about["config"]["info"]):
             raise ValueError(f"measured at another temperature than that of {folder}; run scripts/evaluate.py first")
         return {name: found[name] for name in ("made_with", "figures")}
+
+
+def drawn_at(info: dict[str, Any]) -> tuple[float, int]:
+    """The temperature that a world draws at, and until which latent of a dream (0: always), from its config."""
+    return info.get("temperature", WARM[0]), info.get("temperature_until", WARM[1])
 
 
 def _told(figure: dict[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """The world model: tokenizer and prior joined, stepped in latent space under actions, in memory and on disk."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from worldmodel.causal import Past, join_pasts, map_past
 from worldmodel.checkpoint import blaming, build, check_kind, load_weights, save_weights
 from worldmodel.config import to_dict, typed
 from worldmodel.hub import located
-from worldmodel.prior import Outcome, PixelCNN, PriorConfig, SamplerConfig, resolve, sample, uniform
+from worldmodel.prior import Draw, Outcome, PixelCNN, PriorConfig, SamplerConfig, resolve, sample, uniform
 from worldmodel.starts import Starts
 from worldmodel.tokenizer import VQVAE, TokenizerConfig
 
@@ -30,7 +29,8 @@ class WorldInfo:
     """What the world imitates: its frames, its actions (None: it has none) and, for the record, its env.
 
     longest: steps of the longest episode that it learned from. trust_horizon: steps up to which dreams were measured
-    to hold. temperature: what they are drawn at unless a sampler says otherwise, and what that was measured at.
+    to hold. temperature, temperature_until: what they are drawn at unless a sampler says otherwise (as there), and
+    what that was measured at.
     """
 
     frame_shape: tuple[int, int, int]
@@ -40,12 +40,12 @@ class WorldInfo:
     longest: int | None = None
     trust_horizon: int | None = None
     temperature: float = 1.0
+    temperature_until: int = 0
 
     def __post_init__(self) -> None:
         if min(self.frame_shape) < 1:
             raise ValueError(f"frame_shape: expected numbers of 1 or more, got {self.frame_shape}")
-        if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature: expected 0 or more, got {self.temperature}")
+        SamplerConfig(temperature=self.temperature, temperature_until=self.temperature_until)  # or they are wrong
 
     def to_json(self) -> dict[str, Any]:
         space = None if self.action_space is None else space_to_json(self.action_space)
@@ -57,6 +57,7 @@ class WorldInfo:
             "longest": self.longest,
             "trust_horizon": self.trust_horizon,
             "temperature": self.temperature,
+            "temperature_until": self.temperature_until,
         }
 
     @classmethod
@@ -267,7 +268,8 @@ class WorldModel(nn.Module):
         b, rows, columns = state.tokens.shape
         config = sampler or SamplerConfig()
         if config.temperature is None:
-            config = replace(config, temperature=self.info.temperature)
+            own = {"temperature": self.info.temperature, "temperature_until": self.info.temperature_until}
+            config = replace(config, **own)
         lead = self._encode(actions, b, 1)[:, 0]
         compiled = resolve(config.kind, self.device) == "fused" and self.device.type == "cpu"
         features, context = self._context(state, lead, compiled)
@@ -275,7 +277,7 @@ class WorldModel(nn.Module):
         outcome = self._outcome(features, noise[:, -1], config.ends, compiled)
         told = self._told(features, outcome)
         untold = self._untold(state, outcome, compiled) if config.guidance != 1 else None
-        draw = sample(self.prior.core, told, lead, noise[:, :-1], config, guess=state.tokens, untold=untold)
+        draw = self._draw(state, told, lead, noise[:, :-1], config, untold)
         frames, decoder = self._frames(state, draw.tokens, compiled)
         state = replace(state, context=context, decoder=decoder, tokens=draw.tokens, frame=frames[:, -1])
         state = replace(state, steps=state.steps + 1)
@@ -328,6 +330,30 @@ class WorldModel(nn.Module):
         frames, decoder = self.tokenizer.decode_chunk(tokens, None)
         steps = torch.full_like(dreams, tokens.shape[1])
         return DreamState(context, decoder, tokens[:, -1], frames[:, -1].clone(), steps, dreams, seed)
+
+    def _draw(
+        self,
+        state: DreamState,
+        told: Float[Tensor, "b c y x"],
+        lead: Float[Tensor, "b a"],
+        noise: Float[Tensor, "b n"],
+        config: SamplerConfig,
+        untold: tuple[Tensor, Tensor] | None,
+    ) -> Draw:
+        """The tokens of the next latent: by two draws where some dreams are past the temperature and some are not."""
+        core = self.prior.core
+        if not config.temperature_until:
+            return sample(core, told, lead, noise, config, guess=state.tokens, untold=untold)
+        late, parts, places = state.steps >= config.temperature_until, [], []
+        for side, temperature in ((~late, config.temperature), (late, 1.0)):
+            if len(at := side.nonzero()[:, 0]):
+                other = None if untold is None else (untold[0][at], untold[1][at])
+                how = replace(config, temperature=temperature)
+                parts.append(sample(core, told[at], lead[at], noise[at], how, guess=state.tokens[at], untold=other))
+                places.append(at)
+        order = torch.cat(places).argsort()
+        fields = (torch.cat([getattr(part, name) for part in parts])[order] for name in ("tokens", "nats", "passes"))
+        return Draw(*fields)
 
     def _context(self, state: DreamState, lead: Float[Tensor, "b a"], compiled: bool) -> tuple[Tensor, Past]:
         """Features `b c y x` of the next latent from all before it."""

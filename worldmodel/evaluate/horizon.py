@@ -116,4 +116,5 @@ def kept_horizon(folder: str | Path, world: WorldModel) -> int | None:
         return None
     mine, theirs = world.state_dict(), kept.state_dict()
     same = mine.keys() == theirs.keys() and all(torch.equal(x.cpu(), theirs[name]) for name, x in mine.items())
-    return kept.info.trust_horizon if same and kept.info.temperature == world.info.temperature else None
+    drawn = [(each.info.temperature, each.info.temperature_until) for each in (kept, world)]
+    return kept.info.trust_horizon if same and drawn[0] == drawn[1] else None

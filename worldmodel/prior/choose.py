@@ -16,10 +16,11 @@ class SamplerConfig:
     kind: which sampler; all draw the same tokens, but for ties within rounding. auto: the fastest by measurement
     (LOG.md), which is `fused` at every batch size on a CPU, or `cached` where that cannot be had. temperature: 1
     draws from the model itself, 0 takes the likeliest token; None is the world's own, or 1 where a prior draws without
-    a world. top_k: only the k likeliest (0: all). top_p: only the
-    likeliest that together hold this much probability (1: all). guidance: how strongly the newest action is followed;
-    above 1 more than the model itself would (classifier-free guidance, arXiv 2207.12598), at twice the work. ends:
-    whether a step may be the last; else it is drawn from those futures in which the dream goes on.
+    a world. temperature_until: the latent of a dream, those given counted, from which on it is 1 (0: never). top_k:
+    only the k likeliest (0: all). top_p: only the likeliest that together hold this much probability (1: all).
+    guidance: how strongly the newest action is followed; above 1 more than the model itself would (classifier-free
+    guidance, arXiv 2207.12598), at twice the work. ends: whether a step may be the last; else it is drawn from
+    those futures in which the dream goes on.
     """
 
     kind: Literal["auto", "fused", "predictive", "cached", "naive"] = "auto"
@@ -28,10 +29,13 @@ class SamplerConfig:
     top_p: float = 1.0
     guidance: float = 1.0
     ends: bool = True
+    temperature_until: int = 0
 
     def __post_init__(self) -> None:
         if self.divisor < 0:
             raise ValueError(f"temperature: expected 0 or more, got {self.temperature}")
+        if self.temperature_until < 0:
+            raise ValueError(f"temperature_until: expected 0 (never) or more, got {self.temperature_until}")
         if self.top_k < 0:
             raise ValueError(f"top_k: expected 0 (all) or more, got {self.top_k}")
         if not 0 < self.top_p <= 1:
