@@ -41,9 +41,8 @@ def main(config: EvaluateConfig) -> None:
         make_env = real_env(world.info) if world.info.env else None
         case = Case(world, store, tokens, config.report, make_env)
         sections = measure(case)
-        if (
-            folder == config.world and config.report.sampler.temperature is None
-        ):  # by a name, it keeps what it came with
+        own = config.report.sampler.temperature is None  # dreams were drawn as this world draws them
+        if own and folder == config.world:  # what goes by a name keeps the horizon that it came with
             keep_horizon(folder, trusted(sections["Trust horizon"]))
         log_report(sections, logs)
         looks.write_text(page("How good this world is", case.words(), sections))

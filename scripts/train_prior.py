@@ -102,10 +102,8 @@ def new_prior(config: TrainPriorConfig, store: EpisodeStore, tokenizer: VQVAE, b
 def told_of(config: TrainPriorConfig, store: EpisodeStore, train: Sequence[int]) -> WorldInfo:
     """What the world will say of the environment that it learned from, and of how its dreams are drawn."""
     about = store.info
-    info = WorldInfo(about.frame_shape, about.action_space, about.action_names, dict(about.env))
-    info.longest = max(store.length(index) for index in train) - 1
-    info.temperature, info.temperature_until = config.temperature, config.temperature_until
-    return info
+    longest, drawn = max(store.length(index) for index in train) - 1, (config.temperature, config.temperature_until)
+    return WorldInfo(about.frame_shape, about.action_space, about.action_names, dict(about.env), longest, None, *drawn)
 
 
 if __name__ == "__main__":

@@ -179,7 +179,7 @@ def test_what_does_not_fit_is_refused():
         prior(some_tokens(), some_actions(a=3))
     with pytest.raises(ValueError, match=r"tokens in \[0, 19\)"):
         prior(some_tokens() + 15, some_actions())
-    for wrong in ({"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"guidance": -1.0}):
+    for wrong in ({"temperature": -1.0}, {"temperature_until": 9}, {"top_k": -1}, {"top_p": 0.0}, {"guidance": -1.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             SamplerConfig(**wrong)
 

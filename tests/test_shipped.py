@@ -208,7 +208,8 @@ def test_figures_of_another_temperature_are_not_shipped(tmp_path):
     world.info.temperature = 0.5
     world.save(tmp_path / "world")
     weights = read_json(tmp_path / "world" / "config.json")["weights"]
-    for made, wrong in (({}, True), ({"temperature": [0.5, 0]}, False)):
+    cooler = {"temperature": [0.5, 0], "settings": {"sampler": {"temperature": 0.2, "temperature_until": 0}}}
+    for made, wrong in (({}, True), (cooler, True), ({"temperature": [0.5, 0]}, False)):
         write_json(report, {"made_with": {"world": weights, **made}, "figures": {}})
         if wrong:
             with pytest.raises(ValueError, match="at another temperature"):

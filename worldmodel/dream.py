@@ -70,7 +70,8 @@ class DreamVectorEnv(VectorEnv):
     which a dream is truncated (0: never); by default the world's trust horizon, or else its longest episode.
     max_episode_steps: the same, as `gymnasium.make_vec` names it: the shorter of both counts.
     truncate_on_surprise: bits of a step above which a dream is truncated. autoreset_mode: as Gymnasium has them.
-    sampler: how tokens are drawn. tensors: observations, rewards, flags and infos stay tensors on the device.
+    sampler: how tokens are drawn (None: as the world says). tensors: observations, rewards, flags and infos stay
+    tensors on the device.
 
     With a world of time_stride k, an action is a chunk of k (the space says so), a step counts as k, its reward is
     their sum, and the observation is the last frame.

@@ -135,7 +135,9 @@ def measured(report: Path, folder: str | Path) -> dict[str, Any]:
     with blaming(report):
         if found["made_with"]["world"] != about["weights"]:
             raise ValueError(f"measured of other weights than those in {folder}; run scripts/evaluate.py first")
-        if tuple(found["made_with"].get("temperature", WARM)) != drawn_at(about["config"]["info"]):
+        told = found["made_with"].get("settings", {}).get("sampler", {})  # a temperature there came before the world's
+        drawn = found["made_with"].get("temperature", WARM) if told.get("temperature") is None else drawn_at(told)
+        if tuple(drawn) != drawn_at(about["config"]["info"]):
             raise ValueError(f"measured at another temperature than that of {folder}; run scripts/evaluate.py first")
         return {name: found[name] for name in ("made_with", "figures")}
 

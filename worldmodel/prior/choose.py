@@ -32,10 +32,14 @@ class SamplerConfig:
     temperature_until: int = 0
 
     def __post_init__(self) -> None:
-        if self.divisor < 0:
+        if not self.divisor >= 0:  # nor a number that is none
             raise ValueError(f"temperature: expected 0 or more, got {self.temperature}")
         if self.temperature_until < 0:
             raise ValueError(f"temperature_until: expected 0 (never) or more, got {self.temperature_until}")
+        if self.temperature_until and self.temperature is None:
+            raise ValueError(
+                "temperature_until: expected a temperature beside it; without one both are the world's own"
+            )
         if self.top_k < 0:
             raise ValueError(f"top_k: expected 0 (all) or more, got {self.top_k}")
         if not 0 < self.top_p <= 1:
