@@ -9,7 +9,7 @@ import torch
 from tests.helpers_dreams import Blank, Frozen, TrueMaze, maze_store, maze_tokens, noise_store
 from tests.helpers_models import small_world
 from worldmodel.evaluate import tally
-from worldmodel.evaluate.drift import DriftConfig, drift, follow, nearest, real_frames, real_level, sharpness
+from worldmodel.evaluate.drift import DriftConfig, drift, follow, in_sets, nearest, real_frames, real_level, sharpness
 from worldmodel.tokenizer import tokenize
 
 SMALL = DriftConfig(dreams=16, steps=60, context=3, real_frames=64)
@@ -61,6 +61,12 @@ def test_the_level_of_real_samples_is_that_of_95_in_100_of_them():
     assert real_level(windows[:1], 4, windows[0], seed=0) == 0
     many, few = (real_level(windows, count, reference, seed=0) for count in (400, 40))
     assert 0 < many < few / 5  # as one over the number of windows
+
+
+def test_codes_are_compared_in_whole_sets_of_dreams_so_that_more_dreams_ask_for_no_more():
+    shares = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    assert in_sets(shares, 2).tolist() == [[0.5, 0.5], [1.0, 0.0]]  # the fifth belongs to no whole set
+    assert in_sets(shares, 5).tolist() == [[0.6, 0.4]]
 
 
 def test_variety_within_a_frame_and_among_frames_are_different_things():

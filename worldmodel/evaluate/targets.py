@@ -9,7 +9,7 @@ from worldmodel.evaluate.figures import Interval
 @dataclass(frozen=True)
 class About:
     """unit: of the value; a plain number has none. least, most: what the whole interval is asked to lie above or below;
-    within: between which two numbers, or on them. steps: of a curve, what it runs over."""
+    within: between which two numbers. steps: of a curve, what it runs over."""
 
     what: str
     unit: str = ""
@@ -22,8 +22,7 @@ class About:
     def target(self) -> str:
         """What is asked, with its sign; or nothing."""
         if self.within is not None:
-            low, high = self.within
-            return f"= {low:g}" if low == high else f"{low:g} to {high:g}"
+            return "{:g} to {:g}".format(*self.within)
         if self.least is not None:
             return f"> {self.least:g}"
         return "" if self.most is None else f"< {self.most:g}"
@@ -124,8 +123,8 @@ ABOUT = {
     "drift/bits_*_over_*": About("late ÷ early surprise of a step"),
     "drift/token_divergence_floor": About("the same of as many real tokens", "bits"),
     "drift/token_divergence_*_over_real": About(
-        "late ÷ what 95 of 100 samples of as many real tokens do not exceed: below 1, dreamed codes are as near to "
-        "those of the data as samples of real frames are",
+        "late, in sets of 64 dreams, ÷ what 95 of 100 samples of as many real tokens do not exceed: below 1, dreamed "
+        "codes are as near to those of the data as samples of real frames are",
         most=1,
     ),
     "drift/token_divergence_*_over_*": About("late ÷ early; both are small, so its interval is wide"),
@@ -134,8 +133,8 @@ ABOUT = {
     "drift/nearest_real*": About("PSNR of the most similar real frame", "dB"),
     "drift/frozen_real": About("share of real windows that pass for frozen"),
     "drift/collapsed_real": About("share of real windows that pass for collapsed"),
-    "drift/frozen": About("share of dreams that no longer move", within=(0, 0)),
-    "drift/collapsed": About("share of dreams that show next to nothing", within=(0, 0)),
+    "drift/frozen": About("share of dreams that no longer move: of 64, none", most=1 / 64),
+    "drift/collapsed": About("share of dreams that show next to nothing: of 64, none", most=1 / 64),
     "drift/variety_*": About("entropy over dreams ÷ over real frames", least=0.5),
     "drift/sharpness": About("gradient of dreams ÷ of real frames"),
     "drift/bits": About("surprise of a step under the world itself", "bits"),
