@@ -108,7 +108,7 @@ def imagining() -> Iterator[Row]:
         state = beginning(world, b)
         step = typical(lambda: world.step(state, np.ones(b, int)), 100 if b == 1 else 15)  # noqa: B023
         note = f"{step * 1e3:.2f} ms a step"
-        yield row(f"imagined frames with pixels, demo preset, batch {b}", b / step, "frames/s", least=least, note=note)
+        yield row(f"imagined frames of 64×64, pixels included, batch {b}", b / step, "frames/s", least=least, note=note)
     state = beginning(world, 1)
     for sampler in (SamplerConfig("cached"), SamplerConfig("predictive")):
         step = typical(lambda: world.step(state, [1], sampler), 5)  # noqa: B023
