@@ -38,7 +38,7 @@ class DriftConfig:
     """How much is dreamed: `dreams` at once, `steps` of the world each, after `context` real frames; and among how many
     `real_frames` the nearest one is sought."""
 
-    dreams: int = 64
+    dreams: int = 192
     steps: int = 1000
     context: int = 6
     real_frames: int = 2048
