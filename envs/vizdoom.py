@@ -29,11 +29,11 @@ class VizdoomConfig:
 
     name: str = "vizdoom"
     scenario: str = "HealthGathering"  # as in the id "VizdoomMyWayHome-v1", without "Vizdoom" and the version
-    height: int = 64  # pixels of a frame; the engine draws 320x240, which is averaged down
+    height: int = 32  # pixels of a frame; the engine draws 320x240, which is averaged down
     width: int = 64
     frame_skip: int = 2  # engine tics (1/35 s) per action
     buttons: int = 1  # most buttons that one action presses; 1 gives "noop" and one action per button
-    crop: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 1.0)  # top, bottom, left, right: what part is seen
+    crop: tuple[float, float, float, float] = (0.25, 0.91667, 0.0, 1.0)  # top, bottom, left, right of what is seen
 
     def __post_init__(self) -> None:
         at_least(self, 1, "height", "width", "frame_skip", "buttons")
