@@ -86,7 +86,8 @@ def drift(
     - nearest_real: PSNR of the most similar of some training frames; `held_out` is what real frames find.
     - bits: surprise of a step under the model itself.
     - frozen, collapsed: the share of dreams whose last 30 steps change fewer tokens, or have frames of less entropy,
-      than 99.9 % of windows of training episodes; `real` is what held-out windows reach of that, 0.1 % if alike.
+      than 99.9 % of windows of training episodes; `real` is what held-out windows reach of that, 0.1 % if alike. What
+      is asked: of 64 dreams none, of more surely fewer than one in 64.
     - variety: entropy of a token over the dreams, over that of as many real frames; its interval is over the grid.
 
     Raises: ValueError when the held-out episodes are too short for the context.
