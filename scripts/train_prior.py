@@ -102,8 +102,9 @@ def new_prior(config: TrainPriorConfig, store: EpisodeStore, tokenizer: VQVAE, b
 def told_of(config: TrainPriorConfig, store: EpisodeStore, train: Sequence[int]) -> WorldInfo:
     """What the world will say of the environment that it learned from, and of how its dreams are drawn."""
     about = store.info
-    longest, drawn = max(store.length(index) for index in train) - 1, (config.temperature, config.temperature_until)
-    return WorldInfo(about.frame_shape, about.action_space, about.action_names, dict(about.env), longest, None, *drawn)
+    how = {"temperature": config.temperature, "temperature_until": config.temperature_until}
+    longest = max(store.length(index) for index in train) - 1
+    return WorldInfo(about.frame_shape, about.action_space, about.action_names, dict(about.env), longest, **how)
 
 
 if __name__ == "__main__":
