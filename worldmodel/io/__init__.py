@@ -1,0 +1,1 @@
+"""Files: what comes from outside, and who may write."""

@@ -1,0 +1,171 @@
+"""The one door for files from outside: regular files only, read with a ceiling, errors that name the file.
+
+A file may come from anyone. Three rules hold before a decoder sees a byte of it:
+
+- It is a regular file. A pipe would wait for ever, and a device such as /dev/zero has no end.
+- It is not larger than the ceiling for its kind, and what it claims to hold is not either.
+- Whatever goes wrong over its content becomes one ValueError that begins with its name.
+"""
+
+import contextlib
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+JSON_BYTES = 1 << 24  # of a JSON file
+FRAME_BYTES = 1 << 26  # of one decoded frame: 4096 x 4096 pixels of four channels
+EPISODE_BYTES = 1 << 32  # of all decoded frames of an episode
+CHOICES = 1 << 16  # of a discrete action: one column each in the prior's input
+
+
+class UntrustedFileError(ValueError):
+    """A file from outside that is refused; the message names the file, the problem and the remedy."""
+
+
+def open_regular(path: str | Path, most: int | None = None) -> BinaryIO:
+    """Open a regular file for reading, without waiting.
+
+    Args:
+        path: the file; a symbolic link is followed.
+        most: the largest number of bytes that the file may have; None for no ceiling.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UntrustedFileError: it is no regular file, or it is too large.
+    """
+    # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except IsADirectoryError as error:  # Windows says PermissionError, which names the folder as well
+        raise UntrustedFileError(f"{path}: expected a file, got a folder") from error
+    try:
+        _check(path, os.fstat(descriptor), most)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def check_regular(path: str | Path, most: int | None = None) -> int:
+    """The size in bytes of a regular file, for libraries that open files by name.
+
+    Raises: as `open_regular`.
+    """
+    with open_regular(path, most) as file:
+        return os.fstat(file.fileno()).st_size
+
+
+def read_bytes(path: str | Path, most: int) -> bytes:
+    """The content of a regular file of at most `most` bytes.
+
+    Raises: as `open_regular`.
+    """
+    with open_regular(path, most) as file:
+        content = file.read(most + 1)  # it may grow while it is read
+    if len(content) > most:
+        raise UntrustedFileError(_too_large(path, len(content), most))
+    return content
+
+
+def read_json(path: str | Path, most: int = JSON_BYTES) -> dict[str, Any]:
+    """The JSON object in a file. NaN and Infinity are refused, as they are no JSON.
+
+    Raises:
+        UntrustedFileError: the file is missing, is no regular file, is too large or holds no JSON object.
+    """
+    try:
+        values = json.loads(read_bytes(path, most).decode("utf-8"), parse_constant=_refuse_constant)
+    except FileNotFoundError as error:
+        raise UntrustedFileError(f"{path}: missing") from error
+    except UntrustedFileError:
+        raise
+    except (ValueError, RecursionError) as error:  # no JSON, no text, or nested without end
+        raise UntrustedFileError(f"{path}: damaged, not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise UntrustedFileError(f"{path}: expected a JSON object, got {type(values).__name__}")
+    return values
+
+
+def check_frame(what: str | Path, shape: Sequence[int], itemsize: int = 1) -> None:
+    """Refuse a frame that decodes to more than `FRAME_BYTES`; `shape` is (h, w) or (h, w, c).
+
+    Raises:
+        UntrustedFileError: names `what`, the size and the ceiling.
+    """
+    if (size := math.prod(map(int, shape)) * itemsize) > FRAME_BYTES:
+        raise UntrustedFileError(
+            f"{what}: a frame of {tuple(shape)} takes {size:,} bytes; at most {FRAME_BYTES:,} are allowed. "
+            "Make the frames smaller"
+        )
+
+
+def check_episode(what: str | Path, frames: int, frame_bytes: int) -> None:
+    """Refuse an episode that decodes to more than `EPISODE_BYTES`.
+
+    Raises:
+        UntrustedFileError: names `what`, the size and the ceiling.
+    """
+    if (size := int(frames) * int(frame_bytes)) > EPISODE_BYTES:
+        raise UntrustedFileError(
+            f"{what}: {frames:,} frames take {size:,} bytes; at most {EPISODE_BYTES:,} are allowed for an "
+            "episode. Cut it into shorter episodes, or make its frames smaller"
+        )
+
+
+def check_choices(what: str | Path, choices: int) -> None:
+    """Refuse a discrete action with more than `CHOICES` choices.
+
+    Raises:
+        UntrustedFileError: names `what`, the number and the ceiling.
+    """
+    if int(choices) > CHOICES:
+        raise UntrustedFileError(
+            f"{what}: an action with {int(choices):,} choices; at most {CHOICES:,} are allowed. "
+            "Number the choices from 0 without gaps, or give the actions as real numbers"
+        )
+
+
+@contextlib.contextmanager
+def errors_name(what: str | Path) -> Iterator[None]:
+    """Turn whatever goes wrong over the content of a file into one UntrustedFileError that names it."""
+    try:
+        yield
+    except UntrustedFileError as error:
+        if str(error).startswith(str(what)):
+            raise
+        raise UntrustedFileError(f"{what}: {error}") from error
+    except Exception as error:
+        plain = isinstance(error, ValueError | TypeError)
+        text = str(error) if plain else f"{type(error).__name__}: {error}"
+        raise UntrustedFileError(text if text.startswith(str(what)) else f"{what}: {text}") from error
+
+
+def _check(path: str | Path, status: os.stat_result, most: int | None) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise UntrustedFileError(f"{path}: expected a regular file, got {_kind(status.st_mode)}")
+    if most is not None and status.st_size > most:
+        raise UntrustedFileError(_too_large(path, status.st_size, most))
+
+
+def _too_large(path: str | Path, size: int, most: int) -> str:
+    return f"{path}: {size:,} bytes, expected at most {most:,}"
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "something else")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
