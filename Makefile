@@ -19,7 +19,7 @@ evaluate: $(INSTALLED)  ## measure the demo's world: runs/demo/report.html
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n 2
 
-bench: $(INSTALLED)  ## the README's table of speed; nothing else should run beside it
+bench: $(INSTALLED)  ## the table of docs/results/speed.md; nothing else should run beside it
 	$(BIN)/python benchmarks/run.py
 
 check: $(INSTALLED)

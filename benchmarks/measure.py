@@ -141,7 +141,7 @@ def _lines(path: str) -> list[str]:
 
 
 def markdown(rows: Sequence[Row], about: str) -> str:
-    """The table as the README shows it."""
+    """The table as docs/results/speed.md shows it."""
     marks = {None: "", True: "yes", False: "**no**"}
     lines = [f"| {r.name} | {r.value:.4g} {r.unit} | {r.target} | {marks[r.ok]} | {r.note} |" for r in rows]
     return "\n".join([about, "", "| figure | value | target | reached | |", "|---|---|---|---|---|", *lines, ""])

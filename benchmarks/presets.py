@@ -1,4 +1,4 @@
-"""How large the models of the presets are, and what memory training them takes: the README's table of presets."""
+"""How large the models of the presets are, and what memory training them takes: the table in docs/guides/presets.md."""
 
 import argparse
 from multiprocessing import get_context

@@ -1,4 +1,4 @@
-"""Measure what the README says of speed: prints a table, and writes results.json and results.md to benchmarks/."""
+"""Measure what docs/results/speed.md says: prints a table, and writes results.json and results.md to benchmarks/."""
 
 import argparse
 import sys

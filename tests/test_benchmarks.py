@@ -56,7 +56,7 @@ def test_the_presets_are_read_as_the_scripts_read_them():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_models_of_the_presets_learn_dream_and_are_as_large_as_the_readme_says(name):
+def test_models_of_the_presets_learn_dream_and_are_as_large_as_the_docs_say(name):
     torch.manual_seed(0)
     sizes = []
     for part in PARTS:
@@ -65,7 +65,7 @@ def test_models_of_the_presets_learn_dream_and_are_as_large_as_the_readme_says(n
         loss, _ = model.loss(random_batch(model, 1, 2))  # pyright: ignore
         loss.backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters()) and loss > 0
-    assert f"| `{name}` | {sizes[0]} | {sizes[1]} |" in (ROOT / "README.md").read_text()
+    assert f"| `{name}` | {sizes[0]} | {sizes[1]} |" in (ROOT / "docs" / "guides" / "presets.md").read_text()
     world = WorldModel(tokenizer_of(name), prior_of(name), WorldInfo(FRAME, Discrete(ACTIONS))).eval()
     frames = torch.randint(0, 256, (2, 2, *FRAME), dtype=torch.uint8)
     state = world.start(frames, np.zeros((2, 1), int), seed=0)

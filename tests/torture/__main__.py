@@ -27,7 +27,7 @@ def main(path: Path) -> int:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table as the README shows it."""
+    """The table as docs/results/robustness.md shows it."""
     lines = [f"| {each.name} | {each.tried:,} | {each.failed} | {each.note} |" for each in rows]
     return "\n".join(["| what was done | times | lost or wrong | |", "|---|---|---|---|", *lines])
 

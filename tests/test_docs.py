@@ -1,0 +1,39 @@
+"""The pages of the documentation: links lead somewhere, commands exist, and the front page stays one."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_and_pictures_lead_to_files(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)", page.read_text())
+    inside = [target for target in targets if "://" not in target]
+    assert [target for target in inside if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_commands_name_scripts_presets_and_targets_that_exist(page: Path) -> None:
+    text = page.read_text()
+    scripts = re.findall(r"\b(?:scripts|benchmarks|examples)/\w+\.py\b", text)
+    presets = re.findall(r"\bpreset=(\w+)", text)
+    targets = re.findall(r"(?:^|`)make (\w+)", text, re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text()
+    assert [name for name in scripts if not (ROOT / name).is_file()] == []
+    assert [name for name in presets if not (ROOT / f"configs/preset/{name}.yaml").is_file()] == []
+    assert [name for name in targets if f"\n{name}:" not in makefile] == []
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES[1:]} - {"README.md"}
+    assert {page for page in pages if f"({page})" not in index} == set()
+
+
+def test_the_front_page_has_at_most_170_lines() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 170
