@@ -4,8 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo evaluate test check bench torture audit clean
+.PHONY: help demo evaluate test check bench torture audit clean
 .DEFAULT_GOAL := test
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*  ## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r name text; do \
+		printf '  make %-9s%s\n' "$$name" "$$text"; done
 
 demo: $(INSTALLED)  ## collect, train both models and dream, with the defaults of each script
 	$(BIN)/python scripts/collect.py
@@ -16,13 +20,13 @@ demo: $(INSTALLED)  ## collect, train both models and dream, with the defaults o
 evaluate: $(INSTALLED)  ## measure the demo's world: runs/demo/report.html
 	$(BIN)/python scripts/evaluate.py
 
-test: $(INSTALLED)
+test: $(INSTALLED)  ## the whole test suite, on two processes
 	$(BIN)/python -m pytest -q -n 2
 
 bench: $(INSTALLED)  ## the table of docs/results/speed.md; nothing else should run beside it
 	$(BIN)/python benchmarks/run.py
 
-check: $(INSTALLED)
+check: $(INSTALLED)  ## linter, format, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
