@@ -1,14 +1,18 @@
 """One writer for a folder: a lock that says who holds it, and that the kernel gives up when its process dies.
 
-The lock is a POSIX record lock on the file `.lock` in the folder. It works on network folders that have such
-locks (NFS 4, SMB, most cluster file systems). A fork does not inherit it, so data-loading workers and engines
-never keep it alive. The text in the file only says who holds the lock: a stale text locks nobody out.
+The lock is a POSIX record lock on the file `.NAME.lock` beside the folder NAME, so that the folder itself may be
+listed, compared and replaced. A folder that is a disk of its own (a mount point), or whose parent may not be
+written to, has that file inside. The lock works on network folders that have such locks (NFS 4, SMB, most cluster
+file systems). A fork does not inherit it, so data-loading workers and engines never keep it alive. The text in the
+file only says who holds the lock: a stale text locks nobody out. The file is deleted when the lock is given up.
 """
 
 import contextlib
+import errno
 import json
 import os
 import socket
+import stat
 import sys
 import threading
 import time
@@ -22,7 +26,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-FILE = ".lock"
+PATIENCE = 0.5  # seconds that a second writer waits: some hold the lock for a moment only
 NO_LOCKS = "this disk has no locks: make sure by yourself that one process alone writes into {folder}"
 
 _held: set[str] = set()  # folders that this process has locked: record locks don't exclude one's own process
@@ -34,33 +38,46 @@ class FolderInUse(ValueError):
 
 
 @contextlib.contextmanager
-def writer_lock(folder: str | Path, work: str) -> Iterator[None]:
+def writer_lock(folder: str | Path, work: str) -> Iterator[bool]:
     """Be the only writer of `folder` until the block ends; the folder is made where it is missing.
 
     Args:
-        folder: what is written into, such as RUN/episodes.
+        folder: what is written into, such as RUN/episodes. Links are followed.
         work: what is done, for the message that the others get ("collection", "training").
+
+    Yields:
+        Whether the disk has locks. Where it has none, a warning says so, and other writers are possible.
 
     Raises:
         FolderInUse: another process or thread holds the lock.
+        OSError: the file of the lock cannot be made.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     key = os.path.realpath(folder)
-    with _own_process(key, folder, work):
-        file = _lock(folder, work)
+    until = time.monotonic() + PATIENCE
+    with _own_process(key, folder, work, until):
+        file, locked = _lock(folder, work, until)
+        owner = os.getpid()
         try:
-            yield
+            yield locked
         finally:
-            file.close()  # this gives the lock up
+            _give_up(file, lock_file(folder), locked and os.getpid() == owner)  # a fork does not own it
+
+
+def lock_file(folder: str | Path) -> Path:
+    """The file whose lock is the one of `folder`."""
+    real = Path(os.path.realpath(folder))
+    inside = os.path.ismount(real) or not os.access(real.parent, os.W_OK)
+    return (real if inside else real.parent) / f".{real.name}.lock"
 
 
 @contextlib.contextmanager
-def _own_process(key: str, folder: Path, work: str) -> Iterator[None]:
-    with _guard:
-        if key in _held:
+def _own_process(key: str, folder: Path, work: str, until: float) -> Iterator[None]:
+    while not _reserve(key):
+        if time.monotonic() >= until:
             raise FolderInUse(f"{folder}: this process writes there already; expected one {work} at a time")
-        _held.add(key)
+        time.sleep(0.02)
     try:
         yield
     finally:
@@ -68,30 +85,83 @@ def _own_process(key: str, folder: Path, work: str) -> Iterator[None]:
             _held.discard(key)
 
 
-def _lock(folder: Path, work: str) -> BinaryIO:
-    """The locked file, with the holder's name in it."""
-    file = open(os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o666), "rb+", buffering=0)  # noqa: SIM115
-    try:
-        _take(file, folder)
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now(), "work": work}
-        file.truncate(0)
-        file.write(json.dumps(holder).encode())
-        return file
-    except BaseException:
+def _reserve(key: str) -> bool:
+    with _guard:
+        free = key not in _held
+        _held.add(key)
+        return free
+
+
+def _lock(folder: Path, work: str, until: float) -> tuple[BinaryIO, bool]:
+    """The locked file, with the holder's name in it, and whether the disk has locks at all."""
+    path = lock_file(folder)
+    while True:
+        file = _open(path)
+        try:
+            locked = _take(file, folder)
+            if not locked or _is_at(file, path):  # else its holder has deleted it meanwhile
+                _write_holder(file, work)
+                return file, locked
+        except FolderInUse:
+            if time.monotonic() >= until:
+                file.close()
+                raise
+            time.sleep(0.02)
+        except BaseException:
+            file.close()
+            raise
         file.close()
-        raise
 
 
-def _take(file: BinaryIO, folder: Path) -> None:
+def _open(path: Path) -> BinaryIO:
+    """The file of a lock; a link that somebody put in its place is not followed."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        file = open(os.open(path, flags, 0o666), "rb+", buffering=0)  # noqa: SIM115
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(errno.ELOOP, "expected a plain file, got a link: delete it", str(path)) from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "expected a plain file: delete what is there", str(path))
+    return file
+
+
+def _take(file: BinaryIO, folder: Path) -> bool:
     if fcntl is None:
-        warnings.warn(NO_LOCKS.format(folder=folder), RuntimeWarning, stacklevel=4)
-        return
+        warnings.warn(NO_LOCKS.format(folder=folder), RuntimeWarning, stacklevel=5)
+        return False
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # EAGAIN or EACCES: somebody else holds it
         raise FolderInUse(_who(file, folder)) from None
     except OSError:  # ENOLCK, ENOTSUP: no locks on this disk
-        warnings.warn(NO_LOCKS.format(folder=folder), RuntimeWarning, stacklevel=4)
+        warnings.warn(NO_LOCKS.format(folder=folder), RuntimeWarning, stacklevel=5)
+        return False
+    return True
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _write_holder(file: BinaryIO, work: str) -> None:
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now(), "work": work}
+    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+        file.truncate(0)
+        file.write(json.dumps(holder).encode())
+
+
+def _give_up(file: BinaryIO, path: Path, ours: bool) -> None:
+    """Delete the file, then let go of it: in this order no other process can hold a lock on a deleted file."""
+    with file:
+        if ours and _is_at(file, path):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
 
 def _who(file: BinaryIO, folder: Path) -> str:
@@ -108,5 +178,12 @@ def _now() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S")
 
 
+def _forget() -> None:
+    """A child has none of its parent's record locks, and no thread that could let go of the guard."""
+    global _guard
+    _guard = threading.Lock()
+    _held.clear()
+
+
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_held.clear)  # a child has none of its parent's record locks
+    os.register_at_fork(after_in_child=_forget)
