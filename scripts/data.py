@@ -62,13 +62,11 @@ def verify(config: DataConfig) -> None:
 
 
 def repair(config: DataConfig) -> None:
-    store = EpisodeStore.open(folder(config))
-    store.sweep()
-    problems = store.damaged(config.workers, show=True)
-    for index, problem in problems.items():
-        print(f"{problem}\nmoved to {store.quarantine(index)}")
-    again = "; the command that made them makes them again: scripts/collect.py just these" if problems else ""
-    print(f"{len(problems)} episodes moved out of the way{again}")
+    moved = EpisodeStore.open(folder(config)).repair(config.workers, show=True)
+    for problem, where in moved.items():
+        print(f"{problem}\nmoved to {where}")
+    again = "; the command that made them makes them again: scripts/collect.py just these" if moved else ""
+    print(f"{len(moved)} episodes moved out of the way{again}")
 
 
 def bring(config: DataConfig) -> None:

@@ -229,7 +229,7 @@ def test_few_files_stay_open_and_a_pickled_store_carries_none(tmp_path, monkeypa
 
 def test_a_folder_of_other_settings_is_refused_with_their_names(tmp_path):
     EpisodeStore.create(tmp_path, counter_info(env={"name": "maze", "size": 5}))
-    EpisodeStore.create(tmp_path, counter_info(env={"name": "maze", "size": 5}))
+    EpisodeStore.create(tmp_path, counter_info(env={"name": "maze", "size": 5})).write(make_episode())
     other = counter_info(env={"name": "maze", "size": 7}, seed=1)
     with pytest.raises(ValueError, match=r"seed: 0 -> 1; env\.size: 5 -> 7.*another run="):
         EpisodeStore.create(tmp_path, other)

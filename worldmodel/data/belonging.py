@@ -1,11 +1,25 @@
-"""Whether an episode, or the file of one, belongs to a dataset."""
+"""Whether an episode, or the file of one, belongs to a dataset, and one dataset's episodes to another."""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from gymnasium import Space
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from worldmodel.data.episode import Episode
 from worldmodel.data.hdf5 import EpisodeError, EpisodeFile
 from worldmodel.data.info import FILE as INFO_FILE
-from worldmodel.data.info import DatasetInfo
+from worldmodel.data.info import DatasetInfo, differences
+
+# What one model can be trained on: datasets that differ in one of these never become one.
+SAME = ("action_space", "frame_shape", "action_names", "info_keys", "frame_skip")
+
+
+def disagreements(one: DatasetInfo, other: DatasetInfo, names: Sequence[str] = SAME) -> list[str]:
+    """Where two datasets differ in these fields, as "field: one -> other" lines."""
+    first, second = one.to_json(), other.to_json()
+    return [line for name in names for line in differences(first[name], second[name], name)]
 
 
 def expected(info: DatasetInfo) -> tuple[tuple[int, ...], tuple[int, ...], str, tuple[str, ...]]:
@@ -28,6 +42,41 @@ def check_fits(episode: Episode, info: DatasetInfo) -> None:
             f"episode {episode.index}: expected (frame shape, action shape, action dtype, infos) "
             f"{expected(info)} as {INFO_FILE} says, got {found}"
         )
+
+
+def check_values(what: str | Path, actions: np.ndarray, rewards: np.ndarray, info: DatasetInfo) -> None:
+    """Refuse rewards that are not finite and actions outside the space. Infos may be NaN or infinite.
+
+    Raises:
+        ValueError: names `what`, the step and the value.
+    """
+    if (wrong := ~np.isfinite(rewards)).any():
+        step = int(wrong.argmax())
+        raise ValueError(f"{what}, step {step}: reward {rewards[step]}: expected a finite number")
+    if (wrong := _outside(info.action_space, actions)).any():
+        step = int(wrong.argmax())
+        raise ValueError(
+            f"{what}, step {step}: action {actions[step].tolist()}: expected a finite one in {info.action_space}"
+        )
+
+
+def _outside(space: Space, actions: np.ndarray) -> np.ndarray:
+    """For each action, whether it lies outside the space."""
+    low, high = (np.asarray(bound).reshape(-1) for bound in _bounds(space))
+    flat = actions.reshape(len(actions), -1)
+    return ~((flat >= low) & (flat <= high) & np.isfinite(flat)).all(axis=1)
+
+
+def _bounds(space: Space) -> tuple[np.ndarray | int, np.ndarray | int]:
+    """The least and the greatest value of an action."""
+    if isinstance(space, Discrete):
+        return int(space.start), int(space.start + space.n - 1)
+    if isinstance(space, MultiDiscrete):
+        return space.start, space.start + space.nvec - 1
+    if isinstance(space, MultiBinary):
+        return 0, 1
+    assert isinstance(space, Box)  # there is no other kind in a DatasetInfo that was ever saved
+    return space.low, space.high
 
 
 def check_belongs(file: EpisodeFile, index: int, info: DatasetInfo) -> None:

@@ -2,9 +2,9 @@
 
 import contextlib
 import errno
+import math
 import sys
 import time
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,18 +14,22 @@ import gymnasium
 import numpy as np
 from tqdm import tqdm
 
-from worldmodel.data.episode import Episode
+from worldmodel.data.claim import check_unchanged
+from worldmodel.data.engine import EngineError, engine_errors
+from worldmodel.data.files import sweep_beside
 from worldmodel.data.info import DatasetInfo
+from worldmodel.data.origins import write_origins
+from worldmodel.data.play import describe, env_and_policy_seeds, play, run_episode
 from worldmodel.data.policies import make_policy
 from worldmodel.data.store import EpisodeStore
 from worldmodel.data.watched import Attempt, watched
+from worldmodel.io.lock import writer_lock
 from worldmodel.progress import progress as bar_of
 
+__all__ = ["CollectReport", "EngineError", "Failure", "collect", "describe", "run_episode"]
+
 MakeEnv = Callable[[], gymnasium.Env]
-
-
-class EngineError(RuntimeError):
-    """An environment raised something while it was made, reset or stepped; says what, and where."""
+HOPELESS = 12  # so many first attempts that all fail end a collection
 
 
 @dataclass(frozen=True)
@@ -39,32 +43,30 @@ class Failure:
 
 @dataclass(frozen=True)
 class CollectReport:
-    """What one call of `collect` added, and which episodes are missing still."""
+    """What one call of `collect` added, and which episodes are missing still.
+
+    Of the new episodes, `cut` were ended by max_steps, and `rewarded` have a reward other than 0.
+    """
 
     episodes: int
     frames: int
     seconds: float
     failures: tuple[Failure, ...] = ()
+    cut: int = 0
+    rewarded: int = 0
 
     @property
     def frames_per_s(self) -> float:
         return self.frames / max(self.seconds, 1e-9)
 
 
-def describe(env: gymnasium.Env, config: Mapping[str, Any], **settings: Any) -> DatasetInfo:
-    """The `DatasetInfo` of episodes of an env; `settings` are the other fields (seed, policy, hold, ...).
+@dataclass(frozen=True)
+class _Played:
+    """What `collect` tells of an episode."""
 
-    Raises:
-        ValueError: observations that are not uint8 `h w c`.
-    """
-    space = env.observation_space
-    shape = space.shape or ()
-    if len(shape) != 3 or space.dtype != np.uint8:
-        raise ValueError(
-            f"env: expected uint8 observations (h, w, c), got {space}; wrap it in an env that shows frames"
-        )
-    names = tuple(env.get_wrapper_attr("action_names")) if env.has_wrapper_attr("action_names") else ()
-    return DatasetInfo(env.action_space, shape, env=dict(config), action_names=names, **settings)
+    frames: int
+    cut: bool
+    rewarded: bool
 
 
 def collect(
@@ -87,12 +89,15 @@ def collect(
 
     `workers` processes of their own collect, or with 0 this one. Each makes one env and resets it with a seed for
     each episode; `fresh_env` makes one per episode, for envs that carry state across a reset. An env that raises
-    costs its episode one of `retries` and is made anew. So does one that crashes, or takes longer than `timeout`
-    seconds over an episode, in a process of its own, which is replaced; in this one, nobody would be left to see.
-    A bar shows frames/s and the time to go, unless `progress` is off.
+    costs its episode one of `retries` and is made anew. So does one that gives a reward that is not finite, or
+    anything else that is not as Gymnasium has it; infos may be NaN or infinite. So does one that crashes, or takes
+    longer than `timeout` seconds over an episode, in a process of its own, which is replaced; in this one, nobody
+    would be left to see. A bar shows frames/s and the time to go, unless `progress` is off.
 
     Raises:
-        ValueError: settings other than `store.info` has, or an env, action or info that does not fit.
+        ValueError: settings other than `store.info` has, or an action or info that does not fit.
+        EngineError: the first dozen attempts all failed; says how the last one did.
+        FolderInUse: another process or thread writes to the folder of `store`.
         OSError: the disk is full; finished episodes stay, nothing else does.
         Exception: whatever a policy raises, with a note that names the episode.
     """
@@ -106,19 +111,47 @@ def collect(
     _check_settings(store.info, settings)
     make_policy(policy, store.info.action_space, np.random.default_rng(0), hold)  # a misspelt one stops here
     _check_numbers(episodes, workers, retries, timeout)
-    store.sweep()
-    missing = sorted(set(range(episodes)) - set(store.indices))
-    tasks, failures, frames, began = deque(missing), [], 0, time.monotonic()
-    attempts = _attempts(_Collector(make_env, store, fresh_env), tasks, workers, timeout)
-    with bar_of(name="collect", total=len(missing), unit="episode", shown=progress and bool(missing)) as bar:
-        for attempt in _settled(attempts, tasks, retries, told=progress):
+    if not _missing(store, episodes):
+        return CollectReport(0, 0, 0.0)
+    with writer_lock(store.folder, "collection"):
+        check_unchanged(store.folder, store.info)
+        _tidy(store)
+        collector = _Collector(make_env, store, fresh_env)
+        return _collect(collector, _missing(store, episodes), workers, retries, timeout, progress)
+
+
+def _collect(
+    collector: "_Collector", missing: list[int], workers: int, retries: int, timeout: float | None, shown: bool
+) -> CollectReport:
+    """`collect`, by the holder of the lock."""
+    tasks, failures, played, began = deque(missing), [], list[_Played](), time.monotonic()
+    limit = math.inf if collector.store.indices and len(missing) < HOPELESS else HOPELESS
+    attempts = _hopeful(_attempts(collector, tasks, workers, timeout), limit)
+    with bar_of(name="collect", total=len(missing), unit="episode", shown=shown and bool(missing)) as bar:
+        for attempt in _settled(attempts, tasks, retries, told=shown):
             if attempt.problem:
-                failures.append(Failure(attempt.task, _seeds(store.info, attempt.task)[0], attempt.problem))
+                seed = env_and_policy_seeds(collector.store.info, attempt.task)[0]
+                failures.append(Failure(attempt.task, seed, attempt.problem))
                 continue
-            frames += attempt.result
-            bar.set_postfix_str(f"{frames / (time.monotonic() - began):,.0f} frames/s", refresh=False)
+            played.append(attempt.result)
+            speed = sum(each.frames for each in played) / (time.monotonic() - began)
+            bar.set_postfix_str(f"{speed:,.0f} frames/s", refresh=False)
             bar.update()
-    return CollectReport(len(missing) - len(failures), frames, time.monotonic() - began, tuple(failures))
+    frames, cut, rewarded = (sum(getattr(each, name) for each in played) for name in ("frames", "cut", "rewarded"))
+    return CollectReport(len(played), frames, time.monotonic() - began, tuple(failures), cut, rewarded)
+
+
+def _missing(store: EpisodeStore, episodes: int) -> list[int]:
+    return sorted(set(range(episodes)) - set(store.indices))
+
+
+def _tidy(store: EpisodeStore) -> None:
+    """Delete what killed writers left, and the origins of episodes that are gone: they are collected anew."""
+    store.sweep()
+    sweep_beside(store.folder)
+    origins, here = store.origins(), set(store.indices)
+    if origins.keys() - here:
+        write_origins(store.folder, {index: origins[index] for index in origins.keys() & here})
 
 
 def _check_settings(info: DatasetInfo, settings: Mapping[str, Any]) -> None:
@@ -138,17 +171,35 @@ def _check_numbers(episodes: int, workers: int, retries: int, timeout: float | N
 
 
 def _settled(attempts: Iterable[Attempt], tasks: deque[int], retries: int, told: bool) -> Iterator[Attempt]:
-    """The last attempt at each task; one that failed puts its task back behind all others, `retries` times."""
-    tries = Counter[int]()
+    """The last attempt at each task; one that failed puts its task back behind all others, `retries` times.
+
+    A problem that comes several times in a row is told once.
+    """
+    tries, last = Counter[int](), ""
     for attempt in attempts:
         tries[attempt.task] += 1
         again = bool(attempt.problem) and tries[attempt.task] <= retries
-        if attempt.problem and told:
+        if attempt.problem and attempt.problem != last and told:
             then = f"try {tries[attempt.task]} of {retries + 1} failed: {attempt.problem}"
             tqdm.write(f"episode {attempt.task}: {then}", sys.stderr)
+        last = attempt.problem
         if again:
             tasks.append(attempt.task)
         else:
+            yield attempt
+
+
+def _hopeful(attempts: Iterator[Attempt], limit: float) -> Iterator[Attempt]:
+    """The attempts, until the first `limit` of them have all failed."""
+    failed = 0
+    with contextlib.closing(attempts):
+        for attempt in attempts:
+            failed = failed + 1 if attempt.problem else -math.inf
+            if failed == limit:
+                raise EngineError(
+                    f"the first {limit} attempts all failed, so no more are made; the last one, at episode "
+                    f"{attempt.task}: {attempt.problem}"
+                )
             yield attempt
 
 
@@ -177,89 +228,45 @@ class _Collector:
     """
 
     env: gymnasium.Env | None = None
+    told = False  # that close raised
 
     def __init__(self, make_env: MakeEnv, store: EpisodeStore, fresh_env: bool):
         self.make_env, self.store, self.fresh_env = make_env, store, fresh_env
 
     def __call__(self, index: int) -> Attempt:
-        """Collects and stores episode `index`; the result is its number of frames."""
+        """Collects and stores episode `index`."""
         try:
-            episode = run_episode(self._open_env(), self.store.info, index)
+            episode, cut = play(self._open_env(), self.store.info, index)
         except EngineError as error:
-            with contextlib.suppress(Exception):  # it is broken already
-                self.close()
+            with contextlib.suppress(EngineError):  # it is broken already
+                self._close()
             return Attempt(index, problem=str(error))
         except Exception as error:
             error.add_note(f"this happened while episode {index} was collected; the finished ones are whole")
             raise
+        check_unchanged(self.store.folder, self.store.info)  # on a disk without locks another collection may have begun
         self.store.write(episode)
         if self.fresh_env:
             self.close()
-        return Attempt(index, len(episode.frames))
+        return Attempt(index, _Played(len(episode.frames), cut, bool(episode.rewards.any())))
 
     def close(self) -> None:
+        """Close the env; one that raises over it is told of once, and costs nothing."""
+        try:
+            self._close()
+        except EngineError as error:
+            if not self.told:
+                tqdm.write(f"{error}; the episodes are whole all the same", sys.stderr)
+            self.told = True
+
+    def _close(self) -> None:
         env, self.env = self.env, None
         if env is not None:
-            env.close()
+            with engine_errors("close"):
+                env.close()
 
     def _open_env(self) -> gymnasium.Env:
         if self.env is None:
-            with _blaming("make"):
+            with engine_errors("make"):
                 self.env = self.make_env()
         return self.env
-
-
-def run_episode(env: gymnasium.Env, info: DatasetInfo, index: int) -> Episode:
-    """Episode `index` of the dataset that `info` describes: a function of (info.seed, index).
-
-    Raises:
-        EngineError: the env raised something.
-        ValueError: an action outside the space, or an info key that the env does not report.
-    """
-    env_seed, chance = _seeds(info, index)
-    policy = make_policy(info.policy, info.action_space, chance, info.hold)
-    with _blaming("reset"):
-        observation, extra = env.reset(seed=env_seed)
-    frames, infos = [np.array(observation)], [_numbers(extra, info.info_keys, 0)]
-    actions, rewards = [], []
-    terminated = truncated = False
-    while not (terminated or truncated):
-        action = policy(observation)
-        if not info.action_space.contains(action):
-            raise ValueError(f"policy {info.policy!r}: expected an action in {info.action_space}, got {action!r}")
-        with _blaming("step"):
-            observation, reward, terminated, truncated, extra = env.step(action)
-        frames.append(np.array(observation))  # a copy: envs may paint the next frame over this one
-        infos.append(_numbers(extra, info.info_keys, len(frames) - 1))
-        actions.append(np.array(action, info.action_space.dtype))
-        rewards.append(reward)
-        truncated = truncated or (not terminated and len(actions) == info.max_steps)
-    columns = {key: np.stack([row[key] for row in infos]) for key in info.info_keys}
-    outcome = {"terminated": bool(terminated), "truncated": bool(truncated)}
-    arrays = (np.stack(frames), np.stack(actions), np.array(rewards, np.float32))
-    return Episode(*arrays, **outcome, seed=env_seed, index=index, infos=columns)
-
-
-def _numbers(extra: Mapping[str, Any], keys: tuple[str, ...], frame: int) -> dict[str, np.ndarray]:
-    if missing := [key for key in keys if key not in extra]:
-        raise ValueError(f"info_keys: the env reports no {missing} with frame {frame}; it has {sorted(extra)}")
-    return {key: np.array(extra[key]) for key in keys}
-
-
-def _seeds(info: DatasetInfo, index: int) -> tuple[int, np.random.Generator]:
-    """What the env of episode `index` is reset with, and the chance that its policy has."""
-    sequence = np.random.SeedSequence((info.seed, index))
-    env_seed = int(sequence.generate_state(1)[0] >> 1)  # 31 bits: engines keep seeds in a signed int
-    return env_seed, np.random.default_rng(sequence.spawn(1)[0])
-
-
-@contextlib.contextmanager
-def _blaming(what: str) -> Iterator[None]:
-    """Whatever the env raises becomes an EngineError that says where."""
-    try:
-        yield
-    except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raise EngineError(
-            f"{what} raised {type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
-        ) from error

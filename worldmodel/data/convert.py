@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from worldmodel.checkpoint import read_json
+from worldmodel.data.claim import is_unused
 from worldmodel.data.episode import Episode
 from worldmodel.data.files import whole_folder, write_whole
 from worldmodel.data.foreign import arriving, infer
@@ -77,7 +78,7 @@ def import_episodes(
     sidecar = None if own else _read_sidecar(Path(folder))
     if (own or sidecar) and (size, actions) != (None, None):
         raise ValueError(f"{folder}: these come back as they were; size= and actions= are for what others made")
-    with whole_folder(Path(target)) as aside:
+    with whole_folder(Path(target), is_unused) as aside:
         if own:
             store = EpisodeStore.open(folder)
             EpisodeStore.create(aside, store.info).adopt(store)

@@ -5,8 +5,10 @@ And `Recent`, which keeps only so many of them open.
 
 import contextlib
 import fcntl
+import glob
 import os
 import secrets
+import shutil
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -14,8 +16,9 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from worldmodel.checkpoint import sync
+from worldmodel.io.lock import lock_file, writer_lock
 
-PARTIAL = ".partial"  # suffix of a file that is being written; no reader looks at it
+PARTIAL = ".partial"  # suffix of a file or folder that is being written; no reader looks at it
 
 T = TypeVar("T")
 
@@ -41,22 +44,71 @@ def write_whole(path: Path, *parts: bytes | memoryview) -> None:
     sync(path.parent)
 
 
+def is_empty(folder: Path) -> bool:
+    """Whether nothing is at `folder`, or an empty folder."""
+    return not os.path.lexists(folder) or (folder.is_dir() and not set(os.listdir(folder)) - {lock_file(folder).name})
+
+
 @contextlib.contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def whole_folder(folder: Path, unused: Callable[[Path], bool] = is_empty) -> Iterator[Path]:
     """An empty folder to fill, of the same name; it takes its place when the block ends without an error.
 
+    Links are followed: the folder that they lead to is replaced. `unused` says whether what is there may go.
+    While the block lasts, no other process may write to `folder`.
+
     Raises:
-        ValueError: something is there already.
+        ValueError: something is there already, or the folder cannot be replaced, such as a mount point.
+        FolderInUse: another process writes there.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ValueError(f"{folder} is there already: name another folder, or move it away")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as aside:
-        filled = Path(aside) / folder.name
+    real = Path(os.path.realpath(folder))
+    if not unused(real):
+        raise ValueError(_taken(folder))
+    new = not real.exists()
+    with writer_lock(real, "a new folder") as alone:
+        try:
+            if alone:
+                sweep_beside(real)
+            if not unused(real):  # another process was faster
+                raise ValueError(_taken(folder))
+            yield from _replaced(folder, real)
+        except BaseException:
+            if new:
+                with contextlib.suppress(OSError):
+                    real.rmdir()
+            raise
+    sync(real.parent)
+
+
+def _taken(folder: Path) -> str:
+    return f"{folder} is there already: name another folder, or move it away"
+
+
+def _replaced(folder: Path, real: Path) -> Iterator[Path]:
+    """The folder to fill, which then takes the place of the other one; whether it can is tried out before."""
+    aside = Path(tempfile.mkdtemp(prefix=f".{real.name}.", suffix=PARTIAL, dir=real.parent))
+    filled = aside / real.name
+    try:
+        for path in set(real.iterdir()) - {lock_file(real)}:
+            path.unlink()
+        filled.mkdir()
+        try:
+            os.replace(filled, real)
+        except OSError as error:
+            remedy = "it is a disk of its own, or in use: name a folder within it, or one elsewhere"
+            raise ValueError(f"{folder} cannot be replaced by a new folder ({error.strerror}); {remedy}") from error
         filled.mkdir()
         yield filled
-        os.replace(filled, folder)
-    sync(folder.parent)
+        os.replace(filled, real)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def sweep_beside(folder: Path) -> None:
+    """Delete what killed calls of `whole_folder` left beside `folder`; only for the holder of its lock."""
+    real = Path(os.path.realpath(folder))
+    for path in real.parent.glob(f".{glob.escape(real.name)}.*{PARTIAL}"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep(folder: Path) -> int:

@@ -5,35 +5,46 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from worldmodel.data.belonging import check_values, disagreements
+from worldmodel.data.claim import is_unused
 from worldmodel.data.files import whole_folder
-from worldmodel.data.info import DatasetInfo, differences
+from worldmodel.data.info import DatasetInfo
+from worldmodel.data.origins import Origins, settings, write_origins
 from worldmodel.data.store import EpisodeStore
 from worldmodel.progress import progress
 
 POLICY = "merged"  # no policy of scripts/collect.py: the episodes are numbered anew, so their numbers make none of them
-SAME = ("action_space", "frame_shape", "action_names", "info_keys", "frame_skip")  # what one model can be trained on
 
 
 def merge(stores: Sequence[EpisodeStore], folder: Path | str, show: bool = False) -> EpisodeStore:
     """A new store of the episodes of all stores, in order and numbered from 0 on; their seeds stay.
 
     An episode that is there twice, as in a run and in another that began with it, comes once: it must not be both
-    trained on and held out. Where the stores differ in `env` or `max_steps`, the new one says nothing about it.
+    trained on and held out. Where the stores differ in `env` or `max_steps`, the new one says nothing about it;
+    `origins` of the new store has the settings of each episode.
 
     Raises:
-        ValueError: no stores, something is at `folder` already, or stores that differ in what a model is made for.
+        ValueError: no stores, something is at `folder` already, stores that differ in what a model is made for, or
+            an episode with a reward that is not finite or an action outside the space.
         EpisodeError: an episode is damaged.
+        FolderInUse: another process writes to `folder`.
     """
     info = _common(stores)
     places = [(store, index) for store in stores for index in store.indices]
+    before = {id(store): store.origins() for store in stores}
     known: set[str] = set()
-    with whole_folder(Path(folder)) as aside:
+    origins: Origins = {}
+    with whole_folder(Path(folder), is_unused) as aside:
         info.save(aside)
         merged = EpisodeStore(aside, info)
         for store, index in progress(places, "merge", total=len(places), unit="episode", shown=show):
             if (content := _content(store, index)) not in known:
-                merged.write(replace(store.read(index), index=len(known)))
+                episode = store.read(index)
+                check_values(store.path(index), episode.actions, episode.rewards, info)
+                origins[len(known)] = before[id(store)].get(index, settings(store.info))
+                merged.write(replace(episode, index=len(known)))
                 known.add(content)
+        write_origins(aside, origins)
     return EpisodeStore.open(folder)
 
 
@@ -48,8 +59,7 @@ def _common(stores: Sequence[EpisodeStore]) -> DatasetInfo:
         raise ValueError("merge: expected at least one dataset, got none")
     first = stores[0].info
     for store in stores[1:]:
-        one, other = (info.to_json() for info in (first, store.info))
-        if lines := [line for name in SAME for line in differences(one[name], other[name], name)]:
+        if lines := disagreements(first, store.info):
             raise ValueError(f"{store.folder}: not to be merged with {stores[0].folder}: {'; '.join(lines)}")
     infos = [store.info for store in stores]
     env = first.env if all(info.env == first.env for info in infos) else {}

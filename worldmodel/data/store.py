@@ -13,12 +13,15 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from worldmodel.data import hdf5
-from worldmodel.data.belonging import check_belongs, check_fits, expected
+from worldmodel.data.belonging import check_belongs, check_fits, check_values, disagreements
+from worldmodel.data.claim import check_unchanged, claim
 from worldmodel.data.episode import Episode
-from worldmodel.data.files import Recent, sweep, write_whole
+from worldmodel.data.files import Recent, sweep, sweep_beside, write_whole
 from worldmodel.data.hdf5 import EpisodeError, EpisodeFile, Header
 from worldmodel.data.info import FILE as INFO_FILE
 from worldmodel.data.info import DatasetInfo, differences
+from worldmodel.data.origins import Origins, read_origins, settings, write_origins
+from worldmodel.io.lock import writer_lock
 from worldmodel.progress import progress
 
 __all__ = ["DatasetInfo", "EpisodeError", "EpisodeStore", "Header"]
@@ -44,17 +47,18 @@ class EpisodeStore:
     def create(cls, folder: Path | str, info: DatasetInfo) -> "EpisodeStore":
         """An empty store, or the one that is there when its `dataset.json` says the same.
 
+        Other settings are replaced where they have made no episode yet.
+
         Raises:
             ValueError: the folder holds episodes of other settings; names every setting that differs.
+            FolderInUse: another process writes there.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / INFO_FILE).exists():
-            _check_same(folder, DatasetInfo.load(folder), info)
-        elif _indices(folder):
-            raise ValueError(f"{folder} holds episodes but no {INFO_FILE}: put it back, or name another run=")
-        else:
-            info.save(folder)
+        if not (folder / INFO_FILE).exists() or differences(DatasetInfo.load(folder).to_json(), info.to_json()):
+            with writer_lock(folder, "collection"):
+                sweep(folder)
+                claim(folder, info, occupied=bool(_indices(folder)))
         return cls(folder, info)
 
     @classmethod
@@ -130,10 +134,16 @@ class EpisodeStore:
         return self._file(index).episode()
 
     def verify(self, index: int) -> None:
-        """Reads all of an episode anew from the disk; raises EpisodeError if it is not what was written."""
-        with contextlib.closing(EpisodeFile(self.path(index))) as file:
+        """Reads all of an episode anew from the disk; raises EpisodeError if it is not what was written, or holds
+        a reward that is not finite or an action outside the space."""
+        path = self.path(index)
+        with contextlib.closing(EpisodeFile(path)) as file:
             check_belongs(file, index, self.info)
-            file.episode()
+            episode = file.episode()
+        try:
+            check_values(path, episode.actions, episode.rewards, self.info)
+        except ValueError as error:
+            raise EpisodeError(f"{error}; no model can learn from it") from error
 
     def damaged(self, workers: int = 1, show: bool = False) -> dict[int, str]:
         """What is wrong with which episode; empty when all are whole. Reads every byte of the dataset.
@@ -160,6 +170,18 @@ class EpisodeStore:
         self.forget()
         return free
 
+    def repair(self, workers: int = 1, show: bool = False) -> dict[str, Path]:
+        """Move all damaged episodes into `quarantine/`: each problem, and where the file is now.
+
+        Raises:
+            FolderInUse: another process writes there.
+        """
+        with writer_lock(self.folder, "repair"):
+            self.sweep()
+            sweep_beside(self.folder)
+            problems = self.damaged(workers, show)
+            return {problem: self.quarantine(index) for index, problem in problems.items()}
+
     def fingerprint(self) -> str:
         """One hash of the content of all episodes, from the checksums in their headers."""
         digest = hashlib.sha256()
@@ -167,25 +189,44 @@ class EpisodeStore:
             digest.update(f"{index} {self.header(index).sha256}\n".encode())
         return digest.hexdigest()
 
+    def origins(self) -> Origins:
+        """Episodes that were made with other settings than `info` says: by whom, with which seed, ..."""
+        return read_origins(self.folder)
+
     def adopt(self, earlier: "EpisodeStore") -> int:
         """Take over all episodes of another store under their own numbers, without copying where the disk allows;
         those that are there already stay. Returns how many came.
 
+        The stores may differ in seed, policy, hold and max_steps, which `origins` then tells of each episode, and
+        in `env` where the earlier one says nothing about it.
+
         Raises:
-            ValueError: they show other frames or other actions.
+            ValueError: they differ in what one model can be trained on, or in the environment; or an episode has
+                a reward that is not finite or an action outside the space.
+            EpisodeError: an episode is damaged.
+            FolderInUse: another process writes here.
         """
-        if expected(earlier.info) != expected(self.info):
-            raise ValueError(
-                f"{earlier.folder}: expected episodes of {expected(self.info)}, got {expected(earlier.info)}"
-            )
-        new = sorted(set(earlier.indices) - set(self.indices))
-        for index in new:
-            try:
-                os.link(earlier.path(index), self.path(index))
-            except OSError:  # another disk, or one without links
-                write_whole(self.path(index), earlier.path(index).read_bytes())
+        _check_adoptable(self.info, earlier)
+        with writer_lock(self.folder, "collection"):
+            check_unchanged(self.folder, self.info)
+            new = sorted(set(earlier.indices) - set(self.indices))
+            for index in new:
+                check_values(earlier.path(index), earlier.actions(index), earlier.rewards(index), self.info)
+            self._keep_origins(earlier, new)
+            for index in new:
+                try:
+                    os.link(earlier.path(index), self.path(index))
+                except OSError:  # another disk, or one without links
+                    write_whole(self.path(index), earlier.path(index).read_bytes())
         self.forget()
         return len(new)
+
+    def _keep_origins(self, earlier: "EpisodeStore", new: list[int]) -> None:
+        """Before the episodes come, so that none is ever here without its origin."""
+        known, theirs = earlier.origins(), settings(earlier.info)
+        came = {index: known.get(index, theirs) for index in new}
+        mine = settings(self.info)
+        write_origins(self.folder, self.origins() | {i: origin for i, origin in came.items() if origin != mine})
 
     def sweep(self) -> int:
         """Deletes what killed writers left behind; returns how many files."""
@@ -249,9 +290,12 @@ def _read_small(file: EpisodeFile) -> tuple[np.ndarray, np.ndarray]:
     return actions, rewards
 
 
-def _check_same(folder: Path, old: DatasetInfo, new: DatasetInfo) -> None:
-    if lines := differences(old.to_json(), new.to_json()):
+def _check_adoptable(info: DatasetInfo, earlier: EpisodeStore) -> None:
+    lines = disagreements(earlier.info, info)
+    if earlier.info.env:
+        lines += disagreements(earlier.info, info, ["env"])
+    if lines:
         raise ValueError(
-            f"{folder} holds episodes of other settings ({'; '.join(lines)}); "
-            "name another run= for the new ones, or give the settings that it was begun with"
+            f"{earlier.folder}: its episodes cannot begin this run: {'; '.join(lines)}; give the settings that they "
+            "were collected with, or make one dataset of both by scripts/data.py merge, which allows another env"
         )

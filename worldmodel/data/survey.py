@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from jaxtyping import UInt8
 
+from worldmodel.data.origins import settings
 from worldmodel.data.store import EpisodeStore
 from worldmodel.video import contact_sheet
 
@@ -16,7 +17,8 @@ ROWS, COLUMNS = 6, 10  # episodes and moments of the contact sheet
 
 
 def survey(store: EpisodeStore) -> dict[str, Any]:
-    """Numbers of a dataset: episodes, outcomes, lengths and returns, counts of actions by name and of rewards, bytes.
+    """Numbers of a dataset: episodes, outcomes, lengths and returns, counts of actions by name and of rewards, bytes;
+    and how many episodes have an origin of their own, by the settings that differ from the dataset's.
 
     Raises:
         EpisodeError: an episode is damaged.
@@ -26,6 +28,7 @@ def survey(store: EpisodeStore) -> dict[str, Any]:
     disk = sum(store.path(index).stat().st_size for index in store.indices)
     raw = frames * int(np.prod(store.info.frame_shape))
     rewards = [store.rewards(index) for index in store.indices]
+    origins = _origin_counts(store)
     return {
         "episodes": len(headers),
         "frames": frames,
@@ -39,6 +42,7 @@ def survey(store: EpisodeStore) -> dict[str, Any]:
         "actions": _action_counts(store),
         "megabytes": disk / 1e6,
         "of_raw_frames": disk / raw,
+        **({"origins": origins} if origins else {}),
     }
 
 
@@ -62,7 +66,15 @@ def _action_counts(store: EpisodeStore) -> dict[str, int]:
     counts = Counter(value for index in store.indices for value in store.actions(index).tolist())
     names = dict(enumerate(store.info.action_names, int(space.start)))
     choices = range(int(space.start), int(space.start + space.n))
-    return {names.get(value, str(value)): counts[value] for value in choices}
+    inside = {names.get(value, str(value)): counts[value] for value in choices}
+    return inside | {f"{value} (outside the space)": counts[value] for value in sorted(counts.keys() - set(choices))}
+
+
+def _origin_counts(store: EpisodeStore) -> dict[str, int]:
+    mine, here = settings(store.info), set(store.indices)
+    origins = [origin for index, origin in store.origins().items() if index in here]
+    differing = [[f"{name} {value}" for name, value in origin.items() if value != mine.get(name)] for origin in origins]
+    return dict(Counter(", ".join(each) for each in differing))
 
 
 def sheet(store: EpisodeStore) -> UInt8[np.ndarray, "H W 3"]:

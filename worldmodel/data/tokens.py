@@ -8,7 +8,6 @@ import hashlib
 import io
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from worldmodel.config import typed
 from worldmodel.data.clips import Batch, Windows
 from worldmodel.data.files import Recent, sweep, write_whole
 from worldmodel.data.store import EpisodeStore
+from worldmodel.io.lock import lock_file
 
 SCHEMA = 2
 FILE = "tokens.json"
@@ -186,10 +186,12 @@ def _load(folder: Path) -> TokenInfo | None:
 def _clear(folder: Path) -> None:
     """Tokens can be made again, so stale ones may go; anything else in the folder may not."""
     sweep(folder)
-    strangers = [entry.name for entry in folder.iterdir() if entry.name != FILE and not NAME.fullmatch(entry.name)]
+    names = sorted(set(os.listdir(folder)) - {lock_file(folder).name})
+    strangers = [name for name in names if name != FILE and not NAME.fullmatch(name)]
     if strangers:
         raise ValueError(f"{folder} holds more than tokens ({strangers[0]}); move that away or name another folder")
-    shutil.rmtree(folder)
+    for name in sorted(names, key=lambda name: name != FILE):  # the description first: a kill leaves stale tokens
+        (folder / name).unlink()  # one by one, because the folder may be a link or a mount point
 
 
 @dataclass(frozen=True, eq=False)

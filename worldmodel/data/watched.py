@@ -30,7 +30,7 @@ class Attempt:
     """What became of one attempt at a task: its result, or the problem that it met."""
 
     task: int
-    result: int = 0
+    result: Any = 0
     problem: str = ""
 
 
@@ -201,4 +201,4 @@ def _listen(pipe: Any, tasks: "SimpleQueue[int]") -> None:
 def _leave(signum: int, frame: object) -> None:
     """An orderly exit, which closes engines; once is enough."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise SystemExit
+    raise SystemExit(128 + signum)

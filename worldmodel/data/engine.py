@@ -1,0 +1,146 @@
+"""What an environment gives, checked where it arrives: each fault is one `EngineError` that says what was expected.
+
+Environments are programs of others. Whatever they raise, in whatever call or attribute, and whatever they return
+that is not as Gymnasium has it, becomes that one error, in one line.
+"""
+
+import contextlib
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+from jaxtyping import UInt8
+
+LARGEST = float(np.finfo(np.float32).max)  # of a reward: episodes keep float32
+MESSAGE = 500  # characters of an engine's own words
+RESET, STEP = ("observation", "info"), ("observation", "reward", "terminated", "truncated", "info")
+
+
+class EngineError(ValueError):
+    """An environment raised something, or gave what no environment may give; says what, and where."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step led to, checked; `observation` is the environment's own object, `frame` a copy of it."""
+
+    observation: Any
+    frame: UInt8[np.ndarray, "h w c"]
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: Mapping[str, Any]
+
+
+@contextlib.contextmanager
+def engine_errors(what: str, number: int | None = None) -> Iterator[None]:
+    """Whatever an environment raises becomes an EngineError, `sys.exit` included; Ctrl-C and SIGTERM pass.
+
+    `what` is the call, and `number` counts the calls.
+    """
+    call = what if number is None else f"{what} {number}"
+    try:
+        yield
+    except EngineError as error:
+        raise EngineError(f"{call}: {error}") from error
+    except BaseException as error:
+        if _asks_to_stop(error):
+            raise
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        when = "" if number is None else f", in {call}"
+        where = f"({place.filename}, line {place.lineno}{when})"
+        raise EngineError(f"{what} raised {type(error).__name__}: {_words(error)} {where}") from error
+
+
+def _asks_to_stop(error: BaseException) -> bool:
+    """Whether a person or the machine asked this process to stop: the status is then 128 and the signal's number."""
+    if isinstance(error, SystemExit):
+        return isinstance(error.code, int) and 128 < error.code < 192
+    return type(error) in (KeyboardInterrupt, GeneratorExit)
+
+
+def _words(error: BaseException) -> str:
+    """The message of an error on one line."""
+    try:
+        return " ".join(str(error).split())[:MESSAGE]
+    except Exception:
+        return "(its message cannot be shown)"
+
+
+def checked_reset(env: gymnasium.Env, seed: int, shape: Sequence[int]) -> tuple[Any, UInt8[np.ndarray, "h w c"], Any]:
+    """Reset an environment: its observation, a copy of that as a frame of `shape` (h, w, c), and its info.
+
+    Raises:
+        EngineError: it raised something, or returned something else.
+    """
+    with engine_errors("reset"):
+        observation, info = _parts(env.reset(seed=seed), RESET)
+        return observation, _frame(observation, shape), _mapping(info)
+
+
+def checked_step(env: gymnasium.Env, action: Any, number: int, shape: Sequence[int]) -> Step:
+    """Step an environment for the `number`-th time, counted from 0.
+
+    Raises:
+        EngineError: it raised something, or returned something else.
+    """
+    with engine_errors("step", number):
+        observation, reward, terminated, truncated, info = _parts(env.step(action), STEP)
+        frame = _frame(observation, shape)
+        ends = _flag("terminated", terminated), _flag("truncated", truncated)
+        return Step(observation, frame, _number(reward), *ends, _mapping(info))
+
+
+def _parts(values: Any, names: Sequence[str]) -> Sequence[Any]:
+    if not isinstance(values, tuple | list) or len(values) != len(names):
+        got = f"{len(values)} values" if isinstance(values, tuple | list) else _kind(values)
+        old = "" if isinstance(values, dict) else "; an environment of the old Gym API needs a wrapper"
+        raise EngineError(f"expected to return ({', '.join(names)}), got {got}{old}")
+    return values
+
+
+def _frame(observation: Any, shape: Sequence[int]) -> UInt8[np.ndarray, "h w c"]:
+    frame = np.array(observation)  # a copy: environments may paint the next frame over this one
+    if frame.dtype != np.uint8 or frame.shape != tuple(shape):
+        got = f"{frame.dtype} {frame.shape}"
+        raise EngineError(f"observation: expected uint8 {tuple(shape)} as the observation space says, got {got}")
+    return frame
+
+
+def _number(reward: Any) -> float:
+    value = _scalar(reward)
+    if not isinstance(value, int | float):
+        raise EngineError(f"reward: expected one number, got {_kind(reward)}")
+    if not abs(value) <= LARGEST:
+        raise EngineError(f"reward {value}: expected a finite number that float32 can hold")
+    return float(value)
+
+
+def _flag(name: str, flag: Any) -> bool:
+    value = _scalar(flag)
+    if not isinstance(value, int) or value not in (0, 1):
+        raise EngineError(f"{name}: expected True or False, got {_kind(flag)}")
+    return bool(value)
+
+
+def _mapping(info: Any) -> Mapping[str, Any]:
+    if not isinstance(info, Mapping):
+        raise EngineError(f"info: expected a dict, got {_kind(info)}")
+    return info
+
+
+def _scalar(value: Any) -> Any:
+    """Python's own number for those of NumPy and for arrays without axes."""
+    return value.item() if getattr(value, "shape", None) == () else value
+
+
+def _kind(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return f"{type(value).__name__} of shape {tuple(shape)}" if shape else f"{type(value).__name__} {_short(value)}"
+
+
+def _short(value: Any) -> str:
+    return " ".join(repr(value).split())[:60]
