@@ -1,23 +1,32 @@
 """What every script shares: a typed config from Hydra, and errors that a person can read."""
 
+from _errors import begin, door
+
+import contextlib
 import inspect
-import signal
+import io
+import os
 import sys
-from collections.abc import Callable
-from functools import partial
+import tempfile
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import gymnasium
 import hydra
+from _overrides import SEVERAL, as_typed
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from torch import nn
+from yaml import YAMLError
 
 import envs
 from worldmodel.checkpoint import read_json
-from worldmodel.config import to_dict, typed
+from worldmodel.config import to_dict, typed, unknown_key
 from worldmodel.data.store import EpisodeStore
 from worldmodel.hub import WARM, comes_along, drawn_at
 from worldmodel.world import WorldInfo
@@ -31,35 +40,96 @@ def script(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[[], None
     """Make `main(config)` the entry of the script configs/<name>.yaml, `name` being that of its file.
 
     What the user can set right (a value, a missing package, a full disk) ends in one line and exit status 2, and
-    so do Ctrl-C and SIGTERM, with status 130 and 143; what was begun is undone on the way out.
+    so do Ctrl-C, SIGTERM and SIGHUP, with status 130, 143 and 129; what was begun is undone on the way out.
     """
 
     def decorate(main: Callable[[T], None]) -> Callable[[], None]:
-        def run(values: DictConfig) -> None:
-            try:
-                name_run(values)
-                config = typed(schema, OmegaConf.to_container(values, resolve=True))
-            except (ValueError, TypeError, OmegaConfBaseException) as error:
-                stop(error)
-            signal.signal(signal.SIGTERM, leave)
-            try:
-                main(config)
-            except KeyboardInterrupt:
-                leave(signal.SIGINT)
-            except (ValueError, ImportError, OSError, FloatingPointError) as error:
-                stop(error)
-
         name = Path(inspect.getfile(main)).stem
-        return hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(run)
+
+        def work() -> None:
+            for values in composed(schema, name):
+                config = typed(schema, values)
+                begin()
+                main(config)
+
+        @wraps(main)
+        def entry() -> None:
+            door(work)
+
+        return entry  # its __wrapped__ is main
 
     return decorate
+
+
+def composed(schema: type, name: str) -> list[Any]:
+    """The values that configs/<name>.yaml and the command line give: one config, or several with --multirun.
+
+    Hydra does this and no more: what is done with the values happens outside of it, so that errors are ours to tell.
+    Raises: ValueError for whatever Hydra does not take.
+    """
+    found: list[Any] = []
+
+    def keep(values: DictConfig) -> None:
+        try:
+            name_run(values)
+            found.append(OmegaConf.to_container(values, resolve=True))
+        except OmegaConfBaseException as error:
+            found.append(error)
+
+    sys.argv[1:] = as_typed(schema, sys.argv[1:])
+    several = bool(SEVERAL & {*sys.argv})
+    with readable(), tempfile.TemporaryDirectory() if several else contextlib.nullcontext() as folder:
+        if several:
+            sys.argv.append(f"hydra.sweep.dir={folder}")  # it would leave a folder `multirun`
+        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(keep)()
+    for each in found:
+        if isinstance(each, Exception):
+            raise refusal(each)
+    return found
+
+
+@contextlib.contextmanager
+def readable() -> Iterator[None]:
+    """Whatever Hydra refuses becomes a ValueError on one line, instead of a page of advice about Hydra."""
+    before, told = os.environ.get("HYDRA_FULL_ERROR"), io.StringIO()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors, print none
+    try:
+        with contextlib.redirect_stderr(told):
+            yield
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise refusal(error) from error
+    except SystemExit as leaving:
+        if leaving.code == 2:  # an argument that is no setting and no option
+            raise ValueError(told.getvalue().rpartition("error: ")[2].strip() + "; --help lists the keys") from leaving
+        raise
+    finally:
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
+    print(told.getvalue(), end="", file=sys.stderr)
+
+
+def refusal(error: Exception) -> ValueError:
+    """What Hydra or OmegaConf refused, in the words of the scripts."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        close = get_close_matches(choice, error.options, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(error.options)}"
+        return ValueError(f"{group}: there is no {choice!r}; {hint}")
+    if isinstance(error, OverrideParseException):
+        return ValueError(f"{error.override}: expected key=value, such as run=runs/mine; --help lists the keys")
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    around = getattr(cause, "parent_node", None)
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(around, DictConfig):
+        return unknown_key(str(cause.full_key).rpartition(".")[0], str(cause.key), map(str, around))
+    return ValueError(" ".join(str(cause or error).split()))
 
 
 def name_run(values: DictConfig) -> None:
     """A world that comes with the package has a run folder of its own name, runs/NAME, unless run= says another: the
     episodes of another world's run would be the wrong ones."""
     world = OmegaConf.select(values, "world", default=None)
-    asked = any(override.startswith("run=") for override in HydraConfig.get().overrides.task)
+    asked = any(override.lstrip("+").startswith("run=") for override in HydraConfig.get().overrides.task)
     if world is not None and comes_along(str(world)) and not asked:
         values.run = f"runs/{world}"
 
@@ -72,18 +142,6 @@ def real_env(info: WorldInfo) -> Callable[[], gymnasium.Env]:
     if "name" not in info.env:
         raise ValueError("this world does not say which environment it was learned from (config.json, info.env)")
     return partial(envs.make, typed(envs.schema(info.env["name"]), info.env, "env"))
-
-
-def stop(error: Exception) -> NoReturn:
-    """Leave with the error's message alone."""
-    print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-def leave(signum: int, frame: object = None) -> NoReturn:
-    """Leave because a person or the machine asked for it."""
-    print("stopped; what is finished is whole, and the same command goes on from there", file=sys.stderr)
-    raise SystemExit(128 + signum)
 
 
 def made_with(config: Any, world: Path, store: EpisodeStore | None) -> dict[str, Any]:

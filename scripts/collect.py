@@ -1,12 +1,12 @@
 """Collect episodes from an environment into RUN/episodes."""
 
+from _run import script
+
 import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from _run import script
 
 import envs
 from worldmodel.config import to_dict, typed

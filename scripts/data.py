@@ -1,13 +1,13 @@
 """Look after episodes: verify, repair, info, import, export, merge."""
 
+from _run import script
+
 import re
 import sys
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
-
-from _run import script
 
 from worldmodel.data.convert import export_episodes, import_episodes
 from worldmodel.data.merge import merge

@@ -1,9 +1,9 @@
 """Measure a world on the held-out episodes: OUT/report.html to look at, OUT/report.json with every figure."""
 
+from _run import made_already, made_with, real_env, script
+
 from dataclasses import dataclass
 from pathlib import Path
-
-from _run import made_already, made_with, real_env, script
 
 from worldmodel.checkpoint import read_json, write_json
 from worldmodel.data.store import EpisodeStore

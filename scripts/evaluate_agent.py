@@ -1,12 +1,13 @@
 """Play in the real environment: random, planner and trained agents, with intervals; and whether dreams rank them."""
 
+from _run import made_already, real_env, script
+
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _run import made_already, real_env, script
 
 from worldmodel.agents import Agent, RandomAgent
 from worldmodel.agents.planner import Planner, PlannerConfig

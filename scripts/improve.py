@@ -1,12 +1,17 @@
 """The loop: collect with the newest agent, train the world a little more, train the agent in it, and again."""
 
+from _run import script
+
+import contextlib
+import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _run import script
+PATIENCE = 10.0  # seconds that a script has to end by itself after Ctrl-C
 
 
 @dataclass
@@ -60,10 +65,28 @@ def call(config: ImproveConfig, name: str, settings: dict[str, Any]) -> None:
     """
     values = [f"{key}={value}" for key, value in {"preset": config.preset, **settings}.items()]
     command = ["python", f"scripts/{name}.py", *values, *config.overrides.get(name, ())]
-    print("$", " ".join(command), flush=True)
-    status = subprocess.run([sys.executable, str(Path(__file__).with_name(f"{name}.py")), *command[2:]]).returncode
+    print("$", shlex.join(command), flush=True)
+    script = str(Path(__file__).with_name(f"{name}.py"))
+    with subprocess.Popen([sys.executable, script, *command[2:]]) as process:
+        try:
+            status = process.wait()
+        except SystemExit as leaving:
+            hand_on(process, leaving.code)
+            raise
     if status:
         raise SystemExit(status)
+
+
+def hand_on(process: subprocess.Popen, status: Any) -> None:
+    """Ask a script to stop, as this one was asked; it saves what it has before it ends.
+
+    Ctrl-C at a terminal reached it as well: a second signal comes only where it does not end by itself.
+    """
+    if status == 128 + signal.SIGINT:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
+    if process.poll() is None:
+        process.terminate()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Put RUN/world on the Hugging Face Hub, with a card that tells the figures of RUN/report.json."""
 
+from _run import script
+
 from dataclasses import dataclass
 from pathlib import Path
-
-from _run import script
 
 from worldmodel.hub import located, push
 

@@ -1,10 +1,10 @@
 """Imagine a long video after a few real frames: rollout.mp4, rollout.gif, sheet.png and tokens.npy in RUN/rollout."""
 
+from _run import made_already, made_with, script
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-from _run import made_already, made_with, script
 
 from worldmodel.checkpoint import write_json
 from worldmodel.data.clips import split

@@ -6,11 +6,11 @@
 The first writes the rounded world, the second measures it where it lies; then the first again adds what was measured.
 """
 
+from _run import script
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from _run import script
 
 from worldmodel.checkpoint import CONFIG, read_json, write_json
 from worldmodel.evaluate.horizon import kept_horizon

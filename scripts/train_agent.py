@@ -1,5 +1,7 @@
 """Train an agent wholly in the dreams of RUN/world (or, to compare, in the real environment); it goes to OUT."""
 
+from _run import begin_with, made_already, real_env, script
+
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -7,7 +9,6 @@ from typing import Any, Literal
 
 import gymnasium
 import numpy as np
-from _run import begin_with, made_already, real_env, script
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize

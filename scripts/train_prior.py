@@ -1,11 +1,12 @@
 """Train the PixelCNN prior on the tokens of RUN/episodes; the joined world goes to RUN/world, logs to RUN/prior."""
 
+from _run import begin_with, parameters, script, shown
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from _run import begin_with, parameters, script, shown
 from torch.utils.tensorboard import SummaryWriter
 
 from worldmodel.actions import ActionEncoder

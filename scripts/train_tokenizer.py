@@ -1,10 +1,11 @@
 """Train the causal VQ-VAE on RUN/episodes; its weights and logs go to RUN/tokenizer."""
 
+from _run import begin_with, parameters, script, shown
+
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from _run import begin_with, parameters, script, shown
 from torch.utils.tensorboard import SummaryWriter
 
 from worldmodel.config import to_dict

@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -62,6 +62,14 @@ def within(config: Any, low: float, high: float, *names: str) -> None:
             raise ValueError(f"{name}: expected {low} to {high}, got {value}")
 
 
+def unknown_key(path: str, key: str, known: Iterable[str]) -> ValueError:
+    """The error for a key that does not exist below `path`: the closest one there is, or all of them."""
+    known = [*known]
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known) or 'none'}"
+    return ValueError(f"{_join(path, key)}: unknown key; {hint}")
+
+
 def _construct(schema: type[T], values: dict[str, Any], path: str) -> T:
     try:
         return schema(**values)
@@ -76,9 +84,7 @@ def _key(field: dataclasses.Field[Any]) -> str:
 def _refuse_unknown(node: Mapping[Any, Any], fields: Mapping[str, Any], path: str) -> None:
     for key in node:
         if key not in fields:
-            close = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(fields) or 'none'}"
-            raise ValueError(f"{_join(path, str(key))}: unknown key; {hint}")
+            raise unknown_key(path, str(key), fields)
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
@@ -105,7 +111,7 @@ def _convert_scalar(hint: Any, value: Any, path: str) -> Any:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1023:
         return float(value)
-    if hint is Path and isinstance(value, str):
+    if hint is Path and isinstance(value, str) and value:  # Path("") would be the working folder
         return Path(value)
     raise TypeError(f"{path}: expected {_name(hint)}, got {_shown(value)}")
 

@@ -1,0 +1,142 @@
+"""Settings as they are typed: Hydra has a grammar between a person and their path, and this quotes for it."""
+
+import os
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Union
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+
+import envs
+
+SETTING = re.compile(r"(\+{0,2})([^\s=+~'\"-][^\s=]*)=(.*)", re.DOTALL)  # key=value, +key=value, ++key=value
+SEVERAL = {"-m", "--multirun"}  # a,b are two values then
+QUOTES = ("'", '"')
+LISTS = (tuple, list, Sequence)
+
+
+def as_typed(schema: type, arguments: Sequence[str]) -> list[str]:
+    """The arguments of a script, in Hydra's grammar, with the values that a person typed.
+
+    Paths, URLs and names are taken letter by letter, whatever they look like; only `~` at the beginning is the home
+    folder. So is any other value that Hydra cannot read: the schema says then what it expected. Values in quotes,
+    null where a key may be null, and ${key} mean what they mean in YAML.
+
+    Args:
+        schema: the dataclass of the whole config; its annotations say what is a path or a name.
+        arguments: of the command line, without the script.
+
+    Raises: ValueError for a value without a key.
+    """
+    if nameless := [argument for argument in arguments if argument.lstrip("+").startswith("=")]:
+        raise ValueError(f"{nameless[0]}: expected key=value, such as run=runs/mine; --help lists the keys")
+    several = bool(SEVERAL & {*arguments})
+    known = "|".join(map(re.escape, _fields(schema)))
+    literal = re.compile(rf"(\\*)\$\{{(?!(?:{known})[}}.]|(?:oc\.\w+|hydra|now):)")  # that begins no reference
+
+    def setting(argument: str) -> str:
+        if not (match := SETTING.fullmatch(argument)):
+            return argument
+        plus, key, text = match.groups()
+        return f"{plus}{key}={_value(_hints(schema, key), text, several, literal)}"
+
+    return [setting(argument) for argument in arguments]
+
+
+def _value(hints: Sequence[Any], text: str, several: bool, literal: re.Pattern[str]) -> str:
+    readable = _readable(text, several)
+    quoted = readable and len(text) > 1 and text[0] == text[-1] and text[0] in QUOTES
+    if quoted or (text == "null" and type(None) in hints):
+        return text
+    if text.startswith("[") and text.endswith("]") and (items := _items(hints)):
+        return f"[{','.join(_value(items, each, False, literal) for each in _elements(text[1:-1]))}]"
+    kinds = {hint for hint in hints if hint is not type(None) and typing.get_origin(hint) not in LISTS}
+    if readable and not (kinds and kinds <= {str, Path}):
+        return text
+    return _quoted(text, literal)
+
+
+def _quoted(text: str, literal: re.Pattern[str]) -> str:
+    """The value that Hydra, and OmegaConf after it, read as this text."""
+    if text.startswith("~"):
+        text = os.path.expanduser(text)
+    text = literal.sub(r"\1\1\\${", text)
+    return QuotedString(text, Quote.single).with_quotes()
+
+
+def _readable(text: str, several: bool) -> bool:
+    """Whether Hydra reads this as a value: as one, unless there may be several."""
+    try:
+        return several or not _parser().parse_override(f"key={text}").is_sweep_override()
+    except HydraException:
+        return False
+
+
+@cache
+def _parser() -> OverridesParser:
+    return OverridesParser.create()
+
+
+def _elements(text: str) -> Iterator[str]:
+    """The elements of a list: between commas, but those within quotes or brackets."""
+    depth, quote, start = 0, "", 0
+    for place, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in QUOTES and not text[start:place].strip():  # it's no quote within a word
+            quote = letter
+        elif letter == "," and not depth:
+            yield text[start:place].strip()
+            start = place + 1
+        depth += 0 if quote else (letter in "[{(") - (letter in ")}]")
+    if text[start:].strip():
+        yield text[start:].strip()
+
+
+def _items(hints: Sequence[Any]) -> tuple[Any, ...]:
+    """What the elements of a list may be, where a list may be."""
+    inside = [typing.get_args(hint)[0] for hint in hints if typing.get_origin(hint) in LISTS]
+    return tuple(option for hint in inside for option in _options(hint))
+
+
+def _hints(schema: type, key: str) -> tuple[Any, ...]:
+    """What the schema lets a key be; Any where it says nothing."""
+    names = key.partition("@")[0].split(".")
+    if names[0] == "env" and len(names) > 1:  # whichever environment it is
+        found = (_below(each, names[1:]) for each in envs.SCHEMAS.values())
+        return tuple({option for hint in found if hint is not None for option in _options(hint)}) or (Any,)
+    return _options(_below(schema, names) or Any)
+
+
+def _below(hint: Any, names: Sequence[str]) -> Any:
+    """The annotation of a key within what `hint` describes; None where there is no such key."""
+    for name in names:
+        origin = typing.get_origin(hint)
+        if is_dataclass(hint):
+            hint = _fields(typing.cast(type, hint)).get(name)
+        elif origin in (dict, Mapping):
+            hint = typing.get_args(hint)[1]
+        else:
+            return None
+    return hint
+
+
+@cache
+def _fields(schema: type) -> dict[str, Any]:
+    return {name.removesuffix("_"): hint for name, hint in typing.get_type_hints(schema).items()}
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """What a value may be: the members of a union, the types of a Literal's values, or the one type."""
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        return tuple(option for each in typing.get_args(hint) for option in _options(each))
+    if typing.get_origin(hint) is Literal:
+        return tuple({type(value) for value in typing.get_args(hint)})
+    return (hint,)

@@ -1,0 +1,169 @@
+"""Settings mean what was typed: paths, URLs and names letter by letter, in every script."""
+
+import os
+import sys
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from tests.helpers_scripts import NAMES, schema, shared
+from worldmodel.config import typed
+
+ODD = [
+    "démo", "my films (1)", "a,b", "#1", "it's", 'say "so"', "a=b", "[old] films", "[old]", "{x}", "a{b", "$5", "a$b",
+    "a\\b", "a\\", "\\\\server\\share", "C:\\runs\\x", "a/", " a ", "a  b", "日本/語", "\U0001f600", "%20", "100%",
+    "a;b", "a&b", "a|b", "a*?", "-x", "+x", "@x", "x@y", "!x", "^", "`x`", "<x>", "a:b", "...", "..", "123", "1e3",
+    "1_000", "true", "nan", "None", "x(1", "(", ")", "]", "'", '"', "a'b'c", "'a'b'", "\\'", "\\${x}", "${home}", "$$",
+    "$", "${", "tab\there", "line\nbreak", "glob(*)", "range(1,3)", "int(3)", "s3://bucket/a b/(1)", "hf://a/b@v1.0",
+]  # fmt: skip
+
+
+def compose(name: str, *given: str) -> dict[str, Any]:
+    """The plain values that a script gets from settings."""
+    before, sys.argv = sys.argv, [f"scripts/{name}.py", *given]
+    try:
+        (values,) = shared("_run").composed(schema(name), name)
+    finally:
+        sys.argv = before
+    return values
+
+
+def words_of(kind: type, above: str = "") -> list[str]:
+    """The keys of a config that are a text: paths, URLs, names."""
+    hints = get_type_hints(kind)
+    found = []
+    for field in fields(kind):
+        key = above + field.name.removesuffix("_")
+        if is_dataclass(hint := hints[field.name]):
+            found += words_of(hint, f"{key}.")
+        elif hint in (str, Path, str | None, Path | None, str | tuple[str, ...] | None):
+            found.append(key)
+    return found
+
+
+WORDS = [(name, key) for name in NAMES for key in words_of(schema(name)) if key != "preset"]
+
+
+def meant(name: str, setting: str) -> Any:
+    """What a value is after Hydra's parser and OmegaConf, without the time that a composition takes."""
+    (argument,) = shared("_overrides").as_typed(schema(name), [setting])
+    override = shared("_overrides")._parser().parse_override(argument)
+    assert not override.is_sweep_override()
+    return OmegaConf.to_container(OmegaConf.create({"x": override.value()}), resolve=True)["x"]
+
+
+def test_a_text_is_taken_letter_by_letter():
+    for text in ODD:
+        assert meant("collect", f"run={text}") == text
+        assert meant("data", f"+from=x{text}") == f"x{text}"
+
+
+@pytest.mark.parametrize(("name", "key"), WORDS)
+def test_every_key_that_is_a_text_takes_it_letter_by_letter(name, key):
+    for text in ("démo", "my films (1)", "a,b", "#1=[x]", "it's\\", "12"):
+        assert meant(name, f"{key}={text}") == text
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_a_text_is_taken_as_it_is_unless_it_is_in_quotes_null_or_home(text):
+    if (text[0] == text[-1] and text[0] in "'\"") or text.startswith("~") or "${run" in text:
+        return
+    if text != "null":
+        assert meant("collect", f"after={text}") == text
+    assert meant("collect", f"run={text}") == text
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("after=null", None),
+        ("run=null", "null"),
+        ("run='my films (1)'", "my films (1)"),
+        ('run="a,b"', "a,b"),
+        ("info_keys=[pose,two words]", ["pose", "two words"]),
+        ("info_keys=['a,b', (c), \"d\"]", ["a,b", "(c)", "d"]),
+        ("info_keys=[]", []),
+        ("env.level_cache=my films (1)", "my films (1)"),
+        ("env.scenario=12", "12"),
+        ("env.id=ALE/Pong-v5", "ALE/Pong-v5"),
+        ("env.height=12", 12),
+        ("env.crop=[0, 1, 0, 1]", [0, 1, 0, 1]),
+        ("+env.kwargs.depth=3", 3),
+        ("+env.kwargs.map=a (b)", "a (b)"),
+        ("env.kwargs={a: 1, b: x}", {"a": 1, "b": "x"}),
+        ("hold=1e3", 1000.0),
+        ("env.height=1,2", "1,2"),
+        ("seed=#", "#"),
+    ],
+)
+def test_other_values_are_what_they_were(setting, value):
+    assert meant("collect", setting) == value
+
+
+@pytest.mark.parametrize("setting", ["run=~/films (1)", "after=~", "policy=~/x", "info_keys=[~/films (1)]"])
+def test_the_home_folder_may_be_written_short(setting, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/mé")
+    value = meant("collect", setting)
+    assert (value[0] if isinstance(value, list) else value) == f"/home/mé{setting.partition('~')[2].rstrip(']')}"
+
+
+def test_lists_of_paths_take_each_letter_by_letter():
+    assert meant("data", "from=[runs/a b,~x(1), 'c,d',é]") == ["runs/a b", os.path.expanduser("~x(1)"), "c,d", "é"]
+    assert meant("evaluate_agent", "runs=[1,2]") == ["1", "2"]
+    assert meant("evaluate_agent", "agents.mine=[a (1),b]") == ["a (1)", "b"]
+    assert meant("rollout", "actions=[1,turn left,(x)]") == [1, "turn left", "(x)"]
+    assert meant("data", "size=[64,64]") == [64, 64]
+    assert meant("improve", 'overrides.collect=["env=maze", "hold=3,4"]') == ["env=maze", "hold=3,4"]
+
+
+def test_a_whole_config_has_the_paths_that_were_typed(monkeypatch):
+    values = compose(
+        "collect", "run=x/démo (1),[2]=#'$'\\", "++after=~/a b", "env=maze", "env.height=12", "preset=maze"
+    )
+    config = typed(schema("collect"), values)
+    assert config.run == Path("x/démo (1),[2]=#'$'\\") and config.after == Path("~/a b").expanduser()
+    assert (config.env["name"], config.env["height"]) == ("maze", 12)
+
+
+def test_references_to_other_keys_stay_references():
+    assert compose("rollout", "run=a b", "out=${run}/c", "world=${x}")["out"] == "a b/c"
+    assert compose("rollout", "run=a b", "world=a\\${x}/${run")["world"] == "a\\${x}/${run"
+
+
+def test_several_values_are_several_runs_where_that_is_asked_for(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["scripts/collect.py", "-m", "seed=0,1", "run=a b"])
+    found = shared("_run").composed(schema("collect"), "collect")
+    assert [(values["seed"], values["run"]) for values in found] == [(0, "a b"), (1, "a b")]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("episods=3", "episods: unknown key; did you mean 'episodes'?"),
+        ("env.hight=3", "env.hight: unknown key; did you mean 'height'?"),
+        ("hydra.rum=3", "hydra.rum: unknown key; did you mean 'run'?"),
+        ("zzz=3", "zzz: unknown key; known keys: "),
+        ("env=maz", "env: there is no 'maz'; did you mean 'maze'?"),
+        ("env=a,b", "env: there is no 'a,b'; there are: atari, dmlab"),
+        ("preset=qqqq", "preset: there is no 'qqqq'; there are: base, basic"),
+        ("episodes", "episodes: expected key=value, such as run=runs/mine"),
+        ("=3", "=3: expected key=value"),
+        ("--wokers=3", "unrecognized arguments: --wokers=3; --help lists the keys"),
+        ("~run", ""),
+        ("seed=${nothing}", "Interpolation key 'nothing' not found"),
+        ("seed=${", "seed: expected int, got str '${'"),
+        ("run=", "run: expected Path, got str ''"),
+    ],
+)
+def test_what_hydra_does_not_take_is_told_in_one_line(given, told):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        typed(schema("collect"), compose("collect", given))
+    assert told in str(caught.value) and "\n" not in str(caught.value)
