@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -137,9 +138,16 @@ def install() -> None:
     sys.excepthook = lambda kind, error, trace: end(error)
     threading.excepthook = lambda hook: _remember(hook.exc_value) or threading.__excepthook__(hook)
     sys.unraisablehook = lambda hook: _remember(hook.exc_value) or sys.__unraisablehook__(hook)
+    warnings.formatwarning = _one_line
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _one_line(message: Warning | str, kind: type[Warning], name: str, line: int, source: str | None = None) -> str:
+    """Our own warnings are for a person; those of libraries say where, for us."""
+    text = " ".join(str(message).split())
+    return f"warning: {text}\n" if _is_ours(name) else f"{name}:{line}: {kind.__name__}: {text}\n"
 
 
 def _remember(error: BaseException | None) -> bool:

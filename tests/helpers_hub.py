@@ -11,12 +11,16 @@ from typing import Any
 
 
 class Hub:
-    """Repositories in memory: names of files to their bytes; `fetched` has the files whose content was asked for."""
+    """Repositories in memory: names of files to their bytes; `fetched` has the files whose content was asked for.
+
+    `status`, where it is not 0, is all that the Hub answers.
+    """
 
     def __init__(self) -> None:
         self.repos: dict[str, dict[str, bytes]] = {}
         self.fetched: list[str] = []
         self.url = ""
+        self.status = 0
 
     def commit(self, repo: str) -> str:
         files = self.repos[repo]
@@ -43,6 +47,8 @@ class Door(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        if self.hub.status:
+            return self.answer(self.hub.status, {"error": "not now\n\nnot you"})
         path = self.path.split("?")[0].strip("/").split("/")
         repo = "/".join(path[2:4] if path[0] == "api" else path[:2])
         if repo not in self.hub.repos:
@@ -60,6 +66,8 @@ class Door(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.hub.status:
+            return self.answer(self.hub.status, {"error": "not now\n\nnot you"})
         path = self.path.split("?")[0].strip("/").split("/")
         if path[1:3] == ["repos", "create"]:
             wanted = json.loads(body)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,83 @@ def test_a_repository_without_a_world_and_one_that_is_not_there_say_so(hub):
         pull("someone/empty")
     with pytest.raises(OSError, match="404"):
         pull("someone/nothing")
+
+
+NOBODY = "http://127.0.0.1:9"  # a port that nobody listens at
+
+
+def unreachable(monkeypatch, how: str, hub: Hub) -> None:
+    """No way to the Hub."""
+    if how.isdigit():
+        hub.status = int(how)
+    if how in ("refused", "no name"):
+        place = NOBODY if how == "refused" else "http://hub.invalid"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", place)
+    if how == "offline":
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    if how == "silent":
+        monkeypatch.setattr(doors, "TIMEOUT", 0.01)
+        monkeypatch.setattr(hub, "status", 0)
+        monkeypatch.setattr(Hub, "commit", lambda self, repo: time.sleep(0.5) or "0" * 40)
+
+
+@pytest.mark.parametrize("how", ["refused", "no name", "offline", "silent", "503", "429", "500"])
+def test_without_the_hub_the_copy_in_the_cache_is_used_with_a_word(hub, world, monkeypatch, how):
+    push(world, REPO)
+    here = pull(REPO)
+    hub.repos[REPO] = {"config.json": b"newer"}
+    unreachable(monkeypatch, how, hub)
+    with pytest.warns(RuntimeWarning, match=rf"hf://{REPO}: .*; the copy in the cache is used"):
+        assert WorldModel.load(f"hf://{REPO}").info == WorldModel.load(world).info
+    with pytest.warns(RuntimeWarning):
+        assert pull(REPO, revision=here.name) == here  # by commit
+    if how == "silent":  # it answers 404 at once for what it does not know
+        return
+    with pytest.raises(OSError, match=r"hf://someone/other: .*the cache holds no whole copy") as caught:
+        pull("someone/other")
+    assert "\n" not in str(caught.value)
+
+
+def test_half_a_copy_in_the_cache_is_none(hub, world, monkeypatch):
+    push(world, REPO)
+    (pull(REPO) / "weights.safetensors").unlink()
+    unreachable(monkeypatch, "refused", hub)
+    with pytest.raises(OSError, match="the cache holds no whole copy of it"):
+        pull(REPO)
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"), [(401, "hf auth login"), (403, "ask its owner"), (404, "check the name")]
+)
+def test_what_the_hub_refuses_is_refused_though_the_cache_has_it(hub, world, status, remedy):
+    push(world, REPO)
+    pull(REPO)
+    hub.status = status
+    for ask in (lambda: pull(REPO), lambda: push(world, REPO)):
+        with pytest.raises(OSError, match=rf"hf://{REPO}: .*{status}.*{remedy}") as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_revision_that_leads_out_of_the_cache_is_not_noted_there(hub, world, tmp_path):
+    push(world, REPO)
+    for revision in ("../../../../up", "/etc/up"):
+        pull(REPO, revision=revision)
+    assert not [path for path in tmp_path.rglob("*") if path.name == "up"]
+
+
+@pytest.mark.parametrize("how", ["refused", "no name", "offline"])
+def test_pushing_without_the_hub_says_so_in_one_line(hub, world, monkeypatch, how):
+    unreachable(monkeypatch, how, hub)
+    with pytest.raises(OSError, match=rf"hf://{REPO}: .*the Hub cannot be reached") as caught:
+        push(world, REPO)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("repo", ["a", "a/b/c", "a/..b", "a b/c", ""])
+def test_a_name_that_can_be_none_is_a_value_error(hub, world, repo):
+    with pytest.raises(ValueError, match=r"(?i)repo"):
+        push(world, repo)
 
 
 def test_what_is_no_world_is_not_pushed(hub, tmp_path):

@@ -87,6 +87,35 @@ def test_what_is_kept_can_be_read_when_the_bucket_is_gone(bucket, store):
         there.read(1)
 
 
+@pytest.fixture
+def unplug(bucket, monkeypatch):
+    """Sends requests for the bucket where nobody answers; file systems keep the place that they began with."""
+
+    def send(place: str) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", place)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        type(bucket).clear_instance_cache()
+
+    yield send
+    type(bucket).clear_instance_cache()
+
+
+@pytest.mark.parametrize("place", ["http://127.0.0.1:9", "http://s3.invalid"])
+def test_without_a_network_the_cache_is_used_with_a_word(store, unplug, place):
+    push(store, URL)
+    there = EpisodeStore.open(URL)
+    there.read(0)
+    unplug(place)
+    with pytest.warns(RuntimeWarning, match=rf"{URL} cannot be reached: .*the cache is used, which holds 1 of its 3"):
+        offline = EpisodeStore.open(URL)
+    assert (offline.indices, offline.info) == (there.indices, there.info)
+    assert_same(offline.read(0), store.read(0))
+    with pytest.raises(OSError, match=f"{URL}/episode_000001.h5 cannot be reached"):
+        offline.read(1)
+    with pytest.raises(OSError, match=f"{URL}/other cannot be reached"):
+        EpisodeStore.open(f"{URL}/other")
+
+
 def test_a_damaged_file_at_the_url_is_refused_by_name_and_never_kept(bucket, store):
     push(store, URL)
     content = bytearray(store.path(1).read_bytes())

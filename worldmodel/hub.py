@@ -5,8 +5,12 @@ travels is weights.safetensors, config.json and a model card; nothing else is fe
 could run code is refused.
 """
 
+import contextlib
 import json
 import re
+import textwrap
+import warnings
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,6 +21,7 @@ FILES = (WEIGHTS, CONFIG, CARD)
 HARMLESS = {".safetensors", ".json", ".md", ".txt", ".gif", ".png", ".jpg", ".mp4"}  # may lie beside them
 PLACE = re.compile(r"hf:/+([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")  # a Path makes one slash of two
 WORLDS = Path(__file__).with_name("worlds")  # a folder for each world that comes with the package
+TIMEOUT = 10.0  # seconds without an answer after which the Hub counts as out of reach
 WARM = (1.0, 0)  # temperature of dreams, and until which latent of one (0: always), of a world that says nothing of it
 
 
@@ -27,7 +32,10 @@ def push(
 
     Its card tells what it imitates, and the figures of `report`, a report.json. Who you are is what `hf auth login`
     stored; `endpoint` is another Hub than the public one. Returns the address of the commit.
-    Raises: ValueError for a folder that holds no whole world, or a report of other weights.
+
+    Raises:
+        ValueError: the folder holds no whole world, or the report is of other weights.
+        OSError: the Hub cannot be reached, or refuses; the message says what to do.
     """
     folder = Path(folder)
     config, _ = load_weights(folder)
@@ -40,24 +48,78 @@ def push(
     }
     files = [hub.CommitOperationAdd(name, each) for name, each in content.items()]
     api = hub.HfApi(endpoint=endpoint or None)
-    api.create_repo(repo, private=private, exist_ok=True)
-    return str(api.create_commit(repo, files, commit_message="A world to dream in").commit_url)
+    with _asking(repo):
+        api.create_repo(repo, private=private, exist_ok=True)
+        return str(api.create_commit(repo, files, commit_message="A world to dream in").commit_url)
 
 
 def pull(repo: str, *, revision: str | None = None, endpoint: str = "") -> Path:
     """The folder of a world on the Hub, in the local cache of `huggingface_hub`, at a branch, tag or commit.
 
+    Where the Hub cannot be reached, the copy that was pulled last is used, with a warning that says so.
+
     Raises:
         ValueError: the repository holds files that could run code or lead out of their folder, or no world.
-        OSError: it cannot be reached, or there is none.
+        OSError: there is none, it is not yours to see, or it cannot be reached and no copy is in the cache.
     """
+    try:
+        return _fetch(repo, revision, endpoint)
+    except HubOutOfReach as error:
+        return _cached(repo, revision, error)
+
+
+class HubOutOfReach(OSError):
+    """The Hub gave no answer, or one that it may take back: no network, a timeout, too many requests, its own fault."""
+
+
+def _fetch(repo: str, revision: str | None, endpoint: str) -> Path:
     hub = _library()
-    found = hub.HfApi(endpoint=endpoint or None).model_info(repo, revision=revision)
-    names = [each.rfilename for each in found.siblings or ()]
-    _refuse_strangers(repo, names)
+    with _asking(repo):
+        found = hub.HfApi(endpoint=endpoint or None).model_info(repo, revision=revision, timeout=TIMEOUT)
+    _refuse_strangers(repo, [each.rfilename for each in found.siblings or ()])
     # By the commit whose names were looked at: a branch may have moved on.
     where = {"revision": found.sha, "endpoint": endpoint or None}
-    return Path(hub.snapshot_download(repo, allow_patterns=list(FILES), **where))
+    with _asking(repo):
+        folder = Path(hub.snapshot_download(repo, allow_patterns=list(FILES), **where))
+    _remember(folder, revision or "main")
+    return folder
+
+
+def _remember(folder: Path, revision: str) -> None:
+    """Note in the cache, in its own way, which commit a branch or tag is: without a network it cannot be asked."""
+    if revision != folder.name and ".." not in (path := PurePosixPath(revision)).parts and not path.is_absolute():
+        note = folder.parents[1] / "refs" / revision
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(folder.name)
+
+
+def _cached(repo: str, revision: str | None, error: HubOutOfReach) -> Path:
+    """The whole copy in the cache. Raises `error` where there is none."""
+    try:
+        where = {"revision": revision, "local_files_only": True}
+        folder = Path(_library().snapshot_download(repo, allow_patterns=list(FILES), **where))
+    except Exception:  # none, half of one, or a damaged cache
+        folder = None
+    if folder is None or not all((folder / name).is_file() for name in (WEIGHTS, CONFIG)):
+        raise OSError(f"{error}; and the cache holds no whole copy of it. Connect, or name a folder") from error
+    warnings.warn(f"{error}; the copy in the cache is used: {folder}", RuntimeWarning, stacklevel=4)
+    return folder
+
+
+@contextlib.contextmanager
+def _asking(repo: str) -> Iterator[None]:
+    """Whatever comes from the Hub, or on the way there, becomes one OSError that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError) and not isinstance(error, OSError):  # a name that can be none
+            raise
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        what = f"hf://{repo}: {textwrap.shorten(str(error), 160) or type(error).__name__}"
+        if status is None or status in (408, 429) or status >= 500:
+            raise HubOutOfReach(f"{what} (the Hub cannot be reached, or has no time)") from error
+        remedy = {401: "log in with `hf auth login`", 403: "ask its owner for access, or log in as another"}
+        raise OSError(f"{what}; {remedy.get(status, 'check the name, or log in with `hf auth login`')}") from error
 
 
 def located(world: str | Path) -> Path:

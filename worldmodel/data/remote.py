@@ -6,7 +6,9 @@ endpoints are found as fsspec and its packages find them (`AWS_ACCESS_KEY_ID`, `
 
 import contextlib
 import hashlib
+import json
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from worldmodel.data.hdf5 import EpisodeError, EpisodeFile
 from worldmodel.data.info import FILE as INFO_FILE
 from worldmodel.data.info import DatasetInfo, differences
 from worldmodel.data.store import NAME, EpisodeStore
+from worldmodel.io.untrusted import read_json
 from worldmodel.progress import progress
 
 # What file systems say of a file that is another one when the file was replaced.
@@ -40,17 +43,25 @@ class RemoteStore(EpisodeStore):
     def connect(cls, url: str) -> "RemoteStore":
         """The dataset in the folder behind a URL.
 
+        Where the URL cannot be reached, the dataset is what it was when that last worked, with a warning: the
+        episodes that were fetched can be read.
+
         Raises:
             ValueError: there is none, or no episode in it.
-            OSError: the URL cannot be reached.
+            OSError: the URL cannot be reached, and the cache does not know it either.
         """
         url = url.rstrip("/")
-        files = _list(url)
+        try:
+            files = _list(url)
+        except OSError as error:
+            return cls(url, cache_folder(url), *_remembered(url, error))
         versions = {int(match[1]): version for name, version in files.items() if (match := NAME.fullmatch(name))}
         if INFO_FILE not in files or not versions:
             missing = "no finished episode" if INFO_FILE in files else f"no {INFO_FILE}"
             raise ValueError(f"{url} holds {missing}; scripts/data.py export to={url} puts a dataset there")
-        return cls(url, cache_folder(url), _fetch_info(url), versions)
+        info = _fetch_info(url)
+        write_whole(_listing(url), json.dumps({f"episode_{i:06d}.h5": v for i, v in versions.items()}).encode())
+        return cls(url, cache_folder(url), info, versions)
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -97,6 +108,11 @@ def cache_folder(url: str) -> Path:
     return root / "worldmodel" / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
+def _listing(url: str) -> Path:
+    """Where the cache keeps the names and versions of the episodes as they were when the URL was last reached."""
+    return cache_folder(url).with_suffix(".json")
+
+
 def push(store: EpisodeStore, url: str, show: bool = False) -> None:
     """Copy a store to the folder behind a URL, beside what is there under other numbers.
 
@@ -126,6 +142,20 @@ def _list(url: str) -> dict[str, str]:
         except FileNotFoundError:
             return {}
     return {file["name"].rpartition("/")[2]: _version(file) for file in files}
+
+
+def _remembered(url: str, error: OSError) -> tuple[DatasetInfo, dict[int, str]]:
+    """What the cache knows of the dataset behind a URL. Raises `error` where that is nothing."""
+    folder = cache_folder(url)
+    try:
+        listing, info = read_json(_listing(url)), DatasetInfo.load(folder)
+    except (ValueError, OSError):
+        raise error from None
+    versions = {int(match[1]): str(version) for name, version in listing.items() if (match := NAME.fullmatch(name))}
+    here = sum((folder / f"episode_{index:06d}.{version}.h5").is_file() for index, version in versions.items())
+    message = f"{error}; the cache is used, which holds {here} of its {len(versions)} episodes: {folder}"
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
+    return info, versions
 
 
 def _version(file: dict[str, Any]) -> str:
