@@ -4,6 +4,7 @@
 """
 
 import copy
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,9 @@ from worldmodel.world import DreamState, Step, WorldModel
 
 Observation = Literal["frames", "tokens", "latent"]
 RENDER_FPS = 15
+
+if hasattr(os, "register_at_fork"):  # torch's threads do not survive a fork: without this, the child waits for them
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 @dataclass(frozen=True)
