@@ -1,9 +1,11 @@
 """Small models with weights that are far from their start, on odd sizes, for the tests of the core."""
 
 import torch
+from gymnasium import Space
 from gymnasium.spaces import Discrete
 from torch import nn
 
+from worldmodel.actions import ActionEncoder
 from worldmodel.data.tokens import TokenClip
 from worldmodel.prior import PixelCNN, PriorConfig
 from worldmodel.starts import Starts
@@ -57,6 +59,20 @@ def small_world(time_stride=1, actions=4, rewards=REWARDS, starts=5, longest=9, 
     tokenizer = small_tokenizer(time_stride=time_stride)
     prior = small_prior(actions=actions * time_stride, rewards=rewards, **settings)
     return WorldModel(tokenizer, prior, info, small_starts(starts, actions * time_stride) if starts else None)
+
+
+def space_world(space: Space, time_stride=1, longest=5) -> WorldModel:
+    """A small world of these actions; about one step in five ends a dream, whatever is done."""
+    info = WorldInfo((16, 24, 3), space, longest=longest)
+    actions = ActionEncoder(space).width * time_stride
+    tokenizer = small_tokenizer(time_stride=time_stride)
+    world = WorldModel(tokenizer, small_prior(actions=actions, rewards=REWARDS), info, small_starts(5, actions))
+    with torch.no_grad():
+        for part in (world.prior.outcome.leave.weight, world.prior.outcome.leave.bias):
+            goes_on, ends = part.chunk(2)
+            ends.copy_(goes_on)
+        world.prior.outcome.leave.bias[len(REWARDS) :] -= 1.4
+    return world
 
 
 def small_starts(count: int, actions: int) -> Starts:

@@ -4,8 +4,9 @@
 """
 
 import copy
+import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -22,10 +24,12 @@ from torch import Tensor
 
 from worldmodel.prior import SamplerConfig
 from worldmodel.tokenizer import VQVAE
-from worldmodel.world import DreamState, Step, WorldModel
+from worldmodel.world import DreamState, WorldModel
 
 Observation = Literal["frames", "tokens", "latent"]
+Seeds = int | np.integer | Sequence[int | None] | np.ndarray  # one, which counts up from dream to dream, or one each
 RENDER_FPS = 15
+INFOS = ("surprise", "end_probability", "tokens")
 
 if hasattr(os, "register_at_fork"):  # torch's threads do not survive a fork: without this, the child waits for them
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
@@ -39,6 +43,7 @@ class Snapshot:
     elapsed: np.ndarray  # steps since reset, `b`
     over: np.ndarray  # whether each has ended, `b`
     generators: tuple[np.random.Generator, ...]
+    seeds: tuple[int, ...]  # of the generators, -1 where it is not known
 
 
 def observation_space(tokenizer: VQVAE, obs: Observation) -> spaces.Box:
@@ -75,7 +80,7 @@ class DreamVectorEnv(VectorEnv):
     max_episode_steps: the same, as `gymnasium.make_vec` names it: the shorter of both counts.
     truncate_on_surprise: bits of a step above which a dream is truncated. autoreset_mode: as Gymnasium has them.
     sampler: how tokens are drawn (None: as the world says). tensors: observations, rewards, flags and infos stay
-    tensors on the device.
+    tensors on the device, numbers as float32 (arrays: as float64, like `SyncVectorEnv`).
 
     With a world of time_stride k, an action is a chunk of k (the space says so), a step counts as k, its reward is
     their sum, and the observation is the last frame.
@@ -89,6 +94,8 @@ class DreamVectorEnv(VectorEnv):
     Raises: ValueError for a world that tells no rewards and ends, or settings that are none.
     """
 
+    _spec: EnvSpec | None = None
+
     def __init__(
         self,
         num_envs: int = 1,
@@ -100,7 +107,7 @@ class DreamVectorEnv(VectorEnv):
         max_episode_steps: int | None = None,
         truncate_on_surprise: float | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
-        sampler: SamplerConfig | None = None,
+        sampler: SamplerConfig | Mapping[str, Any] | None = None,
         render_mode: str | None = None,
         tensors: bool = False,
         device: str = "cpu",
@@ -115,51 +122,66 @@ class DreamVectorEnv(VectorEnv):
             raise ValueError(f"num_envs: expected 1 or more, got {num_envs}")
         if starts not in ("resets", "anywhere"):
             raise ValueError(f"starts: expected resets or anywhere, got {starts!r}")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode: expected None or rgb_array, got {render_mode!r}")
         self.num_envs, self.obs, self.starts = num_envs, obs, starts
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": RENDER_FPS, "autoreset_mode": self.autoreset_mode}
-        self.render_mode, self.sampler, self.tensors = render_mode, sampler, tensors
+        self.render_mode, self.tensors = render_mode, tensors
+        self.sampler = SamplerConfig(**sampler) if isinstance(sampler, Mapping) else sampler
         self.truncate_on_surprise = np.inf if truncate_on_surprise is None else truncate_on_surprise
         self.limit = _limit(self.world, horizon, max_episode_steps)
         self.single_observation_space = observation_space(self.world.tokenizer, obs)
         self.single_action_space = action_space(self.world)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._generators = [seeding.np_random()[0] for _ in range(num_envs)]
+        chances = [seeding.np_random() for _ in range(num_envs)]
+        self._generators, self._seeds = ([each[i] for each in chances] for i in (0, 1))
         self._beginnings: dict[int, DreamState] = {}
         self._state: DreamState | None = None
-        self._elapsed, self._over = np.zeros(num_envs, np.int64), np.zeros(num_envs, bool)
+        self._begun, self._over = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
+        self._elapsed = np.zeros(num_envs, np.int64)
 
     @property
     def state(self) -> DreamState:
-        """Where the dreams stand: what a planner branches from.
+        """Where the dreams stand, a copy: what a planner branches from.
 
         Raises: ResetNeeded before the first reset.
         """
-        if self._state is None:
+        return DreamState.join([self._now(range(self.num_envs))])
+
+    def _now(self, places: Sequence[int]) -> DreamState:
+        """Where the dreams stand, where those at these places have begun."""
+        if self._state is None or not self._begun[places].all():
             raise ResetNeeded("the dream has not begun: call reset() first")
         return self._state
 
-    def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    @property
+    def spec(self) -> EnvSpec | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """How `gymnasium.make_vec` made it."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        self._spec = _plain(spec)
+
+    def reset(self, *, seed: Seeds | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin all dreams anew, or those that `options["reset_mask"]` names.
 
         Raises: ValueError for seeds, frames, actions or a mask that do not fit, or when there is nothing to begin from.
         """
         options = dict(options or {})
         places = _masked(options.pop("reset_mask", None), self.num_envs)
-        if strange := sorted(set(options) - {"frames", "actions", "start"}):
-            raise ValueError(f"options: expected frames and actions, start, or reset_mask; got {strange}")
-        if len(places) < self.num_envs and self._state is None:
+        told = np.isin(np.arange(self.num_envs), places)
+        if not (told | self._begun).all():
             raise ResetNeeded("reset_mask: some dreams have never begun: reset them all first")
         for place, own in zip(range(self.num_envs), _seeds(seed, self.num_envs), strict=True):
             if own is not None and place in places:
-                self._generators[place] = seeding.np_random(own)[0]
+                self._generators[place], self._seeds[place] = seeding.np_random(own)
         self._begin(places, options)
-        nothing, told = np.zeros(self.num_envs), np.isin(np.arange(self.num_envs), places)
+        nothing = np.zeros(self.num_envs)
         infos = self._infos(nothing, nothing, told)
-        return self._given(self._observe()), infos
+        return self._observe(), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """One action (or chunk of actions) for each dream, `b *space`.
@@ -167,69 +189,108 @@ class DreamVectorEnv(VectorEnv):
         Raises: ResetNeeded before the first reset, or (autoreset off) when a dream is over; ValueError for actions
         outside the space.
         """
-        self.state  # noqa: B018  (begun?)
+        self._now(range(self.num_envs))
+        if (actions := as_array(actions)).shape[:1] != (self.num_envs,):
+            raise ValueError(f"expected one action for each of {self.num_envs} dreams, got shape {actions.shape}")
         fresh = self._over.copy()  # next-step mode: these only begin anew
-        if self.autoreset_mode == AutoresetMode.DISABLED and fresh.any():
+        if self.autoreset_mode != AutoresetMode.NEXT_STEP and fresh.any():
             over = np.flatnonzero(fresh).tolist()
             raise ResetNeeded(f'dreams {over} are over: reset them first, by options={{"reset_mask": ...}}')
         rewards, surprise, end = (np.zeros(self.num_envs) for _ in range(3))
-        terminated = np.zeros(self.num_envs, bool)
+        terminated, truncated = (np.zeros(self.num_envs, bool) for _ in range(2))
         if len(live := np.flatnonzero(~fresh)):
-            step = self._advance(live, _array(actions))
-            assert step.outcome is not None
-            for into, values in ((rewards, step.outcome.reward), (surprise, step.bits), (end, step.outcome.end)):
-                into[live] = values.cpu().numpy()
-            terminated[live] = step.outcome.ended.cpu().numpy()
-        truncated = ~fresh & ((self._elapsed >= self.limit) | (surprise > self.truncate_on_surprise))
-        self._over = terminated | truncated
-        if self.autoreset_mode == AutoresetMode.NEXT_STEP and fresh.any():
+            columns = (rewards, surprise, end, terminated, truncated)
+            for column, values in zip(columns, self._advance(live, actions[live]), strict=True):
+                column[live] = values
+        if fresh.any():
             self._begin(np.flatnonzero(fresh), {})
         if self.autoreset_mode == AutoresetMode.SAME_STEP and self._over.any():
             infos = self._renew(surprise, end)
         else:
             infos = self._infos(surprise, end, np.ones(self.num_envs, bool))
         flags = (self._given(each) for each in (rewards, terminated, truncated))
-        return self._given(self._observe()), *flags, infos
+        return self._observe(), *flags, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The newest frame of each dream, where `render_mode` is "rgb_array"."""
-        return tuple(self.state.frame.cpu().numpy().copy()) if self.render_mode == "rgb_array" else None
+        if self.render_mode is None:
+            return None
+        return tuple(self._now(range(self.num_envs)).frame.cpu().numpy().copy())
 
     def snapshot(self) -> Snapshot:
         """This moment of all dreams, to come back to; chance to come is part of it."""
-        generators = tuple(copy.deepcopy(each) for each in self._generators)
-        return Snapshot(self.state, self._elapsed.copy(), self._over.copy(), generators)
+        return self._snapshot(range(self.num_envs))
 
     def restore(self, snapshot: Snapshot, seed: int | None = None) -> None:
         """Go on from that moment: to the same future under the same actions or, with a `seed`, to another one.
 
         Raises: ValueError for a snapshot of another number of dreams.
         """
-        if len(snapshot.elapsed) != self.num_envs:
-            raise ValueError(f"expected a snapshot of {self.num_envs} dreams, got one of {len(snapshot.elapsed)}")
-        self._state = snapshot.state
-        self._elapsed, self._over = snapshot.elapsed.copy(), snapshot.over.copy()
-        self._generators = [copy.deepcopy(each) for each in snapshot.generators]
-        if seed is not None:
-            self._generators = [seeding.np_random(seed + i)[0] for i in range(self.num_envs)]
-            keys = torch.tensor([_key(each) for each in self._generators], device=self.world.device)
-            self._state = replace(snapshot.state, dreams=keys)
+        self._restore(range(self.num_envs), snapshot, seed)
 
     @property
     def np_random(self) -> tuple[np.random.Generator, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The generators of all dreams, as `SyncVectorEnv` has them."""
+        """The generators of all dreams, as `SyncVectorEnv` has them; one generator that is set here makes them all."""
         return tuple(self._generators)
 
-    def _advance(self, live: np.ndarray, actions: np.ndarray) -> Step:
-        """Step these dreams; the others stay where they are."""
-        if actions.shape[:1] != (self.num_envs,):
-            raise ValueError(f"expected one action for each of {self.num_envs} dreams, got shape {actions.shape}")
+    @np_random.setter
+    def np_random(self, value: np.random.Generator | Sequence[np.random.Generator]) -> None:
+        found = value.spawn(self.num_envs) if isinstance(value, np.random.Generator) else list(value)
+        if len(found) != self.num_envs:
+            raise ValueError(f"np_random: expected {self.num_envs} generators, got {len(found)}")
+        self._generators, self._seeds = found, [-1] * self.num_envs
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The seeds of the generators, -1 where it is not known."""
+        return tuple(self._seeds)
+
+    def _snapshot(self, places: Sequence[int]) -> Snapshot:
+        at, state = list(places), self._now(places)
+        state = state if len(at) == self.num_envs else state.rows(self._index(at))
+        generators = tuple(copy.deepcopy(self._generators[place]) for place in at)
+        seeds = tuple(self._seeds[place] for place in at)
+        return Snapshot(DreamState.join([state]), self._elapsed[at], self._over[at], generators, seeds)
+
+    def _restore(self, places: Sequence[int], snapshot: Snapshot, seed: int | None) -> None:
+        if len(snapshot.elapsed) != len(places):
+            raise ValueError(f"expected a snapshot of {len(places)} dreams, got one of {len(snapshot.elapsed)}")
+        state = DreamState.join([snapshot.state])
+        for i, place in enumerate(places):
+            self._generators[place], self._seeds[place] = copy.deepcopy(snapshot.generators[i]), snapshot.seeds[i]
+            if seed is not None:
+                self._generators[place], self._seeds[place] = seeding.np_random(seed + i)
+        if seed is not None:
+            keys = [_key(self._generators[place]) for place in places]
+            state = replace(state, dreams=torch.tensor(keys, device=self.world.device))
+        self._put(list(places), state)
+        self._elapsed[list(places)], self._over[list(places)] = snapshot.elapsed, snapshot.over
+
+    def _advance(self, live: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Step these dreams, `m`: rewards, bits, chances of the end, and whether each terminated or was truncated."""
         whole, stride = len(live) == self.num_envs, self.world.tokenizer.config.time_stride
-        index = torch.from_numpy(live).to(self.world.device)
-        state, step = self.world.step(self.state if whole else self.state.rows(index), actions[live], self.sampler)
-        self._state = state if whole else self.state.put(index, state)
+        state = self._now(live.tolist())
+        state, step = self.world.step(state if whole else state.rows(self._index(live)), actions, self.sampler)
+        self._put(live, state)
         self._elapsed[live] += stride
-        return step
+        outcome = step.outcome
+        assert outcome is not None
+        values = (outcome.reward, step.bits.double(), outcome.end, outcome.ended)
+        rewards, surprise, end, terminated = (each.cpu().numpy() for each in values)
+        truncated = (self._elapsed[live] >= self.limit) | (surprise > self.truncate_on_surprise)
+        self._over[live] = terminated | truncated
+        return rewards, surprise, end, terminated, truncated
+
+    def _put(self, places: Sequence[int] | np.ndarray, state: DreamState) -> None:
+        """These dreams go on from here; the others stay where they are."""
+        if len(places) < self.num_envs:
+            others = self._state or state.rows(self._index([0] * self.num_envs))  # those have not begun
+            state = others.put(self._index(places), state)
+        self._state = state
+        self._begun[places] = True
+
+    def _index(self, places: Sequence[int] | np.ndarray) -> Tensor:
+        return torch.as_tensor(places, device=self.world.device)
 
     def _renew(self, surprise: np.ndarray, end: np.ndarray) -> dict[str, Any]:
         """Same-step mode: what is over begins anew at once; its last observation and infos are handed over."""
@@ -245,13 +306,14 @@ class DreamVectorEnv(VectorEnv):
 
     def _begin(self, places: np.ndarray, options: dict[str, Any]) -> None:
         """Put new beginnings at these places."""
+        if strange := sorted(set(options) - {"frames", "actions", "start"}):
+            raise ValueError(f"options: expected frames and actions, start, or reset_mask; got {strange}")
         keys = [_key(self._generators[place]) for place in places]
         if "frames" in options:
             fresh = self._from_frames(options, keys)
         else:
             fresh = DreamState.join([self._from_start(int(p), k, options) for p, k in zip(places, keys, strict=True)])
-        whole = len(places) == self.num_envs
-        self._state = fresh if whole else self.state.put(torch.from_numpy(places).to(self.world.device), fresh)
+        self._put(places, fresh)
         self._elapsed[places], self._over[places] = 0, False
 
     def _from_frames(self, options: dict[str, Any], keys: list[int]) -> DreamState:
@@ -271,50 +333,100 @@ class DreamVectorEnv(VectorEnv):
         """One of the contexts that came with the world; each is looked at once and kept."""
         starts = self.world.starts
         count = 0 if starts is None else starts.resets if self.starts == "resets" else len(starts)
-        start = int(options["start"]) if "start" in options else int(self._generators[place].integers(max(count, 1)))
+        start = _whole(options["start"]) if "start" in options else self._generators[place].integers(max(count, 1))
+        start = int(start)
         if start not in self._beginnings:
             self._beginnings[start] = self.world.begin(start)
         return replace(self._beginnings[start], dreams=torch.tensor([key], device=self.world.device))
 
-    def _observe(self) -> np.ndarray | Tensor:
-        """What is to be seen, a copy."""
-        state = self.state
+    def _observe(self, places: slice = slice(None)) -> Any:
+        """What is to be seen of these dreams, a copy."""
+        state = self._state
+        assert state is not None
         if self.obs == "frames":
-            seen = state.frame
-        else:
-            seen = state.tokens if self.obs == "tokens" else self.world.tokenizer.quantizer.standard(state.tokens)
-        return seen.clone() if self.tensors else seen.cpu().numpy().copy()
+            return self._given(state.frame[places])
+        tokens = state.tokens[places]
+        return self._given(tokens if self.obs == "tokens" else self.world.tokenizer.quantizer.standard(tokens))
+
+    def _told(self, surprise: np.ndarray, end: np.ndarray, places: slice = slice(None)) -> dict[str, Any]:
+        """The infos of these dreams, without masks."""
+        state = self._state
+        assert state is not None
+        tokens = state.tokens[places]
+        return {name: self._given(x) for name, x in zip(INFOS, (surprise, end, tokens), strict=True)}
 
     def _infos(self, surprise: np.ndarray, end: np.ndarray, told: np.ndarray) -> dict[str, Any]:
         """Of the dreams that are `told` of, as Gymnasium masks them."""
-        tokens = self.state.tokens.clone() if self.tensors else self.state.tokens.cpu().numpy().copy()
-        found = {"surprise": self._given(surprise.copy()), "end_probability": self._given(end.copy()), "tokens": tokens}
+        found = self._told(surprise, end)
         return found | {f"_{name}": told.copy() for name in found}
 
-    def _given(self, values: Any) -> Any:
-        """As the user wants it: an array, or a tensor on the device."""
-        return torch.as_tensor(values, device=self.world.device) if self.tensors else values
+    def _given(self, values: np.ndarray | Tensor) -> Any:
+        """A copy as the user wants it: an array, or a tensor on the device, whose numbers are float32."""
+        if not self.tensors:
+            return as_array(values).copy()
+        tensor = torch.as_tensor(values, device=self.world.device)
+        return tensor.to(torch.float32 if tensor.dtype == torch.float64 else tensor.dtype, copy=True)
 
 
 class DreamEnv(gymnasium.Env):
     """One dream, with the spaces of the real environment. Arguments, options and infos: see `DreamVectorEnv`.
 
     `options["frames"]` is `t h w c` here. `gymnasium.make(max_episode_steps=...)` may shorten dreams further.
+
+    Raises: ValueError as `DreamVectorEnv`, or for an `autoreset_mode`: a single dream is reset by its user.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": RENDER_FPS}  # noqa: RUF012
+    _spec: EnvSpec | None = None
 
     def __init__(self, *, render_mode: str | None = None, **settings: Any):
-        self.dreams = DreamVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, render_mode=render_mode, **settings)
-        self.render_mode = render_mode
-        self.observation_space = self.dreams.single_observation_space
-        self.action_space = self.dreams.single_action_space
-        self.action_names = self.dreams.world.info.action_names
+        mode = AutoresetMode(settings.pop("autoreset_mode", AutoresetMode.DISABLED))
+        if mode != AutoresetMode.DISABLED:
+            raise ValueError(f"autoreset_mode: a single dream is reset by its user, got {mode.value}; use make_vec")
+        self._be(DreamVectorEnv(1, autoreset_mode=mode, render_mode=render_mode, **settings), 0)
+
+    @classmethod
+    def among(cls, dreams: DreamVectorEnv, place: int) -> "DreamEnv":
+        """One of many dreams, as it would be alone: what is done to it is done to that one."""
+        env = cls.__new__(cls)
+        env._be(dreams, place)
+        return env
+
+    def _be(self, dreams: DreamVectorEnv, place: int) -> None:
+        self.dreams, self.place, self.render_mode = dreams, place, dreams.render_mode
+        self.observation_space = dreams.single_observation_space
+        self.action_space = dreams.single_action_space
+        self.action_names = dreams.world.info.action_names
+
+    @property
+    def spec(self) -> EnvSpec | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """How `gymnasium.make` made it."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        self._spec = _plain(spec)
+
+    @property
+    def _np_random(self) -> np.random.Generator:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.dreams._generators[self.place]
+
+    @_np_random.setter
+    def _np_random(self, value: np.random.Generator) -> None:
+        self.dreams._generators[self.place] = value
+
+    @property
+    def _np_random_seed(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.dreams._seeds[self.place]
+
+    @_np_random_seed.setter
+    def _np_random_seed(self, value: int) -> None:
+        self.dreams._seeds[self.place] = value
 
     @property
     def state(self) -> DreamState:
-        """Where the dream stands: what a planner branches from."""
-        return self.dreams.state
+        """Where the dream stands, a copy: what a planner branches from."""
+        return self.snapshot().state
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin a dream that `seed` determines; without a seed, one more dream."""
@@ -322,32 +434,57 @@ class DreamEnv(gymnasium.Env):
         options = dict(options or {})
         for name in ("frames", "actions"):
             if name in options:
-                options[name] = _array(options[name])[None]
-        self.dreams._generators = [self.np_random]
-        seen, infos = self.dreams.reset(options=options)
-        return seen[0], _single(infos)
+                options[name] = as_array(options[name])[None]
+        self.dreams._begin(np.array([self.place]), options)
+        return self._seen(), self._infos(np.zeros(1), np.zeros(1))
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """What `action` leads to, as `gymnasium.Env.step` has it."""
-        seen, rewards, terminated, truncated, infos = self.dreams.step(_array(action)[None])
-        reward, ended, cut = rewards[0], terminated[0], truncated[0]
+        self.dreams._now([self.place])
+        if self.dreams._over[self.place]:
+            raise ResetNeeded("the dream is over: call reset() first")
+        live = np.array([self.place])
+        reward, surprise, end, *flags = self.dreams._advance(live, as_array(action)[None])
+        outcome = (self.dreams._given(each)[0] for each in (reward, *flags))
         if not self.dreams.tensors:
-            reward, ended, cut = float(reward), bool(ended), bool(cut)
-        return seen[0], reward, ended, cut, _single(infos)
+            outcome = (each.item() for each in outcome)
+        return self._seen(), *outcome, self._infos(surprise, end)  # pyright: ignore[reportReturnType]
 
     def render(self) -> np.ndarray | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The newest frame, where `render_mode` is "rgb_array"."""
-        frames = self.dreams.render()
-        return None if frames is None else frames[0]
+        if self.render_mode is None:
+            return None
+        return self.dreams._now([self.place]).frame[self.place].cpu().numpy().copy()
 
     def snapshot(self) -> Snapshot:
         """This moment, to come back to."""
-        return self.dreams.snapshot()
+        return self.dreams._snapshot([self.place])
 
     def restore(self, snapshot: Snapshot, seed: int | None = None) -> None:
         """Go on from that moment: to the same future under the same actions or, with a `seed`, to another one."""
-        self.dreams.restore(snapshot, seed)
-        self.np_random = self.dreams._generators[0]
+        self.dreams._restore([self.place], snapshot, seed)
+
+    def _seen(self) -> Any:
+        return self.dreams._observe(slice(self.place, self.place + 1))[0]
+
+    def _infos(self, surprise: np.ndarray, end: np.ndarray) -> dict[str, Any]:
+        return single(self.dreams._told(surprise, end, slice(self.place, self.place + 1)), 0)
+
+
+def single(infos: dict[str, Any], place: int) -> dict[str, Any]:
+    """The infos of one of many dreams, as `DreamEnv` gives them."""
+    found = {name: values[place] for name, values in infos.items() if not name.startswith(("_", "final_"))}
+    return {name: float(x) if isinstance(x, np.floating) else x for name, x in found.items()}
+
+
+def _plain(spec: EnvSpec | None) -> EnvSpec | None:
+    """The same with settings that JSON can hold: a folder by its name, a mode by its word."""
+    if spec is None:
+        return None
+    words = {name: str(x) if isinstance(x, Path) else x for name, x in spec.kwargs.items()}
+    spec = copy.copy(spec)
+    spec.kwargs = {name: x.value if isinstance(x, AutoresetMode) else x for name, x in words.items()}
+    return spec
 
 
 def _limit(world: WorldModel, horizon: int | None, max_episode_steps: int | None) -> float:
@@ -364,19 +501,28 @@ def _masked(mask: Any, count: int) -> np.ndarray:
     """The places that a mask names; all without one."""
     if mask is None:
         return np.arange(count)
-    mask = _array(mask)
+    mask = as_array(mask)
     if mask.dtype != np.bool_ or mask.shape != (count,) or not mask.any():
         raise ValueError(f"reset_mask: expected {count} booleans, one of them true, got {mask.dtype} {mask.shape}")
     return np.flatnonzero(mask)
 
 
-def _seeds(seed: int | Sequence[int | None] | None, count: int) -> list[int | None]:
+def _seeds(seed: Seeds | None, count: int) -> list[int | None]:
     if seed is None:
         return [None] * count
+    if isinstance(seed, np.ndarray) and seed.ndim:
+        seed = seed.tolist()
     seeds: list[int | None] = list(seed) if isinstance(seed, Sequence) else [int(seed) + i for i in range(count)]
     if len(seeds) != count:
         raise ValueError(f"seed: expected a number or {count} of them, got {len(seeds)}")
     return seeds
+
+
+def _whole(number: Any) -> int:
+    try:
+        return operator.index(number)
+    except TypeError as error:
+        raise ValueError(f"options: expected start as one whole number, got {number!r}") from error
 
 
 def _key(generator: np.random.Generator) -> int:
@@ -384,11 +530,6 @@ def _key(generator: np.random.Generator) -> int:
     return int(generator.integers(2**63))
 
 
-def _array(values: Any) -> np.ndarray:
+def as_array(values: Any) -> np.ndarray:
+    """The values of a tensor, an array or a list."""
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-
-
-def _single(infos: dict[str, Any]) -> dict[str, Any]:
-    """The infos of the only dream."""
-    single = {name: value[0] for name, value in infos.items() if not name.startswith("_")}
-    return {name: float(x) if isinstance(x, np.floating) else x for name, x in single.items()}

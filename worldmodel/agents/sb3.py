@@ -3,6 +3,7 @@
 Needs the extra `agents`. Dreams reset themselves in the same step, which is what Stable-Baselines3 expects.
 """
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,7 +22,7 @@ from worldmodel.agents import Chunked, Policy
 from worldmodel.agents.eyes import Eyes
 from worldmodel.checkpoint import blaming, build, check_kind, load_weights, save_weights
 from worldmodel.config import to_dict, typed, within
-from worldmodel.dream import DreamVectorEnv, Observation, observation_space
+from worldmodel.dream import DreamEnv, DreamVectorEnv, Observation, as_array, observation_space, single
 from worldmodel.tokenizer import VQVAE, TokenizerConfig
 from worldmodel.world import WorldModel
 
@@ -69,63 +70,85 @@ class PPOConfig:
 
 
 class DreamVecEnv(VecEnv):
-    """Dreams as Stable-Baselines3 steps environments; arguments are those of `DreamVectorEnv`."""
+    """Dreams as Stable-Baselines3 steps environments; arguments are those of `DreamVectorEnv`.
+
+    It answers as a `DummyVecEnv` of single `DreamEnv`s does, but steps them in one pass: each of `envs` is one of the
+    dreams. `set_options` takes what a `DreamEnv` takes: one dict for all, or a list of one for each.
+
+    Raises: ValueError as `DreamVectorEnv`, or for another `autoreset_mode` than "SameStep".
+    """
 
     def __init__(self, num_envs: int, **settings: Any):
-        self.dreams = DreamVectorEnv(num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **settings)
+        mode = AutoresetMode(settings.pop("autoreset_mode", AutoresetMode.SAME_STEP))
+        if mode != AutoresetMode.SAME_STEP:
+            raise ValueError(f"autoreset_mode: Stable-Baselines3 expects SameStep, got {mode.value}")
+        self.dreams = DreamVectorEnv(num_envs, autoreset_mode=mode, **settings)
+        self.envs = [DreamEnv.among(self.dreams, place) for place in range(num_envs)]
         super().__init__(num_envs, self.dreams.single_observation_space, self.dreams.single_action_space)
+        self.metadata = self.envs[0].metadata
         self._actions = np.zeros(0)
 
     def reset(self) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Begin all dreams anew, by the seeds of the last `seed(...)` if there were any."""
-        if any(options != self._options[0] for options in self._options):
-            raise ValueError("options: expected the same for all dreams; reset DreamVectorEnv itself for others")
-        seen, infos = self.dreams.reset(seed=self._seeds, options=self._options[0])
-        self.reset_infos = [_row(infos, i) for i in range(self.num_envs)]
+        """Begin all dreams anew, by the seeds and options of the last `seed(...)` and `set_options(...)`, if any."""
+        if any(self._options):
+            for i, env in enumerate(self.envs):
+                _, self.reset_infos[i] = env.reset(seed=self._seeds[i], options=self._options[i])
+        else:
+            _, infos = self.dreams.reset(seed=self._seeds)
+            self.reset_infos = [single(infos, i) for i in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
-        return seen
+        return as_array(self.dreams._observe())
 
     def step_async(self, actions: np.ndarray) -> None:
         self._actions = actions
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:  # pyright: ignore
         """Observations, rewards, dones and infos; of what is over, the last observation is in its info."""
-        seen, rewards, terminated, truncated, infos = self.dreams.step(self._actions)
-        rows = [_row(infos, i) for i in range(self.num_envs)]
+        seen, *flags, infos = self.dreams.step(self._actions)
+        seen, rewards, terminated, truncated = (as_array(each) for each in (seen, *flags))
+        rows = [single(infos, i) for i in range(self.num_envs)]
         for i in np.flatnonzero(terminated | truncated).tolist():
-            rows[i] = _row(infos["final_info"], i) | {"terminal_observation": infos["final_obs"][i]}
-            rows[i]["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
+            self.reset_infos[i] = rows[i]
+            rows[i] = single(infos["final_info"], i) | {"terminal_observation": infos["final_obs"][i]}
+        for i, row in enumerate(rows):
+            row["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
         return seen, rewards.astype(np.float32), terminated | truncated, rows
 
     def close(self) -> None:
         self.dreams.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """The same for each: they are one object."""
-        return [getattr(self.dreams, attr_name)] * len(self._places(indices))
+        """Of each of these dreams; what they share (`limit`, `world`, ...) is the same for all."""
+        return [getattr(env if hasattr(env, attr_name) else self.dreams, attr_name) for env in self._chosen(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        setattr(self.dreams, attr_name, value)
+        """Raises: ValueError where some dreams alone are to have another value of what all of them share."""
+        chosen = self._chosen(indices)
+        if hasattr(self.dreams, attr_name) and not hasattr(self.envs[0], attr_name):
+            if len({env.place for env in chosen}) < self.num_envs:
+                raise ValueError(f"set_attr: all dreams share {attr_name}; set it without indices")
+            setattr(self.dreams, attr_name, value)
+        else:
+            for env in chosen:
+                setattr(env, attr_name, value)
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
-        """Called once for all: they are one object."""
-        return [getattr(self.dreams, method_name)(*method_args, **method_kwargs)] * len(self._places(indices))
+        """Called for each of these dreams alone."""
+        return [getattr(env, method_name)(*method_args, **method_kwargs) for env in self._chosen(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: Any = None) -> list[bool]:
         """Never: no wrapper of single environments fits here."""
-        return [False] * len(self._places(indices))
+        return [False] * len(self._chosen(indices))
 
     def get_images(self) -> list[np.ndarray | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The newest frame of each dream."""
-        return list(self.dreams.render() or [None] * self.num_envs)
+        """The newest frame of each dream; warns where there is no `render_mode`."""
+        if self.render_mode != "rgb_array":
+            warnings.warn(f"render_mode is {self.render_mode}: images need rgb_array", stacklevel=2)
+        return [env.render() for env in self.envs]
 
-    def _places(self, indices: Any) -> list[int]:
-        return list(self._get_indices(indices))
-
-
-def _row(infos: dict[str, Any], i: int) -> dict[str, Any]:
-    return {name: values[i] for name, values in infos.items() if not name.startswith(("_", "final_"))}
+    def _chosen(self, indices: Any) -> list[DreamEnv]:
+        return [self.envs[i] for i in self._get_indices(indices)]
 
 
 class GridFeatures(BaseFeaturesExtractor):
