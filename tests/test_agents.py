@@ -112,6 +112,23 @@ def test_a_saved_agent_acts_as_before(tmp_path, obs):
     assert [int(one(frame)) for frame in frames] == [int(two(frame)) for frame in frames]
 
 
+@pytest.mark.parametrize("frame", [(8, 8), (16, 80), (32, 64), (32, 32), (36, 36), (64, 64), (72, 8)])
+def test_a_policy_for_frames_fits_every_size_that_worlds_have(frame, tmp_path):
+    tokenizer, config = small_tokenizer(4, frame=(*frame, 3)), PolicyConfig("frames", 4, 8)
+    agent = PolicyAgent(empty_policy(tokenizer, Discrete(3), config), tokenizer, Discrete(3), config)
+    agent.save(tmp_path)
+    frames = np.random.default_rng(0).integers(0, 256, (5, *frame, 3), np.uint8)
+    policies = [each.episode(np.random.default_rng(1)) for each in (agent, PolicyAgent.load(tmp_path))]
+    one, two = ([int(policy(frame)) for frame in frames] for policy in policies)
+    assert one == two and set(one) <= {0, 1, 2}
+
+
+def test_agents_saved_with_the_kernels_for_large_frames_still_fit():
+    shapes = {k: tuple(x.shape) for k, x in agent_of("frames").policy.state_dict().items() if "grid" in k}
+    grid = {k.removeprefix("features_extractor.grid."): x for k, x in shapes.items() if k.startswith("features")}
+    assert [grid[f"{i}.weight"] for i in (0, 2, 4)] == [(4, 3, 8, 8), (8, 4, 4, 4), (8, 8, 3, 3)]
+
+
 def test_a_folder_that_holds_no_agent_is_refused(tmp_path):
     small_world().save(tmp_path)
     with pytest.raises(ValueError, match="expected an agent, got world"):

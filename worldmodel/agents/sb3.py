@@ -35,6 +35,8 @@ except ImportError as error:
     message = "Stable-Baselines3 is not installed: pip install worldmodel[agents]"
     raise ImportError(message, name="stable_baselines3") from error
 
+LARGE = 36  # pixels a side of the smallest frame that the kernels for large frames fit
+
 
 @dataclass
 class PolicyConfig:
@@ -152,7 +154,11 @@ class DreamVecEnv(VecEnv):
 
 
 class GridFeatures(BaseFeaturesExtractor):
-    """What a policy sees → a vector: latents `y x d` by two small convolutions, frames (channels first) by three."""
+    """What a policy sees → a vector: latents `y x d` by two small convolutions, frames (channels first) by three.
+
+    Frames of 36 pixels a side or more go through the kernels of arXiv 1312.5602 and 1502.04791, which no smaller frame
+    fits; smaller ones through kernels of 3 in steps of 2, which fit every size.
+    """
 
     def __init__(self, observation_space: spaces.Box, channels: int, units: int):
         super().__init__(observation_space, units)
@@ -162,9 +168,13 @@ class GridFeatures(BaseFeaturesExtractor):
             layers: list[nn.Module] = [nn.Conv2d(shape[2], channels, 3, padding=1), nn.SiLU()]
             layers += [nn.Conv2d(channels, channels, 3, stride=2, padding=1), nn.SiLU()]
         else:
-            layers = [nn.Conv2d(shape[0], channels // 2, 8, stride=4), nn.SiLU()]
-            layers += [nn.Conv2d(channels // 2, channels, 4, stride=2), nn.SiLU()]
-            layers += [nn.Conv2d(channels, channels, 3, stride=1), nn.SiLU()]
+            small = {"kernel_size": 3, "stride": 2, "padding": 1}
+            kernels = [{"kernel_size": 8, "stride": 4}, {"kernel_size": 4, "stride": 2}, {"kernel_size": 3}]
+            kernels = kernels if min(shape[1:]) >= LARGE else [small] * 3
+            widths = [shape[0], channels // 2, channels, channels]
+            layers = []
+            for width, wider, kernel in zip(widths, widths[1:], kernels, strict=False):
+                layers += [nn.Conv2d(width, wider, **kernel), nn.SiLU()]
         self.grid = nn.Sequential(*layers, nn.Flatten())
         flat = self._look(torch.zeros(1, *shape)).shape[1]
         self.vector = nn.Sequential(nn.Linear(flat, units), nn.SiLU())
