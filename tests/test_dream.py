@@ -363,6 +363,19 @@ def test_what_was_given_is_the_users_to_keep_and_to_paint_over():
         now[:], told["tokens"][:], told["surprise"][:] = 0, 0, 0
 
 
+def test_the_state_of_a_dream_and_its_snapshots_are_copies():
+    env, actions = DreamVectorEnv(2, world=lasting_world(), obs="tokens"), some_actions(6, 2)
+    kept = lived(env, actions, seed=1)
+    env.reset(seed=1)
+    for each, step in zip(actions, kept[1:], strict=True):
+        moment = env.snapshot()
+        env.restore(moment)
+        for state in (env.state, moment.state):
+            for value in (state.tokens, state.frame, state.steps, state.dreams):
+                value.zero_()
+        assert alike(env.step(each), step)
+
+
 def test_rendering_shows_the_newest_frame_if_it_was_asked_for():
     world = endless_world()
     env, many = DreamEnv(world=world, render_mode="rgb_array"), DreamVectorEnv(2, world=world, render_mode="rgb_array")

@@ -246,6 +246,24 @@ def test_actions_with_dreams_and_steps_exchanged_are_refused():
         world.start(random_frames(2, 4), some_actions(2, 3), seed=2**63)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kind", ["fused", "cached", "naive"])
+def test_what_a_step_gave_can_be_painted_over_and_the_dream_goes_on_as_before(kind, stride):
+    world, sampler, lives = small_world(stride), SamplerConfig(kind=kind), []
+    for paint in (lambda values: values, torch.zero_):
+        state, seen = world.begin(2), []
+        for value in (state.tokens, state.frame):
+            paint(value)
+        state = world.begin(2)
+        for actions in some_actions(4, stride):
+            state, step = world.step(state, actions[None], sampler)
+            seen.append([x.clone() for x in (step.frames, step.tokens, step.bits, state.frame)])
+            for value in (step.frames, step.tokens, step.bits, step.passes, *vars(step.outcome).values()):
+                paint(value)
+        lives.append(seen)
+    assert all(torch.equal(a, b) for one, two in zip(*lives, strict=True) for a, b in zip(one, two, strict=True))
+
+
 def test_info_survives_json_with_any_action_space():
     info = WorldInfo((8, 8, 3), Box(-1, np.array([1.0, np.inf]), dtype=np.float64), (), {"id": "x"})
     assert WorldInfo.from_json(json.loads(json.dumps(info.to_json()))) == info

@@ -254,7 +254,7 @@ class WorldModel(nn.Module):
                 '(WorldModel.start, or reset(options={"frames": ..., "actions": ...})), or train the prior again'
             )
         there = slice(start, start + 1), slice(int(self.starts.lengths[start]))
-        tokens, lead = (x[there].to(self.device) for x in (self.starts.tokens, self.starts.actions))
+        tokens, lead = (x[there].to(self.device, copy=True) for x in (self.starts.tokens, self.starts.actions))
         return self._start(tokens, self.prior.known(lead[:, 1:]), torch.tensor([dream], device=self.device), seed)
 
     @torch.no_grad()
@@ -279,10 +279,10 @@ class WorldModel(nn.Module):
         untold = self._untold(state, outcome, compiled) if config.guidance != 1 else None
         draw = self._draw(state, told, lead, noise[:, :-1], config, untold)
         frames, decoder = self._frames(state, draw.tokens, compiled)
-        state = replace(state, context=context, decoder=decoder, tokens=draw.tokens, frame=frames[:, -1])
+        state = replace(state, context=context, decoder=decoder, tokens=draw.tokens, frame=frames[:, -1].clone())
         state = replace(state, steps=state.steps + 1)
         nats = draw.nats.sum((1, 2)) + (0 if outcome is None else outcome.nats.float())
-        return state, Step(frames, draw.tokens, nats / np.log(2), draw.passes, outcome)
+        return state, Step(frames, draw.tokens.clone(), nats / np.log(2), draw.passes, outcome)
 
     def imagine(
         self,
