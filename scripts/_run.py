@@ -130,8 +130,9 @@ def name_run(values: DictConfig) -> None:
     episodes of another world's run would be the wrong ones."""
     world = OmegaConf.select(values, "world", default=None)
     asked = any(override.lstrip("+").startswith("run=") for override in HydraConfig.get().overrides.task)
-    if world is not None and comes_along(str(world)) and not asked:
-        values.run = f"runs/{world}"
+    name = None if world is None else comes_along(str(world))
+    if name is not None and not asked:
+        values.run = f"runs/{name}"
 
 
 def real_env(info: WorldInfo) -> Callable[[], gymnasium.Env]:

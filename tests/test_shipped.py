@@ -69,6 +69,19 @@ def test_a_folder_of_that_name_wins(worlds):
     assert located("tiny") == Path("tiny") and WorldModel.load("tiny").info.longest == 77
 
 
+def test_a_folder_of_that_name_without_a_world_is_named_and_the_world_of_the_package_has_a_name_of_its_own(worlds):
+    assert located("worldmodel:tiny") == located(Path("worldmodel:tiny")) == worlds / "tiny"
+    for make in (Path.mkdir, Path.touch):  # a folder, or a file
+        make(Path("tiny"))
+        for ask in (located, WorldModel.load, lambda name: gymnasium.make("worldmodel/Dream-v0", world=name)):
+            with pytest.raises(ValueError, match=r"tiny is there, but holds no world.*write worldmodel:tiny"):
+                ask("tiny")
+        assert WorldModel.load("worldmodel:tiny").info == WorldModel.load(worlds / "tiny").info
+        Path("tiny").rmdir() if Path("tiny").is_dir() else Path("tiny").unlink()
+    with pytest.raises(ValueError, match="come along: tiny"):
+        located("worldmodel:tinny")
+
+
 def test_an_unknown_name_is_told_those_that_there_are_and_a_path_is_left_as_it_is(worlds):
     for ask in (located, WorldModel.load):
         with pytest.raises(ValueError, match=r"'tinny': no such folder, and none of the worlds that come along: tiny"):
@@ -88,6 +101,10 @@ def test_a_named_world_is_rolled_out_without_any_episode_into_a_run_of_its_name(
     first = np.load(out / "tokens.npy")
     named("scripts/rollout", "world=tiny", "horizon=6", "scale=1", "episode=2", "seed=1", folder=here, worlds=worlds)
     assert not np.array_equal(np.load(out / "tokens.npy"), first)
+    (here / "tiny").mkdir()  # a folder of the user, which is no world
+    world = "world=worldmodel:tiny"
+    assert "runs/tiny/rollout" in named("scripts/rollout", world, "horizon=6", "scale=1", folder=here, worlds=worlds)
+    (here / "tiny").rmdir()
     named("scripts/rollout", "world=tiny", "horizon=6", "scale=1", "run=mine", folder=here, worlds=worlds)
     assert np.array_equal(np.load(here / "mine" / "rollout" / "tokens.npy"), first)
 

@@ -22,6 +22,7 @@ HARMLESS = {".safetensors", ".json", ".md", ".txt", ".gif", ".png", ".jpg", ".mp
 PLACE = re.compile(r"hf:/+([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")  # a Path makes one slash of two
 WORLDS = Path(__file__).with_name("worlds")  # a folder for each world that comes with the package
 TIMEOUT = 10.0  # seconds without an answer after which the Hub counts as out of reach
+PACKAGE = "worldmodel:"  # before the name of one of them, where a folder might have that name too
 WARM = (1.0, 0)  # temperature of dreams, and until which latent of one (0: always), of a world that says nothing of it
 
 
@@ -124,16 +125,23 @@ def _asking(repo: str) -> Iterator[None]:
 
 def located(world: str | Path) -> Path:
     """The folder of a world that is named by its folder, as hf://owner/name, with @revision or without, or by the plain
-    name of one that comes with the package. A folder of that name wins.
+    name of one that comes with the package ("maze"). A folder of that name wins; worldmodel:maze is always the world
+    of the package.
 
-    Raises: ValueError for a plain name of neither; lists those that there are.
+    Raises: ValueError for a name of none of these, which lists those that there are, or for a folder that has the
+        name of a world of the package, but holds no world.
     """
     if match := PLACE.fullmatch(str(world)):
         return pull(match[1], revision=match[2])
-    if comes_along(world):
-        return WORLDS / world
+    if (name := comes_along(world)) is not None:
+        return WORLDS / name
     folder = Path(world)
-    if _plain_name(world) and not folder.exists():
+    if str(world) in shipped() and not (folder / CONFIG).is_file():
+        raise ValueError(
+            f"world {str(world)!r}: {folder.absolute()} is there, but holds no world ({CONFIG} is missing); "
+            f"write {PACKAGE}{world} for the world that comes with the package"
+        )
+    if str(world).startswith(PACKAGE) or (_plain_name(world) and not folder.exists()):
         names = ", ".join(shipped()) or "none"
         raise ValueError(f"world {str(world)!r}: no such folder, and none of the worlds that come along: {names}")
     return folder
@@ -144,9 +152,12 @@ def shipped() -> list[str]:
     return sorted(path.parent.name for path in WORLDS.glob(f"*/{CONFIG}"))
 
 
-def comes_along(world: str | Path) -> bool:
-    """Whether this names a world that comes with the package, and no folder that is there."""
-    return _plain_name(world) and str(world) in shipped() and not Path(world).exists()
+def comes_along(world: str | Path) -> str | None:
+    """The name of the world of the package that this means ("maze" or "worldmodel:maze"); None where it means another,
+    or a folder that is there."""
+    name = str(world).removeprefix(PACKAGE)
+    is_there = name == str(world) and Path(world).exists()
+    return name if name in shipped() and not is_there else None
 
 
 def _plain_name(world: str | Path) -> bool:
