@@ -1,15 +1,11 @@
 """Laws of the samplers: four ways to the same tokens, in any batch and any slot, with the likelihood of the model."""
 
 import math
-import os
-import platform
-import subprocess
 import sys
 import time
 import warnings
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
@@ -307,35 +303,3 @@ def test_packing_pads_with_zeros():
     assert padded(16) == 16 and padded(17) == 32
     values = pack(torch.ones(2, 3), rows=4)
     assert values.shape == (4, 16) and values.sum() == 6
-
-
-NARROWER = {  # widths in floats of vectors: what numba is told of the processor
-    8: {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+sse4.2,+bmi,+bmi2,+popcnt"},
-    4: {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+sse4.2,+popcnt"},
-}
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="tells numba of x86 processors")
-def test_a_dream_does_not_depend_on_the_width_of_vectors(tmp_path):
-    """AVX-512, AVX2 and vectors of 4, as ARM has them, sum in the same order: the same dream to the last bit."""
-    own = dreamt_in_a_process({}, tmp_path)
-    for width in [width for width in NARROWER if width < kernels.LANES]:
-        found = dreamt_in_a_process(NARROWER[width], tmp_path)
-        assert found[0] == str(width) and found[1] == own[1]
-
-
-def dreamt_in_a_process(processor: dict[str, str], cache: Path) -> list[str]:
-    """The width of vectors there, and the bits and frames of a dream."""
-    arm = "platform.machine = lambda: 'arm64';" if processor.get("NUMBA_CPU_NAME") == "x86-64" else ""
-    program = (
-        f"import sys, platform, numba, torch; sys.path.insert(0, 'tests'); {arm}"
-        "from test_samplers import *; print(kernels.LANES);"
-        "world = small_world(2); state = world.start(random_frames(3, 5), torch.zeros(3, 4).long().numpy());"
-        "steps = [(state := each[0], each[1])[1] for _ in range(4) for each in [world.step(state, [[1, 2]] * 3)]];"
-        "print([(step.bits.double().tolist(), step.frames.sum((1, 2, 3)).tolist()) for step in steps])"
-    )
-    env = {**os.environ, **processor, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": "."}
-    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split("\n", 1)

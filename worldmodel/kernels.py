@@ -200,6 +200,9 @@ OP = np.dtype(
             "bias",  # offset into the weights of the tape
             "time",  # kernel in time
             "space",  # kernel in space
+            "skip",  # stride in time
+            "stride",  # stride in space
+            "border",  # zeros around each frame
             "size",  # of the patches to unfold, their side; how many frames to spread
             "silu",  # 1: of the input
             "keep",  # 1: remember the input
@@ -212,8 +215,11 @@ OP = np.dtype(
 
 @njit(**COMPILED)
 def _pad(op, source, stride, t, y, x, laid, pasts, news, dream):
-    """Lay out the input of a convolution with zeros around it and the past before it; write the new past."""
-    c, p, before = op.inputs, op.space // 2, op.time - 1
+    """Lay out the input of a convolution with zeros around it and the past before it; write the new past.
+
+    Where there is no past yet (its address is 0), the first frame stands in for it.
+    """
+    c, p, before = op.inputs, op.border, op.time - op.skip
     row = (x + 2 * p) * c
     frame = (y + 2 * p) * row
     if p:
@@ -231,13 +237,17 @@ def _pad(op, source, stride, t, y, x, laid, pasts, news, dream):
                         to[n] = of[n]
     if before:
         size = before * y * x * c
-        past = carray(_pointer(pasts[op.past] + 4 * dream * size), (size,))
         new = carray(_pointer(news[op.past] + 4 * dream * size), (size,))
-        for f in range(before):
-            for i in range(y):
-                line = ((f * y) + i) * x * c
-                at = f * frame + (i + p) * row + p * c
-                laid[at : at + x * c] = past[line : line + x * c]
+        if pasts[op.past] == 0:
+            for f in range(before):
+                laid[f * frame : (f + 1) * frame] = laid[before * frame : (before + 1) * frame]
+        else:
+            past = carray(_pointer(pasts[op.past] + 4 * dream * size), (size,))
+            for f in range(before):
+                for i in range(y):
+                    line = ((f * y) + i) * x * c
+                    at = f * frame + (i + p) * row + p * c
+                    laid[at : at + x * c] = past[line : line + x * c]
         for f in range(before):
             for i in range(y):
                 line = ((f * y) + i) * x * c
@@ -246,11 +256,12 @@ def _pad(op, source, stride, t, y, x, laid, pasts, news, dream):
 
 
 @njit(**COMPILED)
-def _convolve(op, weights, laid, target, kept, t, y, x):
-    """The convolution of what was laid out: row by row, products with overlapping rows of pixels."""
+def _convolve(op, weights, laid, row, frame, target, kept, t, y, x):
+    """The convolution of what was laid out: row by row, products with overlapping rows of pixels.
+
+    row, frame: floats of a row and of a frame that were laid out; t, y, x: the size of the result.
+    """
     c, n, k = op.inputs, op.outputs, op.space
-    row = (x + 2 * (k // 2)) * c
-    frame = (y + 2 * (k // 2)) * row
     bias = weights[op.bias : op.bias + n]
     for site in range(t * y * x):
         to = target[site * n : site * n + n]
@@ -266,9 +277,9 @@ def _convolve(op, weights, laid, target, kept, t, y, x):
             out = address(target, (f * y + i) * x * n)
             for dt in range(op.time):
                 for dy in range(k):
-                    line = address(laid, (f + dt) * frame + (i + dy) * row)
+                    line = address(laid, (f * op.skip + dt) * frame + (i * op.stride + dy) * row)
                     w = address(weights, op.weights + (dt * k + dy) * k * c * n)
-                    product(out, n, line, c, w, x, k * c, n)
+                    product(out, n, line, c * op.stride, w, x, k * c, n)
 
 
 @njit(**COMPILED)
@@ -292,10 +303,14 @@ def _film(op, weights, action, values, sites):
 
 @njit(**COMPILED)
 def _memory(op, source, stride, target, sites, pasts, news, dream):
-    """Move what is kept towards the candidates, as far as the gates are open."""
+    """Move what is kept towards the candidates, as far as the gates are open; without a past, from zero on."""
     c, n = op.inputs, op.outputs
-    past = carray(_pointer(pasts[op.past] + 4 * dream * sites * c), (sites * c,))
     new = carray(_pointer(news[op.past] + 4 * dream * sites * c), (sites * c,))
+    past = new
+    if pasts[op.past] == 0:
+        new[:] = np.float32(0)
+    else:
+        past = carray(_pointer(pasts[op.past] + 4 * dream * sites * c), (sites * c,))
     for site in range(sites):
         of, to = source[site * stride : site * stride + 2 * c], target[site * n : site * n + c]
         old, kept = past[site * c : site * c + c], new[site * c : site * c + c]
@@ -331,13 +346,14 @@ def _spread(op, source, stride, target, sites):
 
 @njit(**COMPILED)
 def play(first, last, ops, weights, table, tokens, actions, pasts, news, buffers, laid, features, patches, frames):
-    """Run a tape on the embedded tokens of these dreams; the result goes to features, or with the patch of each token
-    added to frames, `b n c`."""
-    _, rows, columns = tokens.shape
+    """Run a tape on the embedded tokens `b t y x` of these dreams; the result goes to features, or with the patch of
+    each token added to frames, `b n c`."""
+    _, times, rows, columns = tokens.shape
     for dream in range(first, last):
-        now, kept, t, y, x, stride = 0, 0, 1, rows, columns, table.shape[1]
-        for site in range(y * x):
-            buffers[0, site * stride : (site + 1) * stride] = table[tokens[dream, site // x, site % x]]
+        now, kept, t, y, x, stride = 0, 0, times, rows, columns, table.shape[1]
+        for site in range(t * y * x):
+            token = tokens[dream, site // (y * x), site // x % y, site % x]
+            buffers[0, site * stride : (site + 1) * stride] = table[token]
         for o in range(len(ops)):
             op = ops[o]
             if op.keep:
@@ -345,7 +361,10 @@ def play(first, last, ops, weights, table, tokens, actions, pasts, news, buffers
             free = 0 if now != 0 and kept != 0 else 1 if now != 1 and kept != 1 else 2
             if op.kind == CONV:
                 _pad(op, buffers[now], stride, t, y, x, laid, pasts, news, dream)
-                _convolve(op, weights, laid, buffers[free], buffers[kept], t, y, x)
+                row = (x + 2 * op.border) * op.inputs
+                frame = (y + 2 * op.border) * row
+                t, y, x = t // op.skip, y // op.stride, x // op.stride
+                _convolve(op, weights, laid, row, frame, buffers[free], buffers[kept], t, y, x)
                 now, stride = free, op.outputs
                 kept = now if op.add else kept
             elif op.kind == PLACE:
@@ -367,7 +386,7 @@ def play(first, last, ops, weights, table, tokens, actions, pasts, news, buffers
         side = patches.shape[1]
         for site in range(frames.shape[1]):
             row, column = site // x % y, site % x
-            patch = patches[tokens[dream, row // side, column // side], row % side, column % side]
+            patch = patches[tokens[dream, 0, row // side, column // side], row % side, column % side]
             for i in range(frames.shape[2]):
                 value = (buffers[now, site * stride + i] + patch[i] + np.float32(1)) * np.float32(127.5)
                 frames[dream, site, i] = np.uint8(min(max(np.rint(value), np.float32(0)), np.float32(255)))
@@ -661,3 +680,30 @@ def judge(first, last, head, features, scores):
         product(address(line, 0), outcomes, address(hidden, 0), m, address(head.leave, 0), 1, m, outcomes)
         for i in range(scores.shape[1]):
             scores[dream, i] = line[i]
+
+
+@njit(**COMPILED)
+def outcome(scores, log_weight, rewards, uniform, going, drawn, nats, expected, end):
+    """What `OutcomeHead.outcome` draws and tells, from scores `b o`. going: how many of the outcomes, the first ones,
+    may be drawn."""
+    outcomes, values = scores.shape[1], len(rewards)
+    share, reached = np.empty(outcomes), np.empty(outcomes)
+    for dream in range(len(scores)):
+        top, total, so_far, mean, last = -np.inf, 0.0, 0.0, 0.0, 0.0
+        for i in range(outcomes):
+            share[i] = np.float64(scores[dream, i]) - np.float64(log_weight[i])
+            top = max(top, share[i])
+        for i in range(outcomes):
+            share[i] = np.exp(share[i] - top)
+            total += share[i]
+        for i in range(outcomes):
+            share[i] /= total
+            so_far += share[i]
+            reached[i] = so_far
+            last += share[i] if i >= values else 0.0
+            mean += share[i] * rewards[i % values]
+        found = 0
+        while found < going - 1 and reached[found] <= uniform[dream] * reached[going - 1]:
+            found += 1
+        drawn[dream], nats[dream] = found, np.log(reached[going - 1] / share[found])
+        expected[dream], end[dream] = mean, last

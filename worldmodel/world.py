@@ -237,9 +237,10 @@ class WorldModel(nn.Module):
         numbers = torch.as_tensor(range(b) if dreams is None else dreams, device=self.device)
         if len(numbers) != b:
             raise ValueError(f"dreams: expected {b} numbers, one per video, got {len(numbers)}")
-        share = 1 if self.device.type == "cpu" else b  # one by one: sums may round otherwise beside others
+        # One by one, where torch's sums might be rounded otherwise beside others.
+        share = 1 if self.device.type == "cpu" and not self._begins_compiled() else b
         parts = zip(frames.split(share), lead.split(share), numbers.split(share), strict=True)
-        states = [self._start(self.tokenizer.encode(video), lead, numbers, seed) for video, lead, numbers in parts]
+        states = [self._start(self._tokens(video), lead, numbers, seed) for video, lead, numbers in parts]
         return DreamState.join(states)
 
     @torch.no_grad()
@@ -271,7 +272,7 @@ class WorldModel(nn.Module):
             own = {"temperature": self.info.temperature, "temperature_until": self.info.temperature_until}
             config = replace(config, **own)
         lead = self._encode(actions, b, 1)[:, 0]
-        compiled = resolve(config.kind, self.device) == "fused" and self.device.type == "cpu"
+        compiled = self._compiled(config.kind)
         features, context = self._context(state, lead, compiled)
         noise = uniform(state.seed, state.dreams, state.steps, rows * columns + 1)  # the last one for the outcome
         outcome = self._outcome(features, noise[:, -1], config.ends, compiled)
@@ -281,7 +282,7 @@ class WorldModel(nn.Module):
         frames, decoder = self._frames(state, draw.tokens, compiled)
         state = replace(state, context=context, decoder=decoder, tokens=draw.tokens, frame=frames[:, -1].clone())
         state = replace(state, steps=state.steps + 1)
-        nats = draw.nats.sum((1, 2)) + (0 if outcome is None else outcome.nats.float())
+        nats = self._nats(draw, compiled) + (0 if outcome is None else outcome.nats.float())
         return state, Step(frames, draw.tokens.clone(), nats / np.log(2), draw.passes, outcome)
 
     def imagine(
@@ -326,10 +327,45 @@ class WorldModel(nn.Module):
     ) -> DreamState:
         """The state after these tokens, and the actions that lead into all latents but the first."""
         lead = torch.cat([lead.new_zeros(len(tokens), 1, lead.shape[2]), lead], dim=1)
+        steps = torch.full_like(dreams, tokens.shape[1])
+        if self._begins_compiled():
+            from worldmodel.prior.fused import start_context
+            from worldmodel.tokenizer.fused import start_frames
+
+            context, (frame, decoder) = start_context(self.prior, tokens, lead), start_frames(self.tokenizer, tokens)
+            return DreamState(context, decoder, tokens[:, -1], frame, steps, dreams, seed)
         _, context = self.prior.context(self.prior.embed_past(tokens[:, :-1], first=True), lead)
         frames, decoder = self.tokenizer.decode_chunk(tokens, None)
-        steps = torch.full_like(dreams, tokens.shape[1])
         return DreamState(context, decoder, tokens[:, -1], frames[:, -1].clone(), steps, dreams, seed)
+
+    def _compiled(self, kind: str) -> bool:
+        """Whether the kernels of the CPU do the arithmetic with a sampler of this kind."""
+        return self.device.type == "cpu" and resolve(kind, self.device) == "fused"
+
+    def _begins_compiled(self) -> bool:
+        """Whether the kernels of the CPU can do what comes before the first step."""
+        if not self._compiled("auto"):
+            return False
+        from worldmodel.prior import fused as prior
+        from worldmodel.tokenizer import fused as tokenizer
+
+        return prior.known(self.prior) and tokenizer.known(self.tokenizer)
+
+    def _tokens(self, frames: UInt8[Tensor, "b t h w c"]) -> Int[Tensor, "b s y x"]:
+        """Tokens of the frames that a dream is given."""
+        if self._begins_compiled():
+            from worldmodel.tokenizer.fused import encode
+
+            return encode(self.tokenizer, frames)
+        return self.tokenizer.encode(frames)
+
+    def _nats(self, draw: Draw, compiled: bool) -> Float[Tensor, "b"]:
+        """−log p of all tokens of a latent."""
+        if compiled:
+            from worldmodel.prior.fused import added
+
+            return added(draw.nats)
+        return draw.nats.sum((1, 2))
 
     def _draw(
         self,
@@ -390,9 +426,9 @@ class WorldModel(nn.Module):
         if (head := self.prior.outcome) is None:
             return None
         if compiled:
-            from worldmodel.prior.fused import judge
+            from worldmodel.prior.fused import outcome
 
-            return head.outcome(judge(head, features), noise, ends)
+            return outcome(head, features, noise, ends)
         return head.outcome(head(features), noise, ends)
 
     def _encode(self, actions: Any, b: int, latents: int) -> Float32[Tensor, "b s a2"]:

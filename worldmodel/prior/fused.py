@@ -11,9 +11,9 @@ from worldmodel.causal import Past
 from worldmodel.compiled import packed
 from worldmodel.prior.choose import Draw, Given, SamplerConfig
 from worldmodel.prior.layers import ContextBlock, GatedLayer, Memory
-from worldmodel.prior.outcome import OutcomeHead
+from worldmodel.prior.outcome import Outcome, OutcomeHead
 from worldmodel.prior.pixelcnn import PixelCNN, SpatialCore
-from worldmodel.tape import Tape, bias_of, floats, in_threads, pack, padded
+from worldmodel.tape import Tape, affine, bias_of, floats, in_threads, pack, padded
 
 
 def next_context(
@@ -24,8 +24,26 @@ def next_context(
     return features[:, :, 0], past
 
 
+def known(prior: PixelCNN) -> bool:
+    """Whether the context has no layers but those that the kernels run; what is derived from these may differ."""
+    return all(type(block) in (ContextBlock, Memory) for block in prior.blocks)
+
+
+def start_context(prior: PixelCNN, tokens: Int[Tensor, "b s y x"], actions: Float[Tensor, "b s a"]) -> Past:
+    """The past of `PixelCNN.context` that has seen all of these tokens but the last, and the actions into each latent.
+
+    Raises: ValueError for tokens or actions that are not this prior's.
+    """
+    tape = packed(prior, "context", lambda: _context(prior))
+    seen = torch.cat([tape.begin(len(tokens))[:, None], tokens[:, :-1]], dim=1)
+    past = None
+    for token, action in zip(seen.unbind(1), actions.unbind(1), strict=True):
+        past = tape.carry(token, action, past)
+    return past
+
+
 def _context(prior: PixelCNN) -> Tape:
-    tape = Tape(prior.core.embedding.weight, prior.grid)
+    tape = Tape(prior.core.embedding.weight, prior.grid, first=prior.start)
     tape.convolution(prior.enter)
     tape.places(prior.place[:, 0])
     for block in prior.blocks:
@@ -38,6 +56,7 @@ def _context(prior: PixelCNN) -> Tape:
             tape.convolution(block.inner, silu=True, keep=True)
             tape.film(block.film.weight, block.film.bias)
             tape.convolution(block.outer, silu=True, add=True)
+        tape.layer()
     return tape
 
 
@@ -75,6 +94,25 @@ def judge(head: OutcomeHead, context: Float[Tensor, "b c y x"]) -> Float[Tensor,
     return scores
 
 
+def outcome(
+    head: OutcomeHead, context: Float[Tensor, "b c y x"], noise: Float[Tensor, "b"], ends: bool = True
+) -> Outcome:
+    """`OutcomeHead.outcome` of what `judge` says."""
+    scores, b = judge(head, context).numpy(), len(context)
+    drawn = torch.empty(b, dtype=torch.long)
+    nats, expected, end = (torch.empty(b, dtype=torch.float64) for _ in range(3))
+    known = floats(head.log_weight), head.rewards.double().numpy(), noise.double().contiguous().numpy()
+    r = len(head.rewards)
+    told = (each.numpy() for each in (drawn, nats, expected, end))
+    kernels.outcome(scores, *known, scores.shape[1] if ends else r, *told)
+    return Outcome(head.rewards[drawn % r], drawn >= r, expected, end, drawn, nats)
+
+
+def added(nats: Float[Tensor, "b y x"]) -> Float[Tensor, "b"]:
+    """The sum of each dream, site by site: torch's own `sum` adds in an order that depends on the processor."""
+    return nats.double().flatten(1).cumsum(1)[:, -1].float()
+
+
 def uniform(seed: int, dreams: Int[Tensor, "b"], steps: Int[Tensor, "b"], sites: int) -> Float[Tensor, "b n"]:
     """The numbers of `noise.uniform`."""
     found = torch.empty(len(dreams), sites, dtype=torch.float64)
@@ -109,8 +147,9 @@ def pack_core(core: SpatialCore) -> kernels.Core:
     embedding = core.embedding.weight
     head_bias = pack(core.bias)
     head_bias[len(core.bias) :] = -np.inf
+    entered = affine(embedding, core.enter.weight[:, :, 0, 0], bias_of(core.enter))
     return kernels.Core(
-        table=halves(F.pad(F.linear(embedding, core.enter.weight[:, :, 0, 0], core.enter.bias), (0, 0, 0, 1))),
+        table=halves(F.pad(entered, (0, 0, 0, 1))),
         condition=quarters(core.condition.weight[:, :, 0, 0].T),
         condition_bias=quarters(bias_of(core.condition) + core.action.bias + torch.cat(biases)),
         action=quarters(core.action.weight.T),

@@ -109,8 +109,10 @@ class Quantizer(nn.Module):
         They begin as principal components, of which the first differ a hundred times as much as the last; and what an
         agent looks for may be small.
         """
-        deviation, mean = torch.std_mean(self.codebook, dim=0)
-        return F.embedding(codes, (self.codebook - mean) / deviation.clamp_min(1e-6))
+        values, count = self.codebook.double(), len(self.codebook)
+        mean = _total(values) / count
+        deviation = (_total((values - mean).square()) / (count - 1)).sqrt()
+        return F.embedding(codes, ((values - mean) / deviation.clamp_min(1e-6)).float())
 
     @torch.no_grad()
     def begin(self, z: Float[Tensor, "n d"]) -> None:
@@ -178,6 +180,11 @@ class Quantizer(nn.Module):
         mass = self.mass.mean()
         self.mass[which] = mass
         self.sums[which] = drawn * mass
+
+
+def _total(rows: Float[Tensor, "n d"]) -> Float[Tensor, "d"]:
+    """The sum of all rows: on a CPU one after the other, as the order of `sum` depends on the processor."""
+    return rows.sum(0) if rows.is_cuda else rows.cumsum(0)[-1]
 
 
 def perplexity(counts: Float[Tensor, "k"]) -> float:
