@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from beside import beside
 from collection import collection
 from measure import Row, copy_speed, gemm_flops, row, write
 from sampling import dreaming, endurance, imagining, sampling
@@ -27,6 +28,7 @@ def rows() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         yield from collection(Path(folder))
         yield from training(EpisodeStore.open(Path(folder) / "by_2"))
+    yield from beside()
 
 
 def main() -> None:

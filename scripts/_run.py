@@ -14,6 +14,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
+import _threads  # noqa: F401  (before torch)
 import gymnasium
 import hydra
 from _overrides import SEVERAL, as_typed
@@ -29,6 +30,7 @@ from worldmodel.checkpoint import read_json
 from worldmodel.config import to_dict, typed, unknown_key
 from worldmodel.data.store import EpisodeStore
 from worldmodel.hub import WARM, comes_along, drawn_at
+from worldmodel.threads import set_threads
 from worldmodel.world import WorldInfo
 
 T = TypeVar("T")
@@ -50,6 +52,7 @@ def script(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[[], None
             for values in composed(schema, name):
                 config = typed(schema, values)
                 begin()
+                set_threads()
                 main(config)
 
         @wraps(main)

@@ -1,6 +1,7 @@
 """The benchmark's own arithmetic: targets, medians, and the table that is written."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from gymnasium.spaces import Discrete
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+from beside import beside_busy, share
 from measure import ROOT, extra_memory, markdown, preset, row, typical, versus, write
 from presets import ACTIONS, FRAME, PARTS, PRESETS, built, prior_of, random_batch, tokenizer_of
 
@@ -71,3 +73,19 @@ def test_models_of_the_presets_learn_dream_and_are_as_large_as_the_docs_say(name
     state = world.start(frames, np.zeros((2, 1), int), seed=0)
     auto, loop = (world.step(state, [1, 2], SamplerConfig(kind=kind))[1] for kind in ("auto", "cached"))
     assert torch.equal(auto.tokens, loop.tokens)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /proc")
+def test_busy_processes_run_beside_the_measurement_and_end_with_it():
+    def children() -> set[str]:
+        return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+    before = children()
+    assert len(beside_busy(2, children) - before) == 2
+    with pytest.raises(ZeroDivisionError):
+        beside_busy(1, lambda: 1 / 0)
+    assert children() == before
+
+
+def test_a_share_of_the_cores_is_what_is_left_to_a_thread_on_each():
+    assert [share(2, busy) for busy in (0, 1, 2)] == [1, 2 / 3, 1 / 2]

@@ -1,0 +1,5 @@
+"""Imported before torch by every script: idle threads sleep, so that a training shares its machine."""
+
+from worldmodel.threads import wait_asleep
+
+wait_asleep()
