@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import _threads  # noqa: F401  (before torch)
 import torch
 from torch.utils.tensorboard import SummaryWriter
 

@@ -5,7 +5,6 @@ from _run import begin_with, parameters, script, shown
 from dataclasses import dataclass
 from pathlib import Path
 
-import _threads  # noqa: F401  (before torch)
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
