@@ -5,11 +5,13 @@ from _run import begin_with, parameters, script, shown
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from gymnasium.spaces import Box, Space
 from torch.utils.tensorboard import SummaryWriter
 
-from worldmodel.actions import ActionEncoder
+from worldmodel.actions import ActionEncoder, space_to_json
 from worldmodel.checkpoint import read_json
 from worldmodel.config import to_dict
 from worldmodel.data.clips import split
@@ -73,11 +75,13 @@ def main(config: TrainPriorConfig) -> None:
         return figures(model)
 
     identity = {"prior": to_dict(config.prior), "tokens": tokens.info.key, "clip": config.clip_latents}
+    identity["actions"] = scale_of(store.info.action_space)
     identity["init"] = None if config.init is None else read_json(config.init / "world" / "config.json")["weights"]
     result = fit(prior, batches, config.fit, config.run / "prior", evaluate=evaluate, identity=identity)
 
     def finish() -> None:
         world = WorldModel(tokenizer.cpu(), result.model.cpu(), info, starts)
+        info.trained = {"tokenizer": course_of(config.run / "tokenizer"), "prior": result.course}
         info.trust_horizon = kept_horizon(config.run / "world", world)  # measured already, when this is run again
         world.save(config.run / "world")
         print(f"world: {config.run / 'world'}, {parameters(prior):,} parameters in its prior; {shown(result.metrics)}")
@@ -98,6 +102,19 @@ def new_prior(config: TrainPriorConfig, store: EpisodeStore, tokenizer: VQVAE, b
     if config.init is not None:
         begin_with(prior, WorldModel.load(config.init / "world").prior)
     return prior
+
+
+def scale_of(space: Space | None) -> Any:
+    """What decides how real-valued actions are encoded, and no tensor's shape shows; None for all other actions."""
+    return space_to_json(space) if isinstance(space, Box) else None
+
+
+def course_of(folder: Path) -> list[dict[str, Any]]:
+    """The course of a training, see `FitResult`; empty where it is not recorded."""
+    try:
+        return read_json(folder / "metrics.json").get("course", [])
+    except ValueError:
+        return []
 
 
 def told_of(config: TrainPriorConfig, store: EpisodeStore, train: Sequence[int]) -> WorldInfo:

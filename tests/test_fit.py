@@ -1,11 +1,12 @@
 """Fitting: stopping costs nothing, not even the last bit, and what goes wrong is named and leaves no trace."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from worldmodel.training import FitConfig, Interrupted, fit
+from worldmodel.checkpoint import read_json
+from worldmodel.threads import COUNTS, threads
+from worldmodel.training import FitConfig, FitResult, Interrupted, fit
+from worldmodel.training.checkpoint import Checkpoint, latest
+from worldmodel.training.identity import facts_of, refuse_other_run
 from worldmodel.training.interrupt import SignalGuard
 from worldmodel.training.optim import Ema, adamw, learning_rate
 
@@ -258,3 +263,123 @@ def test_weight_decay_pulls_on_matrices_only():
 def test_settings_that_make_no_sense_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         FitConfig(**wrong)
+
+
+def cut_and_resumed(folder: Path, config: FitConfig, steps: int) -> FitResult:
+    """Stopped at step 10 of `config.steps`, then resumed with other `steps`."""
+    with pytest.raises(Interrupted):
+        fit(Net(), Batches(10, interrupt), config, folder)
+    return fit(Net(), Batches(), replace(config, steps=steps), folder, evaluate=fall)
+
+
+@pytest.mark.parametrize("steps", [15, 40])
+def test_other_steps_under_a_falling_rate_are_told_and_recorded_wherever_the_result_is(tmp_path, capsys, steps):
+    resumed = cut_and_resumed(tmp_path / "cut", CONFIG, steps)
+    assert f"fit.steps is {steps} now and was 20" in capsys.readouterr().out
+    assert [(each["from_step"], each["steps"]) for each in resumed.course] == [(0, 20), (10, steps)]
+    saved = latest(tmp_path / "cut")
+    assert saved is not None and saved.progress["course"] == resumed.course
+    assert read_json(tmp_path / "cut/metrics.json")["course"] == resumed.course
+    whole = fit(Net(), Batches(), replace(CONFIG, steps=steps), tmp_path / "whole")
+    assert not same(whole.model, resumed.model) and len(whole.course) == 1
+
+
+def test_other_steps_under_a_constant_rate_change_nothing_and_warn_of_nothing(tmp_path, capsys):
+    config = replace(CONFIG, schedule="constant")
+    resumed = cut_and_resumed(tmp_path / "cut", config, 40)
+    assert "fit.steps is" not in capsys.readouterr().out
+    assert same(resumed.model, fit(Net(), Batches(), replace(config, steps=40), tmp_path / "whole").model)
+
+
+def test_a_resumed_run_keeps_its_number_of_threads(tmp_path, monkeypatch):
+    seen = []
+
+    class Watched(Net):
+        def loss(self, batch):
+            seen.append(torch.get_num_threads())
+            return super().loss(batch)
+
+    [monkeypatch.delenv(name, raising=False) for name in COUNTS]
+    before = torch.get_num_threads()
+    with threads(3):
+        fit(Watched(), Batches(), replace(CONFIG, steps=2), tmp_path)
+    result = fit(Watched(), Batches(), replace(CONFIG, steps=4), tmp_path)
+    assert seen == [3] * 4 and [each["threads"] for each in result.course] == [3, 3]
+    monkeypatch.setenv("OMP_NUM_THREADS", str(before))  # what a person sets is taken, and recorded
+    result = fit(Watched(), Batches(), replace(CONFIG, steps=5), tmp_path)
+    assert seen[4:] == [before] and [each["threads"] for each in result.course] == [3, 3, before]
+    assert torch.get_num_threads() == before
+
+
+def test_metrics_belong_to_the_weights_that_were_measured_and_to_no_other_run(tmp_path):
+    counted = []
+
+    def evaluate(model, step, writer):
+        counted.append(step)
+        return fall(model, step, writer)
+
+    fit(Net(), Batches(), CONFIG, tmp_path, evaluate=evaluate, identity={"data": 1})
+    shutil.rmtree(tmp_path / "checkpoints")  # as the message about another run says
+    fit(Net(), Batches(), CONFIG, tmp_path, evaluate=evaluate, identity={"data": 2})
+    fit(Net(), Batches(), CONFIG, tmp_path, evaluate=evaluate, identity={"data": 2})
+    shutil.rmtree(tmp_path / "checkpoints")
+    fit(Net(), Batches(), replace(CONFIG, learning_rate=0.02), tmp_path, evaluate=evaluate, identity={"data": 2})
+    assert counted == [20, 20, 20]
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"step": 20, "metrics": {"validation/step": 7.0}}'])
+def test_damaged_metrics_are_measured_again(tmp_path, damage):
+    whole = fit(Net(), Batches(), CONFIG, tmp_path, evaluate=fall)
+    (tmp_path / "metrics.json").write_text(damage)
+    assert fit(Net(), Batches(0, interrupt), CONFIG, tmp_path, evaluate=fall).metrics == whole.metrics
+
+
+def test_metrics_changed_by_hand_are_measured_again(tmp_path):
+    whole = fit(Net(), Batches(), CONFIG, tmp_path, evaluate=fall)
+    path = tmp_path / "metrics.json"
+    path.write_text(path.read_text().replace('"validation/step": 20.0', '"validation/step": 21.0'))
+    assert fit(Net(), Batches(0, interrupt), CONFIG, tmp_path, evaluate=fall).metrics == whole.metrics
+
+
+def test_ranks_and_accumulated_batches_make_one_number_that_is_compared(tmp_path):
+    alone = facts_of(replace(CONFIG, accumulate=2), {}, ranks=1)
+    assert alone == facts_of(CONFIG, {}, ranks=2) != facts_of(CONFIG, {}, ranks=1)
+    found = Checkpoint(3, {}, {**alone, "course": []})
+    with pytest.raises(ValueError, match=r"batches_per_step: 2 there, 1 here.*ranks of torchrun"):
+        refuse_other_run(found, facts_of(CONFIG, {}, ranks=1), 20, tmp_path)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_checkpoint_of_an_older_version_is_resumed(tmp_path, accumulate):
+    facts = facts_of(replace(CONFIG, accumulate=accumulate), {}, ranks=1)
+    older = {"fit": {**facts["fit"], **({"accumulate": accumulate} if accumulate > 1 else {})}, "identity": {}}
+    del older["fit"]["batches_per_step"]
+    refuse_other_run(Checkpoint(3, {}, older), facts, 20, tmp_path)
+    with pytest.raises(ValueError, match="batches_per_step"):
+        refuse_other_run(Checkpoint(3, {}, older), facts_of(replace(CONFIG, accumulate=3), {}, ranks=1), 20, tmp_path)
+
+
+FREE_OF_RESULT = {"log_every": 1, "eval_every": 2, "checkpoint_every": 3, "workers": 1}
+OTHER = {
+    "batch_size": 8, "learning_rate": 0.02, "warmup_steps": 4, "schedule": "constant", "weight_decay": 0.1,
+    "clip_norm": 0.5, "ema_decay": 0.9, "precision": "bf16-mixed", "seed": 1, "accumulate": 2,
+}  # fmt: skip
+
+
+def test_every_setting_is_compared_or_recorded_or_changes_no_result():
+    recorded = {"steps", "accelerator"}
+    assert {each.name for each in fields(FitConfig)} == {*FREE_OF_RESULT, *OTHER, *recorded}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_every_setting_that_decides_the_result_is_compared(name, tmp_path):
+    found = Checkpoint(3, {}, facts_of(CONFIG, {}, ranks=1))
+    with pytest.raises(ValueError, match="holds another run"):
+        refuse_other_run(found, facts_of(replace(CONFIG, **{name: OTHER[name]}), {}, ranks=1), 20, tmp_path)
+
+
+def test_settings_that_only_watch_a_run_change_no_bit_of_it(tmp_path):
+    nets = Net(), Net()
+    fit(nets[0], Batches(), CONFIG, tmp_path / "a")
+    fit(nets[1], Batches(), replace(CONFIG, **FREE_OF_RESULT), tmp_path / "b", evaluate=fall)
+    assert same(*nets)

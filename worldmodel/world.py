@@ -30,7 +30,8 @@ class WorldInfo:
 
     longest: steps of the longest episode that it learned from. trust_horizon: steps up to which dreams were measured
     to hold. temperature, temperature_until: what they are drawn at unless a sampler says otherwise (as there), and
-    what that was measured at.
+    what that was measured at. trained: how tokenizer and prior were trained: from which step on with how many steps
+    in all, threads and ranks, on which device (see `FitResult.course`).
     """
 
     frame_shape: tuple[int, int, int]
@@ -41,6 +42,7 @@ class WorldInfo:
     trust_horizon: int | None = None
     temperature: float = 1.0
     temperature_until: int = 0
+    trained: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if min(self.frame_shape) < 1:
@@ -58,6 +60,7 @@ class WorldInfo:
             "trust_horizon": self.trust_horizon,
             "temperature": self.temperature,
             "temperature_until": self.temperature_until,
+            **({"trained": self.trained} if self.trained else {}),
         }
 
     @classmethod

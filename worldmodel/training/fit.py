@@ -7,11 +7,10 @@ rounding alone, where the mean over all of them is the mean of their losses.
 """
 
 import atexit
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -24,10 +23,20 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from worldmodel.checkpoint import read_json, write_json
+from worldmodel.checkpoint import read_sealed, write_sealed
 from worldmodel.progress import progress
+from worldmodel.threads import threads
 from worldmodel.training.ahead import Ahead
 from worldmodel.training.checkpoint import Checkpoint, latest, load_optimizer_tensors, optimizer_tensors, save
+from worldmodel.training.identity import (
+    Course,
+    conditions,
+    continued,
+    digest,
+    facts_of,
+    other_schedule,
+    refuse_other_run,
+)
 from worldmodel.training.interrupt import Interrupted, SignalGuard, leave_signals_to_parent
 from worldmodel.training.log import Window, open_writer
 from worldmodel.training.optim import Ema, FitConfig, adamw, learning_rate
@@ -35,18 +44,20 @@ from worldmodel.training.optim import Ema, FitConfig, adamw, learning_rate
 M = TypeVar("M", bound=nn.Module)
 Evaluate = Callable[[M, int, SummaryWriter], Mapping[str, float]]
 
-# A run may be resumed with other values of these: they change when it is watched or ends, not what it computes.
-FREE = {"steps", "log_every", "eval_every", "checkpoint_every", "workers", "accelerator"}
 NEVER = torch.iinfo(torch.int64).max  # a step that no run reaches
 
 
 @dataclass
 class FitResult(Generic[M]):
-    """A fitted model with averaged weights, in evaluation mode, and what its last evaluation found."""
+    """A fitted model with averaged weights, in evaluation mode, and what its last evaluation found.
+
+    course: from which step on it was computed with how many `steps` in all, threads and ranks, on which device.
+    """
 
     model: M
     step: int
     metrics: dict[str, float]
+    course: Course = field(default_factory=list)
 
 
 def fit(
@@ -68,6 +79,10 @@ def fit(
     `identity` (JSON-able) is what else makes the run: a checkpoint of another identity is refused.
     A run that is finished already returns at once. The folder gets checkpoints/, logs/ and metrics.json.
 
+    A run may be resumed with other `steps`, on another device, or with another number of threads or ranks: then its
+    course is recorded in its checkpoints, in metrics.json and in the result. A resumed run takes the number of
+    torch's threads that it had before, unless OMP_NUM_THREADS or MKL_NUM_THREADS is set.
+
     Raises:
         Interrupted: Ctrl-C or SIGTERM; the run is saved, and the same call goes on from there.
         FloatingPointError: a loss or gradient is not finite; the last good checkpoint stays.
@@ -75,9 +90,10 @@ def fit(
     """
     run = _Run(model, config, Path(folder), dict(identity or {}))
     run.resume()
-    if run.step < config.steps:
-        run.train(batches, evaluate)
-    return FitResult(run.ema.model, run.step, run.final_metrics(evaluate))
+    with threads(run.course[-1]["threads"] if run.course else None):
+        if run.step < config.steps:
+            run.train(batches, evaluate)
+        return FitResult(run.ema.model, run.step, run.final_metrics(evaluate), run.course)
 
 
 def first_rank(work: Callable[[], Any], config: FitConfig) -> None:
@@ -106,10 +122,9 @@ class _Run(Generic[M]):
 
     def __init__(self, model: M, config: FitConfig, folder: Path, identity: dict[str, Any]):
         self.config, self.folder, self.step = config, folder, 0
-        free = FREE | ({"accumulate"} if config.accumulate == 1 else set())  # which older runs do not mention
-        facts = {"fit": {k: v for k, v in asdict(config).items() if k not in free}, "identity": identity}
-        self.facts = json.loads(json.dumps(facts))  # as a checkpoint gives it back: tuples are lists
+        self.course: Course = []
         self.fabric = _fabric(config)
+        self.facts = facts_of(config, identity, self.fabric.world_size)
         self.model = model.to(self.fabric.device).train()
         self.ema: Ema[M] = Ema(model, config.ema_decay)
         self.adamw = adamw(model, config)
@@ -121,15 +136,17 @@ class _Run(Generic[M]):
         """Take the state of the newest checkpoint, if there is one."""
         if (found := latest(self.folder)) is None:
             return
-        _refuse_other_run(found, self.facts, self.config.steps, self.folder)
+        refuse_other_run(found, self.facts, self.config.steps, self.folder)
         self.model.load_state_dict(found.tensors["model"])
         self.ema.model.load_state_dict(found.tensors["ema"])
         load_optimizer_tensors(self.adamw, found.tensors["optimizer"])
         self.step = self.saved = found.step
+        self.course = found.progress.get("course", [])
 
     def train(self, batches: Dataset, evaluate: Evaluate[M] | None) -> None:
         """All steps that are left."""
         config = self.config
+        self._record_conditions()
         with SignalGuard() as guard, self._writer() as writer, self._bar() as bar, self._stream(batches) as stream:
             window = Window()
             while self.step < config.steps:
@@ -156,7 +173,7 @@ class _Run(Generic[M]):
                 "ema": self.ema.model.state_dict(),
                 "optimizer": optimizer_tensors(self.adamw),
             }
-            save(self.folder, Checkpoint(self.step, tensors, self.facts))
+            save(self.folder, Checkpoint(self.step, tensors, {**self.facts, "course": self.course}))
         self.saved = self.step
         self.fabric.barrier()
 
@@ -176,14 +193,22 @@ class _Run(Generic[M]):
         path = self.folder / "metrics.json"
         if evaluate is None:
             return {}
-        if path.is_file() and (found := read_json(path)).get("step") == self.step:
-            return found["metrics"]
+        run = digest(self.ema.model, self.facts)
+        known = self.fabric.broadcast(_measured(path, run) if self.fabric.is_global_zero else None)
+        if known is not None:
+            return known
         with self._writer() as writer:
             metrics = self.evaluate(evaluate, writer)
-        self.fabric.barrier()  # no rank may find the file that another did not
         if self.fabric.is_global_zero:
-            write_json(path, {"step": self.step, "metrics": metrics})
+            write_sealed(path, {"step": self.step, "run": run, "course": self.course, "metrics": metrics})
         return metrics
+
+    def _record_conditions(self) -> None:
+        """Take the conditions of this call into the course of the run, and say so where they change the result."""
+        if self.fabric.is_global_zero and (warning := other_schedule(self.course, self.config)):
+            tqdm.write(f"at step {self.step}: {warning}")
+        now = conditions(self.config, self.fabric.device, self.fabric.world_size)
+        self.course = continued(self.course, self.step, now)
 
     def _update(self, parts: list[Any]) -> dict[str, Tensor]:
         """One step of the optimizer; returns what it measured, still on the device."""
@@ -311,6 +336,15 @@ def _leave_group() -> None:
         torch.distributed.destroy_process_group()
 
 
+def _measured(path: Path, run: str) -> dict[str, float] | None:
+    """The metrics in a file if they are of this run; None where they are of another, damaged or missing."""
+    try:
+        found = read_sealed(path)
+    except ValueError:
+        return None
+    return found.get("metrics") if found.get("run") == run else None
+
+
 def _mean(measured: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and metrics over the batches of a step."""
     losses, metrics = zip(*measured, strict=True)
@@ -322,17 +356,3 @@ def _mean(measured: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor, dic
 
 def _seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0])
-
-
-def _refuse_other_run(found: Checkpoint, facts: dict[str, Any], steps: int, folder: Path) -> None:
-    remedy = f"choose another run name, or delete {folder} to start again"
-    differing = [
-        f"{part}.{name}: {found.progress[part].get(name)!r} there, {facts[part].get(name)!r} here"
-        for part in facts
-        for name in sorted({*facts[part], *found.progress[part]})
-        if facts[part].get(name) != found.progress[part].get(name)
-    ]
-    if differing:
-        raise ValueError(f"{folder} holds another run ({'; '.join(differing)}); {remedy}")
-    if found.step > steps:
-        raise ValueError(f"{folder} is at step {found.step}, beyond steps={steps}; raise steps, {remedy}")
