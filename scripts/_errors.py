@@ -28,9 +28,9 @@ INSTALLED = {"site-packages", "dist-packages"}
 PLAIN = (ValueError, ImportError, OSError, FloatingPointError, MemoryError)
 # Packages for files, settings, networks and engines: errors of their own classes are about these things.
 PACKAGES = {
-    "ale_py", "aiohttp", "botocore", "deepmind_lab", "fsspec", "gymnasium", "h5py", "httpcore", "httpcore2", "httpx",
-    "httpx2", "huggingface_hub", "hydra", "minari", "moviepy", "omegaconf", "PIL", "requests", "s3fs", "safetensors",
-    "urllib3", "vizdoom", "yaml", "zipfile", "zlib", "lzma",
+    "PIL", "aiohttp", "ale_py", "botocore", "deepmind_lab", "fsspec", "gymnasium", "h5py", "httpcore", "httpcore2",
+    "httpx", "httpx2", "huggingface_hub", "hydra", "lightning_fabric", "lzma", "minari", "moviepy", "omegaconf",
+    "requests", "s3fs", "safetensors", "urllib3", "vizdoom", "yaml", "zipfile", "zlib",
 }  # fmt: skip
 NAMED = {"worldmodel.data.collect.EngineError", "torch.OutOfMemoryError"}
 # Environments run inside these; whatever leaves them was raised by the environment.

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import _threads  # noqa: F401  (before torch)
 import gymnasium
 import hydra
+from _numbers import check_numbers
 from _overrides import SEVERAL, as_typed
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -51,6 +52,7 @@ def script(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[[], None
         def work() -> None:
             for values in composed(schema, name):
                 config = typed(schema, values)
+                check_numbers(config)
                 begin()
                 set_threads()
                 main(config)
