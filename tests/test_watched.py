@@ -1,5 +1,6 @@
 """Watched processes: whoever dies, parent, worker or engine, takes along what hangs on it and nothing else."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -38,6 +39,20 @@ class Program(Square):
             (self.folder / str(pid)).touch()
         time.sleep(3600 if task else 0)
         os.kill(os.getpid(), signal.SIGSEGV)
+        return super().__call__(task)
+
+
+class Stubborn(Square):
+    """Starts a program and then holds Python's lock in C, deaf to signals and threads."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __call__(self, task: int) -> Attempt:
+        program = subprocess.Popen(["sleep", "3600"])
+        for pid in (os.getpid(), program.pid):
+            (self.folder / str(pid)).touch()
+        ctypes.PyDLL(None).sleep(3600)
         return super().__call__(task)
 
 
@@ -95,9 +110,16 @@ def test_whoever_stops_listening_leaves_no_process(tmp_path):
     assert all_end(waiting)
 
 
+def test_an_engine_that_holds_pythons_lock_is_killed_when_its_time_is_over(tmp_path):
+    (attempt,) = watched(Stubborn(tmp_path), deque([1]), workers=1, timeout=1.0)
+    assert attempt.problem == "took longer than timeout=1 seconds"
+    assert all_end(pids(tmp_path, 2))
+
+
+@pytest.mark.parametrize("work", ["Program", "Stubborn"])
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_process_outlives_the_parent_however_it_ends(tmp_path, signum):
-    task = f"t.watched(t.Program(t.Path({str(tmp_path)!r})), t.deque([1, 2]), workers=2)"
+def test_no_process_outlives_the_parent_however_it_ends(tmp_path, signum, work):
+    task = f"t.watched(t.{work}(t.Path({str(tmp_path)!r})), t.deque([1, 2]), workers=2)"
     command = [sys.executable, "-c", f"import test_watched as t; list({task})"]
     path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # shells have what they start with & deaf to it

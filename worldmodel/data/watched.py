@@ -2,7 +2,9 @@
 
 Each process leads a process group, so that what an engine started (ViZDoom's is a program of its own) goes with
 it, and so that Ctrl-C at a terminal reaches the parent alone. When the parent is gone, however it went, each
-process closes its engine and ends.
+process closes its engine and ends. A guard, a fork of the process within its group, sees to that: an engine that
+holds Python's lock (the GIL) would let no thread of its own process act. Only a program that leaves the group
+(setsid) is out of reach.
 """
 
 import contextlib
@@ -12,6 +14,7 @@ import pickle
 import signal
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -93,6 +96,7 @@ class _Worker:
 
     process: Any = None
     pipe: Any = None  # to the process; what comes out of it is an Attempt, an error, or BEGUN
+    lifeline: Any = None  # nothing is ever sent: that it ends tells the guard that this process is gone
     task: int | None = None
     deadline = math.inf
 
@@ -133,6 +137,7 @@ class _Worker:
         self.process.join()
         code, self.process = self.process.exitcode, None
         self.pipe.close()
+        self.lifeline.close()
         return code
 
     def _lost(self, problem: str) -> Attempt:
@@ -142,15 +147,17 @@ class _Worker:
 
     def _start(self) -> None:
         self.pipe, theirs = Pipe()
+        guarded, self.lifeline = Pipe(duplex=False)
         # loky starts processes as "spawn" does, but without importing the main module, which may take seconds.
         loky: Any = get_context("loky")
-        process = loky.Process(target=_serve, args=(self.work, theirs))
+        process = loky.Process(target=_serve, args=(self.work, theirs, guarded))
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: deaf to Ctrl-C from the start
         try:
             process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
+            guarded.close()
         self.process = process
 
 
@@ -158,9 +165,10 @@ def _death(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with status {code}"
 
 
-def _serve(work: Work, pipe: Any) -> None:
+def _serve(work: Work, pipe: Any, lifeline: Any) -> None:
     """Runs in the process: does what the parent asks for until it is told to stop, or the parent is gone."""
     os.setpgrp()
+    _post_guard(lifeline)
     os.set_inheritable(pipe.fileno(), False)  # else an engine's own process would keep it open when this one dies
     signal.signal(signal.SIGTERM, _leave)
     tasks: SimpleQueue[int] = SimpleQueue()
@@ -189,12 +197,35 @@ def _answer(work: Work, task: int) -> Attempt | Exception:
 
 
 def _listen(pipe: Any, tasks: "SimpleQueue[int]") -> None:
-    """Takes the parent's orders; when there is no parent any more, ends this process and all that it started."""
+    """Takes the parent's orders, until there is no parent any more."""
     with contextlib.suppress(EOFError, OSError):
         while True:
             tasks.put(pipe.recv())
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE)
+
+
+def _post_guard(lifeline: Any) -> None:
+    """Fork the guard, which ends this process and all that it started when the parent is gone."""
+    worker = os.getpid()
+    with warnings.catch_warnings(action="ignore"):  # NumPy's threads: the guard needs none of what they hold
+        guard = os.fork()
+    if guard:
+        lifeline.close()
+        return
+    try:
+        _watch_over(worker, lifeline.fileno())
+    finally:
+        os._exit(0)
+
+
+def _watch_over(worker: int, lifeline: int) -> None:
+    """Runs in the guard. It keeps no file open, or the parent would not see the end of the worker."""
+    most = min(os.sysconf("SC_OPEN_MAX"), 1 << 16)
+    os.closerange(0, lifeline)
+    os.closerange(lifeline + 1, most)
+    os.read(lifeline, 1)  # returns when the parent is gone
+    if os.getppid() == worker:  # else the worker is gone, and its number may be another's
+        os.kill(worker, signal.SIGTERM)
+        time.sleep(GRACE)
     os.killpg(0, signal.SIGKILL)
 
 
