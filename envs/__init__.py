@@ -49,10 +49,16 @@ def make(config: Any) -> gymnasium.Env:
 
     Raises:
         TypeError: `config` is none of these.
-        ValueError: it names a scenario, level, game or id that does not exist.
+        ValueError: it names a scenario, level, game or id that does not exist, or the engine could not be made.
         ImportError: its package is not installed; the message says how to install it.
     """
     if type(config) not in _CLASSES:
         expected = ", ".join(cls.__name__ for cls in _CLASSES)
         raise TypeError(f"expected one of {expected}, got {type(config).__name__}; see envs.SCHEMAS")
-    return _CLASSES[type(config)](config)
+    try:
+        return _CLASSES[type(config)](config)
+    except (ValueError, TypeError, ImportError, RuntimeError):
+        raise
+    except Exception as error:  # whatever an engine raises
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"{config.name}: making the environment raised {told}") from error

@@ -42,7 +42,7 @@ class AtariEnv(FrameEnv):
     def __init__(self, config: AtariConfig) -> None:
         inner = _make(config)
         names = [name.lower() for name in inner.unwrapped.get_action_meanings()]  # pyright: ignore
-        super().__init__(inner, config.height, config.width, names)
+        super().__init__(inner, config, names)
 
 
 def games() -> tuple[str, ...]:

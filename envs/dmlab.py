@@ -26,6 +26,10 @@ from envs.frames import area_resize, frame_space
 
 SCREEN = "RGB_INTERLEAVED"  # the observation with axes [h, w, c]
 SEEDS = 2**31  # the engine takes a C int
+DMLAB30_FOLDER = "contributed/dmlab30/"
+OWN = {"width": "width", "height": "height", "fps": "fps", "mixerSeed": "mixer_seed"}  # engine's name -> ours
+MIXER_SEEDS = 2**32  # and keeps this one in 32 bits without a sign
+HOLD_OUT = "allowHoldOutLevels"  # the engine's own setting
 BUILD = (
     "The extra carries no engine, because DeepMind Lab is not on PyPI: build its wheel with Bazel "
     "(github.com/google-deepmind/lab, python/pip_package/README.md) and pip install deepmind_lab-*.whl"
@@ -48,13 +52,36 @@ class DmlabConfig:
     mixer_seed: int = 0  # combined with every seed: another value, another disjoint family of episodes
     episode: int = 0  # the episode number that every reset asks for; some levels depend on it
     level_cache: str = ""  # folder that keeps compiled levels between episodes and runs; "": none
-    options: dict[str, Any] = field(default_factory=dict)  # settings of the level itself
+    options: dict[str, Any] = field(default_factory=dict)  # settings of the level, and allowHoldOutLevels: true
 
     def __post_init__(self) -> None:
         at_least(self, 1, "height", "width", "supersample", "frame_skip", "fps")
         at_least(self, 0, "mixer_seed", "episode")
         one_of(self, "actions", (*ACTION_SETS, "raw7"))
         one_of(self, "renderer", ("software", "hardware"))
+        if self.mixer_seed >= MIXER_SEEDS:
+            raise ValueError(f"mixer_seed: expected a number below 2**32, got {self.mixer_seed}")
+        _check_options(self.options)
+        _check_held_out(self)
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        if name in OWN:
+            raise ValueError(f"options: {name} is set by env.{OWN[name]}, not here")
+        if not isinstance(value, str | bool | int | float):
+            raise ValueError(f"options.{name}: expected a word, a number, true or false, got {value!r}")
+
+
+def _check_held_out(config: DmlabConfig) -> None:
+    """The engine refuses to load these levels without that setting, and does not say so."""
+    name = config.level.removeprefix(DMLAB30_FOLDER)
+    allowed = str(config.options.get(HOLD_OUT, "")).lower() == "true"
+    if name in DMLAB30 and name.endswith("_test") and not allowed:
+        raise ValueError(
+            f"level: {name} is held out for evaluation; to collect from it all the same, set "
+            f"env.options.{HOLD_OUT}=true, or choose {name.removesuffix('test')}train"
+        )
 
 
 class DmlabEnv(gymnasium.Env):
@@ -63,7 +90,8 @@ class DmlabEnv(gymnasium.Env):
     `actions` impala9 and popart15 are `Discrete` with names, raw7 is the engine's own `Box` of int32. `seed` and
     `mixer_seed` reach the engine, and every reset asks for the same episode number, so that an episode does not
     depend on how many were played before. One engine is open per process: its compiled levels, its temporary
-    files and its memory count per process, and parallel collection uses processes anyway.
+    files and its memory count per process, and parallel collection uses processes anyway. A pickled copy starts an
+    engine of its own; after `close`, `reset` and `step` raise RuntimeError.
 
     Raises:
         ImportError: the module deepmind_lab is missing.
@@ -78,6 +106,7 @@ class DmlabEnv(gymnasium.Env):
     def __init__(self, config: DmlabConfig) -> None:
         self._refuse_second_engine()
         self._config = config
+        self._closed = False
         self._engine = _start(config)
         DmlabEnv._open = weakref.ref(self)
         self._moves, self.action_space, self.action_names = _actions(self._engine.action_spec(), config.actions)
@@ -88,6 +117,7 @@ class DmlabEnv(gymnasium.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[UInt8[np.ndarray, "h w 3"], dict[str, Any]]:
         """The first frame of an episode that `seed` determines; without a seed, of one more episode."""
+        self._refuse_closed()
         super().reset(seed=seed)
         self._engine.reset(episode=self._config.episode, seed=int(self.np_random.integers(SEEDS)))
         return self._look(), {}
@@ -98,9 +128,11 @@ class DmlabEnv(gymnasium.Env):
         Raises:
             ValueError: the action is not in the action space: the engine would do something undefined.
         """
+        self._refuse_closed()
         if not self.action_space.contains(action):
             raise ValueError(f"action: expected one in {self.action_space}, got {action!r}")
-        move = np.asarray(action if self._moves is None else self._moves[action], np.intc)
+        # Contiguous: the engine reads the seven numbers from memory without a look at the strides.
+        move = np.ascontiguousarray(action if self._moves is None else self._moves[action], np.intc)
         reward = self._engine.step(move, num_steps=self._config.frame_skip)
         return self._look(), float(reward), not self._engine.is_running(), False, {}
 
@@ -110,9 +142,19 @@ class DmlabEnv(gymnasium.Env):
 
     def close(self) -> None:
         """Release the engine, so that this process may open another. Closing twice is allowed."""
+        if self._closed:
+            return
+        self._closed = True
         if DmlabEnv._open is not None and DmlabEnv._open() is self:
-            self._engine.close()
             DmlabEnv._open = None
+        self._engine.close()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise RuntimeError("this environment is closed, and its engine with it: make another one")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._config,), {"_frame": self._frame}
 
     def _look(self) -> UInt8[np.ndarray, "h w 3"]:
         if self._engine.is_running():
@@ -167,7 +209,7 @@ def _start(config: DmlabConfig) -> Any:
         import deepmind_lab  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise missing("deepmind_lab", "dmlab", BUILD) from error
-    level = f"contributed/dmlab30/{config.level}" if config.level in DMLAB30 else config.level
+    level = f"{DMLAB30_FOLDER}{config.level}" if config.level in DMLAB30 else config.level
     try:
         return deepmind_lab.Lab(
             level,

@@ -24,6 +24,26 @@ def missing(package: str, extra: str, note: str = "") -> ImportError:
     )
 
 
+def returned(what: str, values: Any, *names: str) -> Any:
+    """What an engine returned, held to be a tuple of so many values.
+
+    Raises:
+        TypeError: it is something else; the message names the values.
+    """
+    if not isinstance(values, tuple | list) or len(values) != len(names):
+        got = f"{len(values)} values" if isinstance(values, tuple | list) else type(values).__name__
+        raise TypeError(
+            f"{what}: expected to return ({', '.join(names)}), got {got}; "
+            "an environment of the old Gym API needs a wrapper"
+        )
+    return values
+
+
+def plain(value: Any) -> Any:
+    """Python's own value for one number or flag of NumPy; anything else as it is, for the caller to judge."""
+    return value.item() if getattr(value, "shape", None) == () else value
+
+
 def at_least(config: Any, least: float, *names: str) -> None:
     """Refuse a config in which one of the fields `names` is below `least`.
 

@@ -8,19 +8,24 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from envs.doors import plain, returned
 
-def to_rgb(image: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
+STEP = ("observation", "reward", "terminated", "truncated", "info")
+
+
+def to_rgb(image: Any) -> UInt8[np.ndarray, "h w 3"]:
     """A picture as three channels: grey ([h, w] or [h, w, 1]) is repeated, alpha is dropped.
 
     Raises:
         TypeError: the pixels are not uint8.
         ValueError: the shape is no picture's.
     """
+    image = np.asarray(image)
     if image.dtype != np.uint8:
         raise TypeError(f"frames: expected uint8 pixels in 0…255, got {image.dtype}; convert them in the environment")
     if image.ndim == 2:
         image = image[..., None]
-    if image.ndim != 3 or image.shape[2] not in (1, 3, 4):
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.size:
         raise ValueError(f"frames: expected shape [h, w], [h, w, 1], [h, w, 3] or [h, w, 4], got {list(image.shape)}")
     return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]
 
@@ -40,19 +45,33 @@ def frame_space(height: int, width: int) -> gymnasium.spaces.Box:
     return gymnasium.spaces.Box(0, 255, (height, width, 3), np.uint8)
 
 
+def _as_float(value: Any) -> Any:
+    """A number as a float; anything else as it is, for the caller to judge."""
+    return float(value) if isinstance(value, int | float) else value
+
+
+def _as_flag(value: Any) -> Any:
+    """0 and 1 as False and True; anything else as it is."""
+    return bool(value) if isinstance(value, int) and value in (0, 1) else value
+
+
 class FrameEnv(gymnasium.Env):
     """Turns an environment with any observation into one whose observation is a frame, and nothing but.
 
     A subclass says by `picture` where the frame is in the observation. This is no `gymnasium.Wrapper`, because
     what it changes is what the environment is: `unwrapped` should give frames too. `inner` is the engine's own.
+
+    A copy (pickled, or by `copy.deepcopy`) is made anew from the config: it shows the same last frame, and must be
+    reset before its first step. After `close`, `reset` and `step` raise RuntimeError.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012
     render_mode = "rgb_array"
 
-    def __init__(self, inner: gymnasium.Env, height: int, width: int, action_names: Sequence[str] = ()) -> None:
-        self.inner = inner
-        self.height, self.width = height, width
+    def __init__(self, inner: gymnasium.Env, config: Any, action_names: Sequence[str] = ()) -> None:
+        self.inner, self.config = inner, config
+        self._closed = False
+        self.height, self.width = height, width = config.height, config.width
         self.action_names = tuple(action_names)
         self.action_space = inner.action_space
         self.observation_space = frame_space(height, width)
@@ -66,21 +85,41 @@ class FrameEnv(gymnasium.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[UInt8[np.ndarray, "h w 3"], dict[str, Any]]:
         """The first frame of an episode that `seed` determines; without a seed, of one more episode."""
+        self._refuse_closed()
         super().reset(seed=seed)
-        observation, info = self.inner.reset(seed=seed, options=options)
+        observation, info = returned("reset", self.inner.reset(seed=seed, options=options), "observation", "info")
         return self._keep(observation), info
 
     def step(self, action: Any) -> tuple[UInt8[np.ndarray, "h w 3"], float, bool, bool, dict[str, Any]]:
         """The frame that `action` leads to, its reward, and whether the episode ended or was cut."""
-        observation, reward, terminated, truncated, info = self.inner.step(action)
-        return self._keep(observation), float(reward), bool(terminated), bool(truncated), info
+        self._refuse_closed()
+        observation, reward, terminated, truncated, info = self._step(action)
+        return self._keep(observation), reward, terminated, truncated, info
 
     def render(self) -> UInt8[np.ndarray, "h w 3"]:
         """The last frame again."""
         return self._frame.copy()
 
     def close(self) -> None:
+        """End the engine. Closing twice is allowed."""
+        if not self._closed:
+            self._closed = True
+            self._end()
+
+    def _end(self) -> None:
         self.inner.close()
+
+    def _step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """One step of the engine, with Python's own numbers where it has those of NumPy."""
+        observation, reward, terminated, truncated, info = returned("step", self.inner.step(action), *STEP)
+        return observation, _as_float(plain(reward)), _as_flag(plain(terminated)), _as_flag(plain(truncated)), info
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise RuntimeError("this environment is closed: make another one")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.config,), {"_frame": self._frame}
 
     def _keep(self, observation: Any) -> UInt8[np.ndarray, "h w 3"]:
         picture = self.picture(observation)

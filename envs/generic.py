@@ -44,14 +44,14 @@ class GenericEnv(FrameEnv):
 
     def __init__(self, config: GenericConfig) -> None:
         inner = _make(config)
-        if not isinstance(inner.action_space, ACTION_SPACES):
-            expected = ", ".join(cls.__name__ for cls in ACTION_SPACES)
-            raise TypeError(f"{config.id}: expected an action space of {expected}, got {inner.action_space}")
-        self._key = _image_key(inner.observation_space, config)
-        if self._key is None:
-            inner = _rendering(inner, config)
-        super().__init__(inner, config.height, config.width)
-        self._frame_skip = config.frame_skip
+        try:
+            self._key, self.unused_observations = _seen(inner, config)
+            if self._key is None:
+                inner = _rendering(inner, config)
+        except BaseException:
+            inner.close()
+            raise
+        super().__init__(inner, config)
 
     def picture(self, observation: Any) -> np.ndarray | None:
         """The image in the observation, or what the environment renders."""
@@ -61,13 +61,14 @@ class GenericEnv(FrameEnv):
 
     def step(self, action: Any):
         """As in `FrameEnv`, `frame_skip` times: rewards add up, and an end stops the repetition."""
-        observation, total, terminated, truncated, info = self.inner.step(action)
-        for _ in range(self._frame_skip - 1):
+        self._refuse_closed()
+        observation, total, terminated, truncated, info = self._step(action)
+        for _ in range(self.config.frame_skip - 1):
             if terminated or truncated:
                 break
-            observation, reward, terminated, truncated, info = self.inner.step(action)
-            total = float(total) + float(reward)
-        return self._keep(observation), float(total), bool(terminated), bool(truncated), info
+            observation, reward, terminated, truncated, info = self._step(action)
+            total = total + reward
+        return self._keep(observation), total, terminated, truncated, info
 
 
 def _make(config: GenericConfig, **more: Any) -> gymnasium.Env:
@@ -77,8 +78,23 @@ def _make(config: GenericConfig, **more: Any) -> gymnasium.Env:
         return gymnasium.make(config.id, disable_env_checker=True, **{**config.kwargs, **more})
     except gymnasium.error.DependencyNotInstalled as error:
         raise ImportError(f"{config.id}: {error}") from error
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{config.id}: {error}; install it, or put its folder on PYTHONPATH") from error
     except gymnasium.error.Error as error:  # unregistered, malformed, or too old
         raise unknown("Gymnasium id", config.id, gymnasium.registry, setting="env.id") from error
+    except Exception as error:  # what the constructor of a stranger raises
+        told = " ".join(str(error).split())
+        raise ValueError(f"{config.id}: making it raised {type(error).__name__}: {told}; check env.kwargs") from error
+
+
+def _seen(inner: gymnasium.Env, config: GenericConfig) -> tuple[str | None, tuple[str, ...]]:
+    """Where the image is, as `_image_key` says, and the entries of a dict observation that no frame will show."""
+    if not isinstance(inner.action_space, ACTION_SPACES):
+        expected = ", ".join(cls.__name__ for cls in ACTION_SPACES)
+        raise TypeError(f"{config.id}: expected an action space of {expected}, got {inner.action_space}")
+    space = inner.observation_space
+    key = _image_key(space, config)
+    return key, tuple(name for name in space.spaces if name != key) if isinstance(space, spaces.Dict) else ()
 
 
 def _rendering(inner: gymnasium.Env, config: GenericConfig) -> gymnasium.Env:

@@ -117,7 +117,8 @@ class MazeEnv(gymnasium.Env):
         return self._look()[0]
 
     def _look(self) -> tuple[UInt8[np.ndarray, "h w 3"], dict[str, Any]]:
-        assert self.maze is not None, "render before the first reset"
+        if self.maze is None:
+            raise RuntimeError("render before the first reset: call reset(seed=...)")
         frame = render(self.maze, self.pose, self._config.height, self._config.width)
         if self._config.noise > 0:
             frame = add_noise(frame, self._config.noise, self._noise_seed, self._steps)

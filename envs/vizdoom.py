@@ -52,8 +52,7 @@ class VizdoomEnv(FrameEnv):
 
     def __init__(self, config: VizdoomConfig) -> None:
         inner = _make(config)
-        super().__init__(inner, config.height, config.width, _action_names(inner))
-        self._crop = config.crop
+        super().__init__(inner, config, _action_names(inner))
         self._folder = tempfile.mkdtemp(prefix="vizdoom-")
         self._shut = weakref.finalize(self, _shut, inner, self._folder)  # also where nobody calls close()
 
@@ -61,14 +60,14 @@ class VizdoomEnv(FrameEnv):
         """The screen; None after the end, when the engine has none."""
         if self.inner.unwrapped.state is None:  # pyright: ignore
             return None
-        screen, (top, bottom, left, right) = observation["screen"], self._crop
+        screen, (top, bottom, left, right) = observation["screen"], self.config.crop
         height, width = screen.shape[:2]
         return screen[round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """As in `FrameEnv`. The engine starts in a folder of its own, because it leaves its settings where it
         starts, and because engines that share this file could disturb each other."""
-        if self.inner.unwrapped.game.is_running():  # pyright: ignore
+        if self._closed or self.inner.unwrapped.game.is_running():  # pyright: ignore
             return super().reset(seed=seed, options=options)
         with contextlib.chdir(self._folder):
             return super().reset(seed=seed, options=options)
@@ -85,7 +84,7 @@ class VizdoomEnv(FrameEnv):
             frame = self._frame.copy()
         return frame, reward, terminated and not truncated, truncated, info
 
-    def close(self) -> None:
+    def _end(self) -> None:
         self._shut()
 
 

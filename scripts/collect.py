@@ -10,7 +10,8 @@ from typing import Any
 
 import envs
 from worldmodel.config import to_dict, typed
-from worldmodel.data.collect import Failure, collect, describe
+from worldmodel.data.collect import CollectReport, Failure, collect
+from worldmodel.data.preview import preview
 from worldmodel.data.store import EpisodeStore
 
 
@@ -34,25 +35,46 @@ class CollectConfig:
 
 @script(CollectConfig)
 def main(config: CollectConfig) -> None:
-    env_config = typed(envs.schema(config.env.get("name", "")), config.env, "env")
-    make_env = partial(envs.make, env_config)
     how = {"policy": config.policy, "hold": config.hold, "seed": config.seed}
     how |= {"max_steps": config.max_steps, "info_keys": config.info_keys}
-    env = make_env()
-    info = describe(env, to_dict(env_config), frame_skip=getattr(env_config, "frame_skip", None), **how)
-    env.close()
-    store = EpisodeStore.create(config.run / "episodes", info)
+    safety = {"workers": config.workers, "timeout": config.timeout}
+    try:
+        env_config = typed(envs.schema(config.env.get("name", "")), config.env, "env")
+        make_env = partial(envs.make, env_config)
+        frame_skip = getattr(env_config, "frame_skip", None)
+        seen = preview(make_env, to_dict(env_config), frame_skip=frame_skip, **safety, **how)
+    except TypeError as error:  # a value of the wrong kind, or an environment of one
+        raise ValueError(str(error)) from error
+    if seen.unused:
+        print(f"not kept of the observation: {', '.join(seen.unused)}")
+    store = EpisodeStore.create(config.run / "episodes", seen.info)
     if config.after is not None:
-        store.adopt(EpisodeStore.open(config.after / "episodes"))
-    safety = {"workers": config.workers, "retries": config.retries, "timeout": config.timeout}
-    report = collect(make_env, store, config.episodes, **safety, **how)
+        begin_with(config.after, store)
+    report = collect(make_env, store, config.episodes, retries=config.retries, **safety, **how)
     frames = sum(store.lengths.values())
     print(f"episodes: {len(store.indices)} with {frames:,} frames in {store.folder}", end="")
     tried = report.episodes or report.failures
     print(f" ({report.episodes} new, {report.frames_per_s:,.0f} frames/s)" if tried else " (nothing to do)")
+    remark(report, config.max_steps)
     if report.failures:
         tell(report.failures)
         raise SystemExit(1)
+
+
+def begin_with(run: Path, store: EpisodeStore) -> None:
+    """Take over the episodes of an earlier run, and say of how many the settings are others."""
+    came = store.adopt(EpisodeStore.open(run / "episodes"))
+    others = len(store.origins())
+    where = f"; {others} episodes here have other settings, listed in origins.json" if others else ""
+    print(f"{came} episodes of {run} taken over{where}")
+
+
+def remark(report: CollectReport, max_steps: int | None) -> None:
+    """What a person may not have meant."""
+    if report.cut:
+        print(f"cut at max_steps={max_steps}: {report.cut} of the {report.episodes} new episodes")
+    if report.episodes and not report.rewarded:
+        print("every reward of the new episodes is 0")
 
 
 def tell(failures: tuple[Failure, ...]) -> None:

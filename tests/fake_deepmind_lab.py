@@ -4,6 +4,7 @@ Written from docs/users/python_api.md and the checks in python/dmlab_module.c of
 Pixels hold what an engine would be asked for: seed, episode, engine frames since the reset, and the last action.
 """
 
+import ctypes
 import tempfile
 import types
 from pathlib import Path
@@ -19,7 +20,11 @@ ACTIONS = [
     {"name": "JUMP", "min": 0, "max": 1},
     {"name": "CROUCH", "min": 0, "max": 1},
 ]
-LEVELS = ("contributed/dmlab30/explore_object_locations_small", "seekavoid_arena_01")
+LEVELS = (
+    "contributed/dmlab30/explore_object_locations_small",
+    "contributed/dmlab30/rooms_collect_good_objects_test",
+    "seekavoid_arena_01",
+)
 LENGTH = 10  # engine frames of an episode
 
 
@@ -33,6 +38,10 @@ class Lab:
         for key, value in config.items():
             _check_type("config key", key, str)
             _check_type(f"config value of {key}", value, str)
+        if not 0 <= int(config.get("mixerSeed", "0")) < 2**32:
+            raise RuntimeError("Invalid argument - mixerSeed")
+        if level.endswith("_test") and config.get("allowHoldOutLevels") != "true":
+            raise RuntimeError("Failed to init environment - hold-out level")
         if level not in LEVELS:
             raise RuntimeError(f"Failed to init environment - level '{level}' not found")
         if renderer not in ("software", "hardware"):
@@ -44,7 +53,8 @@ class Lab:
         self._state = "uninitialized"
 
     def reset(self, episode=-1, seed=None):
-        assert self._state != "closed", "reset of a closed engine"
+        if self._state == "closed":
+            raise RuntimeError("the memory of the engine is released: a real one would crash here")
         _check_type("episode", episode, int)
         if not isinstance(seed, int | None):
             raise ValueError(f"'seed' must be int or None, was '{type(seed).__name__}'.")
@@ -87,6 +97,7 @@ class Lab:
             raise ValueError(f"action must have shape ({len(ACTIONS)})")
         if action.dtype != np.intc:
             raise ValueError("action must have dtype np.intc")
+        action = np.frombuffer(_memory(action), np.intc)  # the strides are not looked at
         assert num_steps >= 1, num_steps
         for value, axis in zip(action, ACTIONS, strict=True):
             assert axis["min"] <= value <= axis["max"], (axis, value)  # documented as undefined behaviour
@@ -108,6 +119,11 @@ class Lab:
     def close(self):
         closed, self._state = self._state != "closed", "closed"
         return closed
+
+
+def _memory(action):
+    """The bytes from where the array begins, as C reads them."""
+    return ctypes.string_at(action.ctypes.data, action.nbytes)
 
 
 def module() -> types.ModuleType:

@@ -96,3 +96,36 @@ def counter_info(**settings) -> DatasetInfo:
 def jump_on_even_steps(observation, rng, action_space):
     """A policy for tests: looks at the step in the frame."""
     return 2 if observation[0, 0, 1] % 2 == 0 else int(rng.integers(2))
+
+
+class OddEnv(gymnasium.Env):
+    """Environments as strangers have them; `odd` says which fault this one has."""
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+
+    def __init__(self, odd: str = "", render_mode: str | None = None):
+        image, state = Box(0, 255, (8, 8, 3), np.uint8), Box(-1, 1, (2,), np.float32)
+        self.observation_space = gymnasium.spaces.Dict(image=image, state=state)
+        actions = gymnasium.spaces.Dict(a=Discrete(2)) if odd == "dict actions" else Discrete(2)
+        self.action_space, self.odd, self.render_mode = actions, odd, render_mode
+        if odd == "constructor":
+            raise KeyError("assets")
+        if odd == "exit":
+            os._exit(7)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if self.odd == "reset":
+            raise RuntimeError("no display")
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        reward = float("nan") if self.odd == "reward" else 0.0
+        return self.observation_space.sample(), reward, False, False, {}
+
+    def close(self):
+        if self.odd == "close":
+            raise KeyError("shut already")
+
+
+gymnasium.register("Odd-v0", OddEnv)

@@ -1,8 +1,11 @@
 """What every environment promises, whichever engine draws it."""
 
+import copy
+import pickle
 from dataclasses import fields
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import yaml
@@ -59,6 +62,47 @@ def test_a_seed_determines_the_episode_whatever_was_played_before(config):
     again = play(fresh, 3)
     fresh.close()
     assert played[0] == played[2] == played[3] == again != played[1]
+
+
+@pytest.mark.parametrize("copied", [lambda env: pickle.loads(pickle.dumps(env)), copy.deepcopy])
+@pytest.mark.parametrize("steps", [None, 0, 3])
+def test_a_copy_plays_the_same_and_closes_what_is_its_own(config, copied, steps):
+    env = envs.make(config)
+    if steps is not None:
+        play(env, 1, steps)
+        assert np.array_equal(copied(env).render(), env.render())
+    other = copied(env)
+    assert play(other, 3) == play(env, 3)
+    other.close()
+    assert play(env, 4)  # the first one lives on
+    env.close()
+
+
+def test_closing_twice_or_before_the_first_reset_is_allowed(config):
+    for seed in (None, 1):
+        env = envs.make(config)
+        if seed is not None:
+            env.reset(seed=seed)
+        env.close()
+        env.close()
+
+
+def test_a_closed_env_says_so(config):
+    if config.name == "maze":
+        pytest.skip("it holds nothing that closing would end")
+    env = envs.make(config)
+    env.reset(seed=0)
+    env.close()
+    for call in (lambda: env.reset(seed=0), lambda: env.step(0)):
+        with pytest.raises(RuntimeError, match="this environment is closed: make another one"):
+            call()
+
+
+def test_a_step_before_the_first_reset_is_refused(config):
+    env = envs.make(config)
+    with pytest.raises((RuntimeError, gymnasium.error.ResetNeeded)):
+        env.step(0)
+    env.close()
 
 
 def test_there_is_a_name_for_every_discrete_action_or_for_none(config):

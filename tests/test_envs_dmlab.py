@@ -1,5 +1,7 @@
 """DeepMind Lab: every call against a stand-in that is as strict as the documented API, and one on the real engine."""
 
+import gc
+import pickle
 import sys
 
 import fake_deepmind_lab
@@ -67,6 +69,79 @@ def test_raw_actions_are_the_engines_own_and_fit_the_action_encoder(lab):
     assert ActionEncoder(env.action_space).width == 7
     with pytest.raises(ValueError, match="action: expected one in"):
         env.step(np.array([0, 0, 2, 0, 0, 0, 0], np.int32))
+
+
+@pytest.mark.parametrize("strided", [lambda x: np.repeat(x, 2)[::2], lambda x: x[::-1].copy()[::-1]])
+def test_raw_actions_with_strides_arrive_as_they_are(lab, strided):
+    env = lab(actions="raw7")
+    env.reset(seed=0)
+    env.step(strided(np.array([-512, 3, 1, -1, 0, 1, 0], np.int32)))
+    assert env._engine.moves == [((-512, 3, 1, -1, 0, 1, 0), 4)]
+
+
+def test_a_closed_engine_is_not_reached_any_more(lab):
+    env = lab()
+    env.reset(seed=0)
+    env.close()
+    for call in (lambda: env.reset(seed=0), lambda: env.step(0)):
+        with pytest.raises(RuntimeError, match="this environment is closed"):
+            call()
+    assert env.render().shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("folder", ["", "contributed/dmlab30/"])
+def test_a_level_held_out_for_evaluation_needs_a_word(lab, folder):
+    level = f"{folder}rooms_collect_good_objects_test"
+    words = r"env\.options\.allowHoldOutLevels=true, or choose rooms_collect_good_objects_train"
+    for options in ({}, {"allowHoldOutLevels": False}):
+        with pytest.raises(ValueError, match=words):
+            lab(level=level, options=options)
+    env = lab(level=level, options={"allowHoldOutLevels": True})
+    assert env._engine.calls["config"]["allowHoldOutLevels"] == "true"
+
+
+@pytest.mark.parametrize(("seed", "fits"), [(2**32 - 1, True), (2**32, False), (-1, False)])
+def test_a_mixer_seed_has_32_bits(lab, seed, fits):
+    if fits:
+        assert lab(mixer_seed=seed)._engine.calls["config"]["mixerSeed"] == str(seed)
+    else:
+        with pytest.raises(ValueError, match="mixer_seed: expected"):
+            lab(mixer_seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"mixerSeed": 3}, r"mixerSeed is set by env\.mixer_seed"),
+        ({"width": 3}, r"width is set by env\.width"),
+        ({"x": None}, r"options\.x: expected a word, a number, true or false, got None"),
+        ({"x": [1]}, r"options\.x: expected a word"),
+    ],
+)
+def test_options_that_are_none_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        DmlabConfig(options=options)
+
+
+def test_a_pickled_copy_has_an_engine_of_its_own(lab):
+    env = lab(mixer_seed=5)
+    env.reset(seed=1)
+    content, frame = pickle.dumps(env), env.render()
+    with pytest.raises(RuntimeError, match="one per process"):
+        pickle.loads(content)
+    env.close()
+    again = pickle.loads(content)
+    assert np.array_equal(again.render(), frame) and again._engine is not env._engine
+    assert np.array_equal(again.reset(seed=1)[0], frame)
+    again.close()
+    assert again._engine._state == "closed"
+    lab().reset(seed=0)
+
+
+def test_an_env_that_nobody_closed_gives_way_to_the_next(lab):
+    envs.make(DmlabConfig())
+    gc.collect()
+    lab().reset(seed=0)
 
 
 def test_the_last_frame_stands_when_the_episode_has_ended(lab):

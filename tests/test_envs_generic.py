@@ -140,3 +140,93 @@ def test_without_the_atari_package_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "ale_py", None)
     with pytest.raises(ImportError, match=r"pip install worldmodel\[atari\]"):
         envs.make(AtariConfig())
+
+
+# --- engines of strangers ---
+
+
+class OddEnv(PictureEnv):
+    """Raises when it is made, or returns what no environment may; `odd` says what."""
+
+    def __init__(self, odd, space=COLOUR, render_mode=None):
+        super().__init__(space, None, render_mode)
+        self.odd = odd
+        if isinstance(odd, BaseException):
+            raise odd
+
+    def reset(self, **options):
+        values = super().reset(**options)
+        return values[0] if self.odd == "old reset" else values
+
+    def step(self, action):
+        frame, reward, *rest = super().step(action)
+        if self.odd == "old step":
+            return frame, reward, True, {}
+        return frame, self.odd if self.odd in (None, "1.5") else reward, *rest
+
+    def render(self):
+        return None if self.odd == "no picture" else super().render()
+
+
+@pytest.fixture
+def odd(monkeypatch):
+    monkeypatch.setitem(gymnasium.registry, "Odd-v0", gymnasium.envs.registration.EnvSpec("Odd-v0", OddEnv))
+    return lambda odd, **settings: envs.make(GenericConfig(id="Odd-v0", kwargs={"odd": odd}, **settings))
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), RuntimeError("no\ndisplay"), AssertionError(), ZeroDivisionError("z")]
+)
+def test_what_a_constructor_raises_is_one_value_error(odd, error):
+    with pytest.raises(
+        ValueError, match=rf"Odd-v0: making it raised {type(error).__name__}: .*; check env.kwargs"
+    ) as it:
+        odd(error)
+    assert "\n" not in str(it.value)
+
+
+def test_kwargs_that_the_constructor_does_not_take_are_named():
+    with pytest.raises(ValueError, match=r"CartPole-v1: making it raised TypeError: .*nonsense.*; check env\.kwargs"):
+        envs.make(GenericConfig(kwargs={"nonsense": 1}))
+
+
+def test_a_module_that_is_not_there_is_named():
+    with pytest.raises(ImportError, match=r"no_such_module:X-v0: .*no_such_module.*PYTHONPATH"):
+        envs.make(GenericConfig(id="no_such_module:X-v0"))
+
+
+def test_what_an_old_api_returns_is_named(odd):
+    with pytest.raises(TypeError, match=r"reset: expected to return \(observation, info\), got ndarray; .*old Gym"):
+        odd("old reset").reset(seed=0)
+    env = odd("old step")
+    env.reset(seed=0)
+    with pytest.raises(
+        TypeError, match=r"step: expected to return \(observation, reward, .*\), got 4 values; .*old Gym"
+    ):
+        env.step(0)
+
+
+@pytest.mark.parametrize("reward", [None, "1.5"])
+def test_a_reward_that_is_no_number_is_not_made_one(odd, reward):
+    env = odd(reward)
+    env.reset(seed=0)
+    assert env.step(0)[1] == reward  # who collects refuses it
+
+
+def test_an_engine_that_renders_nothing_is_named(odd):
+    env = odd("no picture", frames="render")
+    with pytest.raises(TypeError, match="frames: expected uint8 pixels in 0…255, got object"):
+        env.reset(seed=0)
+
+
+def test_entries_of_the_observation_that_no_frame_shows_are_listed(picture):
+    two = spaces.Dict(image=GREY, state=NUMBERS, other=COLOUR)
+    assert picture(two, key="image").unused_observations == ("state", "other")
+    assert picture(spaces.Dict(state=NUMBERS)).unused_observations == ("state",)
+    assert picture(COLOUR).unused_observations == () == picture(NUMBERS).unused_observations
+
+
+def test_a_picture_of_changing_size_becomes_frames_of_one_size():
+    assert envs.frames.area_resize(envs.frames.to_rgb(np.zeros((9, 7), np.uint8)), 4, 6).shape == (4, 6, 3)
+    with pytest.raises(ValueError, match="frames: expected shape"):
+        envs.frames.to_rgb(np.zeros((0, 7, 3), np.uint8))

@@ -1,7 +1,10 @@
 """ViZDoom: reproducible episodes, honest ends, and a clean working directory."""
 
+import copy
+import gc
 import hashlib
 import os
+import pickle
 import subprocess
 import sys
 
@@ -121,3 +124,28 @@ def test_without_the_package_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "vizdoom.gymnasium_wrapper", None)
     with pytest.raises(ImportError, match="pip install vizdoom"):
         envs.make(VizdoomConfig())
+
+
+@pytest.mark.parametrize("copied", [lambda env: pickle.loads(pickle.dumps(env)), copy.deepcopy])
+def test_a_copy_that_is_closed_ends_its_engine_and_folder(copied):
+    env = envs.make(VizdoomConfig())
+    env.reset(seed=1)
+    other = copied(env)
+    other.reset(seed=1)
+    game, folder = other.inner.unwrapped.game, other._folder
+    assert game.is_running() and folder != env._folder
+    other.close()
+    assert not game.is_running() and not os.path.exists(folder)
+    assert env.inner.unwrapped.game.is_running()
+    env.close()
+
+
+def test_a_copy_that_nobody_closes_ends_with_its_last_name():
+    env = envs.make(VizdoomConfig())
+    other = pickle.loads(pickle.dumps(env))
+    other.reset(seed=1)
+    game, folder = other.inner.unwrapped.game, other._folder
+    del other
+    gc.collect()
+    assert not game.is_running() and not os.path.exists(folder)
+    env.close()

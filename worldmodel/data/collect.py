@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from worldmodel.data.claim import check_unchanged
-from worldmodel.data.engine import EngineError, engine_errors
+from worldmodel.data.engine import EngineError, engine_errors, tell_of_closing
 from worldmodel.data.files import sweep_beside
 from worldmodel.data.info import DatasetInfo
 from worldmodel.data.origins import write_origins
@@ -111,6 +111,7 @@ def collect(
     _check_settings(store.info, settings)
     make_policy(policy, store.info.action_space, np.random.default_rng(0), hold)  # a misspelt one stops here
     _check_numbers(episodes, workers, retries, timeout)
+    _check_keys(max_steps, settings["info_keys"])
     if not _missing(store, episodes):
         return CollectReport(0, 0, 0.0)
     with writer_lock(store.folder, "collection"):
@@ -168,6 +169,13 @@ def _check_numbers(episodes: int, workers: int, retries: int, timeout: float | N
         )
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout: expected more than 0 seconds, or none, got {timeout}")
+
+
+def _check_keys(max_steps: int | None, info_keys: tuple[str, ...]) -> None:
+    if max_steps is not None and max_steps < 1:
+        raise ValueError(f"max_steps: expected at least 1, or none, got {max_steps}")
+    if len(set(info_keys)) < len(info_keys):
+        raise ValueError(f"info_keys: expected each key once, got {list(info_keys)}")
 
 
 def _settled(attempts: Iterable[Attempt], tasks: deque[int], retries: int, told: bool) -> Iterator[Attempt]:
@@ -252,12 +260,10 @@ class _Collector:
 
     def close(self) -> None:
         """Close the env; one that raises over it is told of once, and costs nothing."""
-        try:
+        with contextlib.suppress(EngineError) if self.told else tell_of_closing():
+            self.told, before = True, self.told
             self._close()
-        except EngineError as error:
-            if not self.told:
-                tqdm.write(f"{error}; the episodes are whole all the same", sys.stderr)
-            self.told = True
+            self.told = before
 
     def _close(self) -> None:
         env, self.env = self.env, None

@@ -5,6 +5,7 @@ that is not as Gymnasium has it, becomes that one error, in one line.
 """
 
 import contextlib
+import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from jaxtyping import UInt8
+from tqdm import tqdm
 
 LARGEST = float(np.finfo(np.float32).max)  # of a reward: episodes keep float32
 MESSAGE = 500  # characters of an engine's own words
@@ -36,10 +38,10 @@ class Step:
 
 
 @contextlib.contextmanager
-def engine_errors(what: str, number: int | None = None) -> Iterator[None]:
+def engine_errors(what: str, number: int | None = None, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Whatever an environment raises becomes an EngineError, `sys.exit` included; Ctrl-C and SIGTERM pass.
 
-    `what` is the call, and `number` counts the calls.
+    `what` is the call, `number` counts the calls, and errors of the types `passing` stay as they are.
     """
     call = what if number is None else f"{what} {number}"
     try:
@@ -47,12 +49,21 @@ def engine_errors(what: str, number: int | None = None) -> Iterator[None]:
     except EngineError as error:
         raise EngineError(f"{call}: {error}") from error
     except BaseException as error:
-        if _asks_to_stop(error):
+        if _asks_to_stop(error) or isinstance(error, passing):
             raise
         place = traceback.extract_tb(error.__traceback__)[-1]
         when = "" if number is None else f", in {call}"
         where = f"({place.filename}, line {place.lineno}{when})"
         raise EngineError(f"{what} raised {type(error).__name__}: {_words(error)} {where}") from error
+
+
+@contextlib.contextmanager
+def tell_of_closing() -> Iterator[None]:
+    """An environment that raised something when it was closed is told of on stderr, and costs nothing."""
+    try:
+        yield
+    except EngineError as error:
+        tqdm.write(f"{error}; the episodes are whole all the same", sys.stderr)
 
 
 def _asks_to_stop(error: BaseException) -> bool:

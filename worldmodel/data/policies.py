@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ def make_policy(name: str, action_space: Space, rng: np.random.Generator, hold: 
     Raises:
         ValueError: no such policy, or `hold` below 1.
     """
-    if hold < 1:
+    if not 1 <= hold < math.inf:
         raise ValueError(f"hold: expected at least 1 step, got {hold}")
     if name not in NAMES:
         module, _, rest = name.partition(":")
@@ -62,7 +63,7 @@ def _import(name: str) -> Callable[..., Any]:
         raise ValueError(wanted)
     try:
         found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError, SyntaxError) as error:
         raise ValueError(f"{wanted}: {error}; put its folder on PYTHONPATH") from error
     if not callable(found):
         raise ValueError(f"{wanted}: {found!r} cannot be called")

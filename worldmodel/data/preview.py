@@ -1,0 +1,70 @@
+"""What an environment says of itself before episodes are collected from it.
+
+An engine may crash, hang or end its process while it starts, so it is asked in a process of its own as well.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+
+from worldmodel.data.engine import EngineError, engine_errors, tell_of_closing
+from worldmodel.data.info import DatasetInfo
+from worldmodel.data.play import describe
+from worldmodel.data.watched import Attempt, watched
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What all episodes will have in common, and the entries of the observation that none of them will hold."""
+
+    info: DatasetInfo
+    unused: tuple[str, ...] = ()
+
+
+def preview(
+    make_env: Callable[[], gymnasium.Env],
+    config: Mapping[str, Any],
+    *,
+    workers: int = 0,
+    timeout: float | None = None,
+    **settings: Any,
+) -> Preview:
+    """Make an environment, describe it as `describe` does, and close it; with workers, in another process.
+
+    Raises:
+        EngineError: it raised something, ended its process, or took longer than `timeout` seconds.
+        ValueError, TypeError, ImportError, OSError: as `make_env` raises them.
+    """
+    inspector = _Inspector(make_env, config, settings)
+    if not workers:
+        return inspector(0).result
+    (attempt,) = watched(inspector, deque([0]), workers=1, timeout=timeout)
+    if attempt.problem:
+        raise EngineError(f"the environment cannot be made: {attempt.problem}")
+    return attempt.result
+
+
+class _Inspector:
+    def __init__(self, make_env: Callable[[], gymnasium.Env], config: Mapping[str, Any], settings: dict[str, Any]):
+        self.make_env, self.config, self.settings = make_env, config, settings
+
+    def __call__(self, task: int) -> Attempt:
+        with engine_errors("make", passing=(ValueError, TypeError, ImportError, OSError)):
+            env = self.make_env()
+        try:
+            return Attempt(task, Preview(describe(env, self.config, **self.settings), _unused(env)))
+        finally:
+            with tell_of_closing(), engine_errors("close"):
+                env.close()
+
+    def close(self) -> None:
+        """Nothing is open between two calls."""
+
+
+def _unused(env: gymnasium.Env) -> tuple[str, ...]:
+    name = "unused_observations"
+    with engine_errors(name):
+        return tuple(map(str, env.get_wrapper_attr(name))) if env.has_wrapper_attr(name) else ()
