@@ -5,13 +5,14 @@ from _run import made_already, made_with, real_env, script
 from dataclasses import dataclass
 from pathlib import Path
 
-from worldmodel.checkpoint import read_json, write_json
+from worldmodel.checkpoint import write_sealed
 from worldmodel.data.store import EpisodeStore
 from worldmodel.evaluate.board import log_report
 from worldmodel.evaluate.horizon import keep_horizon, trusted
 from worldmodel.evaluate.page import page
 from worldmodel.evaluate.report import Case, ReportConfig, measure, to_json
-from worldmodel.hub import located
+from worldmodel.evaluate.targets import verdict
+from worldmodel.hub import located, read_report
 from worldmodel.tokenizer import fingerprint, load_tokenizer, tokenize
 from worldmodel.world import WorldModel
 
@@ -46,13 +47,14 @@ def main(config: EvaluateConfig) -> None:
             keep_horizon(folder, trusted(sections["Trust horizon"]))
         log_report(sections, logs)
         looks.write_text(page("How good this world is", case.words(), sections))
-        write_json(path, {"made_with": made, **to_json(sections)})
-    for name, figure in read_json(path)["figures"].items():
+        write_sealed(path, {"made_with": made, **to_json(sections)})
+    report = read_report(path)
+    for name, figure in report["figures"].items():
         between = f"[{figure['low']:.4g}, {figure['high']:.4g}]"
-        verdict = (
-            f"{figure['target']} {'reached' if figure['reached'] else 'NOT reached'}" if "target" in figure else ""
-        )
-        print(f"  {name:52} {figure['value']:12.4g} {between:24} {figure['unit']:6} {verdict}".rstrip())
+        said = verdict(figure.get("target", ""), figure.get("reached"), figure.get("not_applicable", ""))
+        print(f"  {name:52} {figure['value']:12.4g} {between:24} {figure['unit']:6} {said}".rstrip())
+    for name, why in report.get("not_applicable", {}).items():
+        print(f"  {name:52} {verdict('', None, why)}")
     print(f"report: {looks}\nfigures: {path}\nlogs: tensorboard --logdir {config.run.parent}")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worldmodel.checkpoint import CONFIG, read_json, write_json
+from worldmodel.checkpoint import CONFIG, read_json, write_sealed
 from worldmodel.evaluate.horizon import kept_horizon
 from worldmodel.hub import CARD, REPORT, card, measured
 from worldmodel.training.checkpoint import latest
@@ -41,7 +41,7 @@ def main(config: ShipConfig) -> None:
     found = measured(config.report, config.to) if config.report.is_file() else None
     (config.to / REPORT).unlink(missing_ok=True)  # it may be of earlier weights
     if found is not None:
-        write_json(config.to / REPORT, found)
+        write_sealed(config.to / REPORT, found)
     about, figures = read_json(config.to / CONFIG)["config"], {} if found is None else found["figures"]
     (config.to / CARD).write_text(card(about, config.to.name, figures, origin(config, found)), encoding="utf-8")
     size = sum(path.stat().st_size for path in config.to.iterdir())

@@ -18,7 +18,7 @@ from tests.helpers_models import random_frames, small_world
 from tests.test_examples import maze_world
 from tests.test_scripts import ROOT, TINY, run
 from worldmodel import hub
-from worldmodel.checkpoint import read_json, write_json
+from worldmodel.checkpoint import read_json, read_sealed, write_json
 from worldmodel.evaluate.horizon import keep_horizon
 from worldmodel.hub import located, measured, shipped
 from worldmodel.world import WorldModel, compact
@@ -190,7 +190,7 @@ def test_what_is_shipped_is_what_was_measured(tmp_path):
     assert not (tmp_path / "report.json").exists() and not (tmp_path / "tokens").exists()
     printed = run("ship", f"to={to}", 'commands=["python scripts/collect.py env=maze","train it"]', folder=tmp_path)
     assert "WorldModel.load('tiny')" in printed and "not measured" not in printed
-    report, whole = read_json(to / "report.json"), read_json(out / "report.json")
+    report, whole = read_sealed(to / "report.json"), read_sealed(out / "report.json")
     assert report == {name: whole[name] for name in ("made_with", "figures")}
     assert report["made_with"]["world"] == read_json(to / "config.json")["weights"]
     horizon = WorldModel.load(to).info.trust_horizon

@@ -7,6 +7,7 @@ could run code is refused.
 
 import contextlib
 import json
+import math
 import re
 import textwrap
 import warnings
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from worldmodel.checkpoint import CONFIG, WEIGHTS, blaming, check_kind, load_weights, read_json
+from worldmodel.checkpoint import CONFIG, WEIGHTS, blaming, check_kind, load_weights, read_sealed
 
 CARD, REPORT = "README.md", "report.json"
 FILES = (WEIGHTS, CONFIG, CARD)
@@ -204,7 +205,7 @@ def measured(report: Path, folder: str | Path) -> dict[str, Any]:
 
     Raises: ValueError where it is damaged, or tells of other weights, or of dreams drawn at another temperature.
     """
-    found, about = read_json(report), read_json(Path(folder) / CONFIG)
+    found, about = read_report(report), read_sealed(Path(folder) / CONFIG)
     with blaming(report):
         if found["made_with"]["world"] != about["weights"]:
             raise ValueError(f"measured of other weights than those in {folder}; run scripts/evaluate.py first")
@@ -215,6 +216,27 @@ def measured(report: Path, folder: str | Path) -> dict[str, Any]:
         return {name: found[name] for name in ("made_with", "figures")}
 
 
+def read_report(path: Path) -> dict[str, Any]:
+    """A report.json whose figures are what one says of a figure.
+
+    Raises: ValueError where it is missing, damaged or changed by hand, or holds other things.
+    """
+    found = read_sealed(path)
+    with blaming(path):
+        for name, figure in found["figures"].items():
+            if not _is_figure(figure):
+                raise ValueError(f"{name}: expected a value with its interval, count and unit, got {figure!r:.80}")
+    return found
+
+
+def _is_figure(figure: Any) -> bool:
+    if not isinstance(figure, dict) or not isinstance(figure.get("unit"), str):
+        return False
+    numbers = [figure.get(name) for name in ("value", "low", "high")]
+    known = all(type(x) in (int, float) and math.isfinite(x) for x in numbers)
+    return known and isinstance(figure.get("not_applicable", ""), str)
+
+
 def drawn_at(info: dict[str, Any]) -> tuple[float, int]:
     """The temperature that a world draws at, and until which latent of a dream (0: always), from its config."""
     return info.get("temperature", WARM[0]), info.get("temperature_until", WARM[1])
@@ -222,6 +244,8 @@ def drawn_at(info: dict[str, Any]) -> tuple[float, int]:
 
 def _told(figure: dict[str, Any]) -> str:
     """A figure of a report on one line: its value, its unit, and its interval where it has one."""
+    if why := figure.get("not_applicable", ""):
+        return f"not applicable: {why}"
     value, low, high = (f"{figure[name]:.4g}" for name in ("value", "low", "high"))
     interval = "" if low == high else f"({low} to {high})"
     return " ".join(filter(None, [value, figure["unit"], interval]))

@@ -1,5 +1,6 @@
 """How good agents are: returns in real environments and in dreams, with intervals, and whether the two agree."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -59,12 +60,13 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return below + ((values[None] == values[:, None]).sum(1) - 1) / 2
 
 
-def ranking(real: Mapping[str, Sequence[float]], dreamed: Mapping[str, Sequence[float]]) -> dict[str, float]:
+def ranking(real: Mapping[str, Sequence[float]], dreamed: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
     """Whether dreams rank policies as the real environment does, from the returns of each in both.
 
     spearman: of the mean returns. regret_at_1: real return lost by choosing the policy that is best in dreams, as a
     share of the distance between the best and the worst real one. exploited/NAME: 1 where a policy's dream return
     lies beyond its real interval by more than twice the width of that: it has learned the model's errors.
+    None: not applicable, as all policies return the same, so there is no ranking.
 
     Raises: ValueError when the two do not name the same policies, or fewer than two.
     """
@@ -75,7 +77,9 @@ def ranking(real: Mapping[str, Sequence[float]], dreamed: Mapping[str, Sequence[
     truth, dream = [means[n][0].mean for n in names], [means[n][1] for n in names]
     spread = max(truth) - min(truth)
     chosen = truth[int(np.argmax(dream))]
-    found = {"spearman": spearman(truth, dream), "regret_at_1": (max(truth) - chosen) / spread if spread else 0.0}
+    rank = spearman(truth, dream)
+    found: dict[str, float | None] = {"spearman": rank if math.isfinite(rank) else None}
+    found["regret_at_1"] = (max(truth) - chosen) / spread if spread else None
     for name, (interval, dreamed_mean) in means.items():
         over = dreamed_mean - interval.high > EXPLOITED * (interval.high - interval.low)
         found[f"exploited/{name}"] = float(over)

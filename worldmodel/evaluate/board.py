@@ -1,5 +1,6 @@
 """A report in TensorBoard: figures, curves, pictures and clips."""
 
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +17,12 @@ def log_report(sections: Mapping[str, Section], folder: Path) -> None:
     with SummaryWriter(str(folder)) as writer:
         for title, section in sections.items():
             for name, figure in section.figures.items():
-                writer.add_scalar(name, figure.mean, 0)
+                if not figure.inapplicable:
+                    writer.add_scalar(name, figure.mean, 0)
             for name, curve in section.curves.items():
                 for step, value in zip(curve.steps, curve.mean, strict=True):
-                    writer.add_scalar(name, value, step)
+                    if math.isfinite(value):
+                        writer.add_scalar(name, value, step)
             for name, picture in section.pictures.items():
                 writer.add_image(f"{title}/{name}", picture, 0, dataformats="HWC")
             for name, clip in section.clips.items():

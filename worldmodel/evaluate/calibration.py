@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from worldmodel.evaluate.figures import Curve, Interval
-from worldmodel.evaluate.resample import centred, curve
+from worldmodel.evaluate.resample import centred, curve, share
 
 BINS = 10  # of equal width
 
@@ -37,4 +37,4 @@ def reliability(sums: Float[np.ndarray, "n 3 bins"]) -> Curve:
 
 
 def _percent(number: np.ndarray, true: np.ndarray) -> np.ndarray:
-    return 100 * true / np.maximum(number, 1e-9)  # a draw may have none
+    return 100 * share(true, number)  # a draw may have none

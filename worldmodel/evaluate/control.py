@@ -51,6 +51,8 @@ def controllability(
     config = config or ControlConfig()
     if world.info.action_space is None:
         return Section(notes=["control: left out, as this world has no actions"])
+    if isinstance(world.info.action_space, Discrete) and world.info.action_space.n < 2:
+        return Section(notes=["control: left out, as this world has one action alone"])
     clips = clips_of(
         world,
         store,
@@ -110,6 +112,10 @@ def _judge(world: Dreamer, env: gymnasium.Env, found: list[Moment], space: Discr
     told, blind = errors(other, truths[1]), errors(first, truths[1])
     section = _compared("control/counterfactual_gain", told, blind, config.steps)
     apart = errors(truths[0], truths[1])
+    for step in config.steps:
+        name = f"control/counterfactual_gain@{step}"
+        if name in section.figures and not apart[:, step - 1].any():
+            section.figures[name] = section.figures[name].unless("both actions truly led to the same frame")
     section.curves["control/counterfactual_truths"] = curve(range(1, horizon + 1), decibels, apart)
     rows = [picture(video[0]) for video in (truths[0], truths[1], other, first)]
     section.pictures["control/counterfactual"] = _sheet(rows, ["real", "real, other", "dream, other", "dream"])

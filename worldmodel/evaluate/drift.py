@@ -13,8 +13,8 @@ from worldmodel.data.clips import Windows
 from worldmodel.data.store import EpisodeStore
 from worldmodel.data.tokens import TokenStore
 from worldmodel.evaluate import tally
-from worldmodel.evaluate.figures import Curve, Interval, Section, exact
-from worldmodel.evaluate.resample import centred, curve, interval, ratio, same
+from worldmodel.evaluate.figures import Curve, Interval, Section, absent, exact
+from worldmodel.evaluate.resample import centred, curve, interval, quotient, same, share
 from worldmodel.evaluate.stage import Dreamer, clips_of, decibels, gain, picture, random_actions, stride_of
 from worldmodel.prior import SamplerConfig
 from worldmodel.video import contact_sheet
@@ -25,6 +25,7 @@ STILL = 30  # steps without change, under held random actions, that make a froze
 RARE = (
     0.001  # share of real windows that move or show as little as a dream called frozen or collapsed: of 64, hardly one
 )
+USUAL = 1 / 64  # share of held-out windows beyond which the bar tells nothing of dreams
 WINDOWS = 1000  # real windows by which that is told, and of which samples of real codes are drawn
 SAMPLES, LEVEL = 1000, 0.95  # of these, and the share of them whose divergence passes for that of real frames
 SET = 64  # dreams whose codes are compared with as many real ones: the more of either, the less passes for chance
@@ -94,18 +95,38 @@ def drift(
     """
     config = config or DriftConfig()
     track = follow(world, store, held_out, config)
+    known = known_steps(tokens, [*train, *held_out], world, config.context)
     section = Section()
     for part in (
-        _sharpness(track, store, held_out, config),
-        _likeness(track, tokens, train, held_out, config),
+        _sharpness(track, store, held_out, config, known),
+        _likeness(track, tokens, train, held_out, config, known),
         _nearness(track, store, train, held_out, config),
-        _surprise(track, config),
-        _life(track, tokens, train, held_out, config),
+        _surprise(track, config, known),
+        _life(track, tokens, train, held_out, config, known),
         _pictures(track, config),
     ):
         for name in ("figures", "curves", "pictures", "clips"):
             getattr(section, name).update(getattr(part, name))
+    if known < config.steps:
+        section.notes.append(f"drift: {beyond(config.steps, known)}; what lies beyond is shown, but not judged")
     return section
+
+
+def known_steps(tokens: TokenStore, episodes: Sequence[int], world: Dreamer, context: int) -> int:
+    """Up to which step of a dream there are real frames of the same age: those of the longest episode."""
+    stride = stride_of(world)
+    given = 1 + (world.whole(context) - 1) // stride
+    return max(0, max(len(tokens.tokens(index)) for index in episodes) - given)
+
+
+def beyond(step: int, known: int) -> str:
+    """Why nothing can be said of a step; nothing where real episodes are so long."""
+    return "" if step <= known else f"the longest episode ends at step {known}, before step {step}"
+
+
+def judged(config: DriftConfig, known: int) -> list[int]:
+    """The steps at which late dreams are judged: the last one, and before it the last that real episodes reach."""
+    return sorted({config.steps, min(config.steps, known)} - set(range(2 * SPAN)) | {config.steps})
 
 
 def follow(world: Dreamer, store: EpisodeStore, episodes: Sequence[int], config: DriftConfig) -> Track:
@@ -138,27 +159,33 @@ def sharpness(frames: UInt8[Tensor, "b h w c"]) -> Float[np.ndarray, "b"]:
     return ((across + down) / 2).double().cpu().numpy()
 
 
-def _sharpness(track: Track, store: EpisodeStore, held_out: Sequence[int], config: DriftConfig) -> Section:
+def _sharpness(track: Track, store: EpisodeStore, held_out: Sequence[int], config: DriftConfig, known: int) -> Section:
     real = sharpness(real_frames(store, held_out, len(track.tokens), config.seed))
-    section = _by_moment("sharpness", track.sharpness / max(real.mean(), 1e-9), config)
+    section = _by_moment("sharpness", track.sharpness, config, known, share(1.0, real.mean()))
     section.figures["drift/sharpness_real"] = interval(same, real)
     return section
 
 
-def _surprise(track: Track, config: DriftConfig) -> Section:
-    return _by_moment("bits", track.bits.astype(np.float64), config)
+def _surprise(track: Track, config: DriftConfig, known: int) -> Section:
+    return _by_moment("bits", track.bits.astype(np.float64), config, known)
 
 
-def _by_moment(name: str, values: Float[np.ndarray, "b n"], config: DriftConfig) -> Section:
-    """Means up to each moment, and the ratio of the last to the first."""
-    moments = config.moments
-    means = np.stack([values[:, m - SPAN : m].mean(1) for m in moments], axis=1)
-    figures = {f"drift/{name}_{moments[-1]}_over_{moments[0]}": interval(ratio, means[:, -1], means[:, 0])}
-    return Section(figures=figures, curves={f"drift/{name}": curve(moments, same, means)})
+def _by_moment(
+    name: str, values: Float[np.ndarray, "b n"], config: DriftConfig, known: int, unit: float | np.ndarray = 1.0
+) -> Section:
+    """Means up to each moment, times `unit`, and the ratio of the last to the first."""
+    moments, first = config.moments, config.moments[0]
+    means = {m: values[:, m - SPAN : m].mean(1) for m in (*moments, *judged(config, known))}
+    figures = {
+        f"drift/{name}_{m}_over_{first}": quotient(means[m], means[first]).unless(beyond(m, known))
+        for m in judged(config, known)
+    }
+    columns = np.stack([means[m] for m in moments], axis=1)
+    return Section(figures=figures, curves={f"drift/{name}": curve(moments, same, columns * unit)})
 
 
 def _likeness(
-    track: Track, tokens: TokenStore, train: Sequence[int], held_out: Sequence[int], config: DriftConfig
+    track: Track, tokens: TokenStore, train: Sequence[int], held_out: Sequence[int], config: DriftConfig, known: int
 ) -> Section:
     """How far the codes are from those of the training episodes."""
     codes, moments, dreams = tokens.info.codes, config.moments, len(track.tokens)
@@ -170,7 +197,6 @@ def _likeness(
     windows = tally.histogram(tally.real_windows(tokens, held_out, length, WINDOWS, config.seed), codes)
     alike = windows[: dreams * SPAN // length]
     size = min(SET, dreams)
-    late = tally.divergence(in_sets(shares[-1], size), reference).mean()
     level = real_level(windows, size * SPAN // length, reference, config.seed)
     first, last = moments[0], moments[-1]
     figures = {
@@ -178,8 +204,11 @@ def _likeness(
         f"drift/token_divergence@{last}": found[-1],
         "drift/token_divergence_floor": _diverged(alike, reference),
         f"drift/token_divergence_{last}_over_{first}": _over(shares[-1], shares[0], reference),
-        f"drift/token_divergence_{last}_over_real": exact(float(late) / max(level, 1e-9)),
     }
+    for m in judged(config, known):
+        late = tally.divergence(in_sets(tally.histogram(track.tokens[:, m - SPAN : m], codes), size), reference)
+        over = exact(float(late.mean() / level)) if level > 0 else absent("samples of real frames have the same codes")
+        figures[f"drift/token_divergence_{m}_over_real"] = over.unless(beyond(m, known))
     columns = ([getattr(each, side) for each in found] for side in ("mean", "low", "high"))
     drawn = Curve(moments, *(tuple(column) for column in columns), count=dreams)
     return Section(figures=figures, curves={"drift/token_divergence": drawn})
@@ -196,8 +225,8 @@ def _over(
     late: Float[np.ndarray, "n k"], early: Float[np.ndarray, "n k"], reference: Float[np.ndarray, "k"]
 ) -> Interval:
     """The ratio of two such divergences of the same dreams."""
-    found = centred(lambda *both: ratio(*(tally.divergence(each, reference) for each in both)), late, early)
-    return replace(found, low=max(0.0, found.low))
+    found = centred(lambda *both: share(*(tally.divergence(each, reference) for each in both)), late, early)
+    return replace(found, low=max(0.0, found.low)) if found.finite else found
 
 
 def in_sets(shares: Float[np.ndarray, "n k"], size: int) -> Float[np.ndarray, "s k"]:
@@ -252,23 +281,32 @@ def _thumbs(frames: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n p"]:
 
 
 def _life(
-    track: Track, tokens: TokenStore, train: Sequence[int], held_out: Sequence[int], config: DriftConfig
+    track: Track, tokens: TokenStore, train: Sequence[int], held_out: Sequence[int], config: DriftConfig, known: int
 ) -> Section:
     """Whether dreams still move, still show something, and still differ."""
     codes, seed = tokens.info.codes, config.seed
     span = min(STILL, config.steps, *(max(len(tokens.tokens(i)) for i in side) for side in (train, held_out)))
-    known, new = (tally.real_windows(tokens, side, span, WINDOWS, seed) for side in (train, held_out))
+    ends = [max(span, m) for m in judged(config, known)]
+    real, new = (tally.real_windows(tokens, side, span, WINDOWS, seed) for side in (train, held_out))
     moments, section = [m for m in config.moments if m >= span], Section()
     measures = {"frozen": tally.changing, "collapsed": lambda windows: tally.within_frames(windows, codes)}
     for name, measure in measures.items():
-        bar = np.quantile(measure(known), RARE)
-        dead = [(measure(track.tokens[:, m - span : m]) <= bar).astype(float) for m in moments]
-        section.curves[f"drift/{name}"] = curve(moments, same, np.stack(dead, axis=1))
-        section.figures[f"drift/{name}"] = interval(same, dead[-1])
-        section.figures[f"drift/{name}_real"] = interval(same, (measure(new) <= bar).astype(float))
+        if span < 2:
+            section.figures[f"drift/{name}"] = absent("no episode has two latents")
+            continue
+        bar = np.quantile(measure(real), RARE)
+        dead = {m: (measure(track.tokens[:, m - span : m]) <= bar).astype(float) for m in (*moments, *ends)}
+        section.curves[f"drift/{name}"] = curve(moments, same, np.stack([dead[m] for m in moments], axis=1))
+        passing = (measure(new) <= bar).astype(float)
+        section.figures[f"drift/{name}_real"] = interval(same, passing)
+        common = f"{passing.mean():.0%} of real windows pass for {name}" if passing.mean() > USUAL else ""
+        for m in ends:
+            key = f"drift/{name}" if m == config.steps else f"drift/{name}@{m}"
+            section.figures[key] = interval(same, dead[m]).unless(beyond(m, known) or common)
     alike = tally.real_windows(tokens, held_out, 1, len(track.tokens), seed)[:, 0]
-    varied = [tally.among(each, codes) for each in (track.tokens[:, -1], alike)]
-    section.figures[f"drift/variety_{config.steps}"] = interval(ratio, varied[0], varied[1])
+    for m in judged(config, known):
+        varied = [tally.among(each, codes) for each in (track.tokens[:, m - 1], alike)]
+        section.figures[f"drift/variety_{m}"] = quotient(varied[0], varied[1]).unless(beyond(m, known))
     return section
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from worldmodel.evaluate.figures import Interval, Section, exact
+from worldmodel.evaluate.figures import Interval, Section, absent, exact
 from worldmodel.evaluate.held_out import BATCH, HeldOut
 from worldmodel.evaluate.images import Likeness
 from worldmodel.evaluate.resample import centred, curve, interval
@@ -31,7 +31,8 @@ def fidelity(tokenizer: VQVAE, clips: HeldOut, alike: Mapping[str, Likeness]) ->
         section.figures[f"{name}_first_frame"] = interval(likeness.told, values[:, 0])
         section.curves[f"{name}_by_frame"] = curve(steps, likeness.told, values)
     counts = clips.samples(uses(tokens, codes))
-    section.figures |= {"perplexity": centred(perplexities, counts), "usage": centred(usage, counts)}
+    few = f"{tokens.numel()} tokens cannot show {codes} codes" if tokens.numel() < codes else ""
+    section.figures |= {"perplexity": centred(perplexities, counts), "usage": centred(usage, counts).unless(few)}
     section.pictures["real frames, and decoded from their tokens"] = _sheet(clips.frames, decoded)
     return section
 
@@ -53,8 +54,8 @@ def size(frame_shape: tuple[int, ...], grid: tuple[int, int], codes: int, time_s
     """
     raw = 8 * math.prod(frame_shape)
     tokens = math.prod(grid) * math.log2(codes) / time_stride
-    values = {"raw_bits_per_frame": raw, "token_bits_per_frame": tokens, "compression": raw / tokens}
-    return {name: exact(value) for name, value in values.items()}
+    fewer = exact(raw / tokens) if tokens else absent("one code alone needs no bits")
+    return {"raw_bits_per_frame": exact(raw), "token_bits_per_frame": exact(tokens), "compression": fewer}
 
 
 def uses(tokens: Int[Tensor, "n s y x"], codes: int) -> Float[np.ndarray, "n k"]:

@@ -1,7 +1,8 @@
 """What every measurement comes back as: means with bootstrap intervals, curves of them by step, and what to look at."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,12 +12,32 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its bootstrap interval; `count` values in all."""
+    """A mean and its bootstrap interval; `count` values in all. why: the reason why it means nothing here, if so."""
 
     mean: float
     low: float
     high: float
     count: int
+    why: str = ""
+
+    @property
+    def finite(self) -> bool:
+        """Whether all three are numbers."""
+        return all(map(math.isfinite, (self.mean, self.low, self.high)))
+
+    @property
+    def inapplicable(self) -> str:
+        """The reason why it cannot be judged; nothing where it can be."""
+        return self.why or ("" if self.finite else "it is not a finite number")
+
+    def unless(self, why: str) -> "Interval":
+        """The same, with a reason why it means nothing (none: as it was)."""
+        return replace(self, why=why) if why else self
+
+
+def absent(why: str) -> Interval:
+    """A figure that cannot be had here, and the reason."""
+    return Interval(math.nan, math.nan, math.nan, 0, why)
 
 
 def exact(value: float) -> Interval:

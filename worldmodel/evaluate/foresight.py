@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from worldmodel.data.tokens import TokenBatches
 from worldmodel.evaluate.figures import Interval, Section, exact
 from worldmodel.evaluate.held_out import draws
-from worldmodel.evaluate.resample import interval, ratio
+from worldmodel.evaluate.resample import interval, ratio, share
 from worldmodel.prior import PixelCNN
 
 GROUPS = 10  # of equal size by chance, over which calibration is told
@@ -35,6 +35,8 @@ def foresight(prior: PixelCNN, batches: TokenBatches, count: int) -> Section:
     if (head := prior.outcome) is None:
         return Section(notes=["rewards and ends: left out, as this world tells none (prior.outcome_width is 0)"])
     found, values = foretell(prior, batches, count), head.rewards.cpu().double().numpy()
+    if not len(found.rewards):
+        return Section(notes=["rewards and ends: left out, as no clip has a second latent"])
     nearest = np.abs(found.rewards[:, None] - values).argmin(1)
     common = np.bincount(nearest).argmax()
     section = Section(reward_figures(found.table.sum(1) @ values, found.rewards, found.row))
@@ -88,9 +90,9 @@ def event_figures(
         "mean_chance": interval(ratio, told, n),
     }
     if said.any():
-        figures["precision"] = interval(ratio, hits, claims)
+        figures["precision"] = interval(share, hits, claims)
     if happened.any():
-        figures["recall"] = interval(ratio, hits, true)
+        figures["recall"] = interval(share, hits, true)
     group = np.empty(len(chance), np.int64)
     for i, members in enumerate(np.array_split(np.argsort(chance, kind="stable"), GROUPS)):
         group[members] = i

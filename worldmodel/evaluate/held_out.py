@@ -85,3 +85,9 @@ def reach(tokens: TokenStore, episodes: Sequence[int], latents: int) -> int:
     """So many latents, or as many as at least half of the episodes have: few long ones would be a sample of a kind."""
     lengths = sorted(len(tokens.tokens(index)) for index in episodes)
     return min(latents, lengths[len(lengths) // 2])
+
+
+def same_actions(clips: HeldOut) -> str:
+    """Why the actions of another clip are no wrong ones, where all took the same; else nothing."""
+    same = not clips.leading.shape[2] or torch.equal(clips.leading, clips.leading[clips.others()])
+    return "the other clips took the same actions, or there are none" if same else ""

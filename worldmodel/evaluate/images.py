@@ -127,10 +127,12 @@ class Likeness:
         return self.sign * (self.told(mine) - self.told(other))
 
 
-def likenesses(lpips: Path | None = None) -> dict[str, Likeness]:
-    """PSNR and SSIM; LPIPS too where its weights are given.
+def likenesses(lpips: Path | None = None, frame_shape: tuple[int, ...] | None = None) -> dict[str, Likeness]:
+    """PSNR, and SSIM for frames that are not smaller than its window; LPIPS too where its weights are given.
 
     Raises: ValueError when that file does not hold them.
     """
-    found = {"psnr": Likeness(squared_error, lambda error: np.asarray(psnr(error))), "ssim": Likeness(ssim)}
+    found = {"psnr": Likeness(squared_error, lambda error: np.asarray(psnr(error)))}
+    if frame_shape is None or min(frame_shape[:2]) > 2 * RADIUS:
+        found["ssim"] = Likeness(ssim)
     return found if lpips is None else found | {"lpips": Likeness(Lpips(lpips), sign=-1)}

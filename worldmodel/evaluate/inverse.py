@@ -15,10 +15,11 @@ from worldmodel.data.clips import ClipBatches
 from worldmodel.data.store import EpisodeStore
 from worldmodel.evaluate.figures import Section
 from worldmodel.evaluate.plots import confusion_table
-from worldmodel.evaluate.resample import Of, interval, ratio
+from worldmodel.evaluate.resample import Of, interval, share
 from worldmodel.evaluate.stage import Dreamer, clips_of
 from worldmodel.prior import SamplerConfig
 
+GUESSED = "actions are told from real frames no better than by always naming the commonest one"
 PAIRS = 8  # pairs of neighbouring frames in a clip that the network learns from: one read gives them all
 
 
@@ -140,18 +141,25 @@ def _figures(real: Float[np.ndarray, "b k k"], imagined: Float[np.ndarray, "b k 
     """Accuracies of both, their ratio, and what the commonest action alone would reach."""
     hits = [np.diagonal(table, axis1=1, axis2=2) for table in (real, imagined)]
     taken = real.sum(2)
+    commonest = np.eye(taken.shape[1])[taken.sum(0).argmax()] * taken
     figures = {}
     for name, of in (("action", accuracy), ("balanced_action", balanced_accuracy)):
         figures[f"control/{name}_accuracy_real"] = interval(of, hits[0], taken)
         figures[f"control/{name}_accuracy_imagined"] = interval(of, hits[1], taken)
-        figures[f"control/{name}_accuracy_ratio"] = interval(partial(_kept, of), hits[1], hits[0], taken)
-    commonest = np.eye(taken.shape[1])[taken.sum(0).argmax()] * taken
+        kept = interval(partial(_kept, of), hits[1], hits[0], taken)
+        above = interval(partial(_above, of), hits[0], commonest, taken)
+        figures[f"control/{name}_accuracy_ratio"] = kept.unless("" if above.low > 0 else GUESSED)
     return figures | {"control/action_accuracy_commonest": interval(accuracy, commonest, taken)}
+
+
+def _above(of: Of, hits: np.ndarray, commonest: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """By how much an accuracy is above that of always naming the commonest action."""
+    return of(hits, taken) - of(commonest, taken)
 
 
 def _kept(of: Of, imagined: np.ndarray, real: np.ndarray, taken: np.ndarray) -> np.ndarray:
     """What dreams keep of an accuracy."""
-    return ratio(of(imagined, taken), of(real, taken))
+    return share(of(imagined, taken), of(real, taken))
 
 
 def accuracy(hits: Float[np.ndarray, "*r k"], taken: Float[np.ndarray, "*r k"]) -> Float[np.ndarray, "*r"]:

@@ -46,6 +46,10 @@ class Return:
     truth: UInt8[Tensor, "n t h w c"]  # real frames of the way, the last one back again
     dream: UInt8[Tensor, "n t h w c"]
 
+    def others_differ(self) -> bool:
+        """Whether the true returned views of the scenes are not all the same."""
+        return bool((self.truth[:, -1] != self.truth[:1, -1]).any())
+
 
 def turning_back(world: Dreamer, make_env: Callable[[], gymnasium.Env], config: MemoryConfig | None = None) -> Section:
     """Dreams that turn left k steps and right k steps, and such that turn all the way round, beside the simulator.
@@ -136,7 +140,9 @@ def _returns(section: Section, returns: dict[int, Return]) -> None:
     section.curves["memory/gain"] = curve(steps, gain, table["other"], table["truth"])
     for i in sorted({0, len(steps) - 1}):
         section.figures[f"memory/return@{steps[i]}"] = interval(decibels, table["truth"][:, i])
-        section.figures[f"memory/gain@{steps[i]}"] = interval(gain, table["other"][:, i], table["truth"][:, i])
+        alike = "" if returns[steps[i]].others_differ() else "all scenes look the same there"
+        gained = interval(gain, table["other"][:, i], table["truth"][:, i])
+        section.figures[f"memory/gain@{steps[i]}"] = gained.unless(alike)
     _show(section, "turn_and_back", returns[steps[-1]])
 
 

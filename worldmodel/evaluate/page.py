@@ -1,6 +1,7 @@
 """A report as one HTML page that needs no other file: what reached its target, then each section, pictures first."""
 
 import base64
+import math
 from collections.abc import Iterable, Mapping
 from html import escape
 
@@ -9,7 +10,7 @@ from jaxtyping import UInt8
 
 from worldmodel.evaluate.figures import Curve, Interval, Section
 from worldmodel.evaluate.plots import plot
-from worldmodel.evaluate.targets import About, about
+from worldmodel.evaluate.targets import About, about, verdict
 from worldmodel.video import gif_bytes, png_bytes
 
 MOST_ROWS = 16  # of a table that is open from the beginning
@@ -44,8 +45,10 @@ def _targets(sections: Mapping[str, Section]) -> str:
     """The figures that something is asked of."""
     every = {name: figure for section in sections.values() for name, figure in section.figures.items()}
     asked = {name: figure for name, figure in every.items() if about(name).target}
-    reached = sum(bool(about(name).reached(figure)) for name, figure in asked.items())
-    words = f"{reached} of {len(asked)} targets reached by the whole of their 95 % intervals."
+    judged = [about(name).reached(figure) for name, figure in asked.items()]
+    left = judged.count(None)
+    words = f"{judged.count(True)} of {len(asked) - left} targets reached by the whole of their 95 % intervals."
+    words += f" {left} more {'is' if left == 1 else 'are'} not applicable here." if left else ""
     return f"<p>{words}</p>{_table(asked)}" if asked else ""
 
 
@@ -101,7 +104,7 @@ def _table(figures: Mapping[str, Interval]) -> str:
 
 def _row(name: str, figure: Interval, known: About) -> str:
     exact = figure.low == figure.mean == figure.high
-    between = "" if exact else f"{_number(figure.low)} … {_number(figure.high)}"
+    between = f"{_number(figure.low)} … {_number(figure.high)}" if figure.finite and not exact else ""
     samples = "" if exact and figure.count == 1 else str(figure.count)
     cells = [f"<td class=name>{escape(name)}", f"<td class=n>{_number(figure.mean)}", f"<td class=n>{between}"]
     cells += [f"<td>{escape(known.unit)}", f"<td class=n>{samples}", _target(known, figure)]
@@ -109,12 +112,16 @@ def _row(name: str, figure: Interval, known: About) -> str:
 
 
 def _target(known: About, figure: Interval) -> str:
+    if figure.inapplicable:
+        return f"<td>{escape(verdict(known.target, None, figure.inapplicable))}"
     if not known.target:
         return "<td>"
-    verdict = ("yes", "reached") if known.reached(figure) else ("no", "not reached")
-    return f"<td class={verdict[0]}>{escape(known.target)} {verdict[1]}"
+    kind, words = ("yes", "reached") if known.reached(figure) else ("no", "not reached")
+    return f"<td class={kind}>{escape(known.target)} {words}"
 
 
 def _number(value: float) -> str:
-    """Four digits, without powers of ten where they are not needed."""
+    """Four digits, without powers of ten where they are not needed; a dash for what is no number."""
+    if not math.isfinite(value):
+        return "–"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -1,5 +1,6 @@
 """All that is measured of a world on held-out episodes, section by section, and its numbers as JSON."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -83,7 +84,7 @@ class Case:
     @cached_property
     def alike(self) -> dict[str, Likeness]:
         """How frames are compared."""
-        return likenesses(self.config.lpips)
+        return likenesses(self.config.lpips, self.world.info.frame_shape)
 
     @cached_property
     def features(self) -> dict[str, Features]:
@@ -173,6 +174,8 @@ def measure(case: Case, show: bool = True) -> dict[str, Section]:
     """
     shown = progress(PARTS.items(), "evaluate", total=len(PARTS), unit="section", shown=show)
     sections = {title: part(case) for title, part in shown}
+    if "ssim" not in case.alike:
+        sections["Dreams"].notes.append("ssim: left out, as frames are smaller than its window of 11 pixels a side")
     for file, name in ((case.config.lpips, "lpips"), (case.config.i3d, "fvd")):
         if file is None:
             sections["Dreams"].notes.append(f"{name}: absent, as no file with its weights is given")
@@ -188,19 +191,35 @@ def under(part: str, section: Section) -> Section:
 
 
 def to_json(sections: Mapping[str, Section]) -> dict[str, Any]:
-    """All numbers: each figure with its value, interval, count of samples and unit, and its target where it has one."""
-    figures, curves = {}, {}
+    """All numbers: each figure with its value, interval, count of samples and unit, and its target where it has one.
+
+    Where a figure means nothing, `not_applicable` beside its value has the reason; those without any value are not
+    among the figures, but have their reasons in `not_applicable`. A curve is null where it is not a finite number.
+    """
+    figures, curves, absent = {}, {}, {}
     for section in sections.values():
         assert not figures.keys() & section.figures.keys(), "two sections name their figures alike"
-        figures |= {name: _described(name, figure) for name, figure in section.figures.items()}
-        curves |= {name: asdict(curve) for name, curve in section.curves.items()}
+        figures |= {name: _described(name, each) for name, each in section.figures.items() if each.finite}
+        absent |= {name: each.inapplicable for name, each in section.figures.items() if not each.finite}
+        curves |= {name: _strict(asdict(curve)) for name, curve in section.curves.items()}
     notes = [note for section in sections.values() for note in section.notes]
-    return {"figures": figures, "curves": curves, "notes": notes}
+    return {"figures": figures, "not_applicable": absent, "curves": curves, "notes": notes}
 
 
 def _described(name: str, figure: Interval) -> dict[str, Any]:
     known = about(name)
     values = {"value": figure.mean, "low": figure.low, "high": figure.high, "count": figure.count, "unit": known.unit}
+    if figure.inapplicable:
+        values["not_applicable"] = figure.inapplicable
     if known.target:
         values |= {"target": known.target, "reached": known.reached(figure)}
     return values
+
+
+def _strict(values: Any) -> Any:
+    """The same as strict JSON has it, which knows neither infinities nor what is not a number."""
+    if isinstance(values, dict):
+        return {name: _strict(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return type(values)(_strict(value) for value in values)
+    return None if isinstance(values, float) and not math.isfinite(values) else values

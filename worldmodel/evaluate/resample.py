@@ -13,6 +13,7 @@ from worldmodel.evaluate.figures import RESAMPLES, Curve, Interval
 
 Of = Callable[..., np.ndarray]  # means of one shape, `r *rest` → as many of the same shape, or without its last axis
 LEVEL = 0.95
+NOTHING = "there is nothing to divide by"
 
 
 def resampled(values: Float[np.ndarray, "n *rest"], seed: int = 0) -> Float[np.ndarray, "r *rest"]:
@@ -32,15 +33,24 @@ def curve(steps: Sequence[int], of: Of, *columns: Float[np.ndarray, "n t"]) -> C
 def interval(of: Of, *columns: Float[np.ndarray, "n *m"]) -> Interval:
     """`of` the columns' means over the rows: one number with its interval."""
     low, high = bounds(of(*(resampled(column) for column in columns)))
-    return Interval(float(plain(of, *columns)), float(low), float(high), len(columns[0]))
+    return _told(float(plain(of, *columns)), float(low), float(high), len(columns[0]))
 
 
 def centred(of: Of, *columns: Float[np.ndarray, "n *m"]) -> Interval:
     """`interval` with the bootstrap's own bias taken out, for what draws with replacement push one way: they have
     fewer different codes, and distances between them are greater (Efron & Tibshirani 1993, chapter 10)."""
     mean, draws = float(plain(of, *columns)), of(*(resampled(column) for column in columns))
-    low, high = bounds(draws) + mean - draws.mean()
-    return Interval(mean, float(low), float(high), len(columns[0]))
+    middle = np.nanmean(draws) if np.isfinite(draws).any() else np.nan
+    low, high = bounds(draws) + mean - middle
+    return _told(mean, float(low), float(high), len(columns[0]))
+
+
+def _told(mean: float, low: float, high: float, count: int) -> Interval:
+    """An interval, which says so where it is not defined."""
+    why = "" if np.isfinite(mean) else NOTHING
+    if np.isfinite(mean) and not (np.isfinite(low) and np.isfinite(high)):
+        why = "many draws of the bootstrap leave nothing to divide by, so it has no interval"
+    return Interval(mean, low, high, count, why)
 
 
 def plain(of: Of, *columns: Float[np.ndarray, "n *m"]) -> np.ndarray | np.floating:
@@ -49,8 +59,14 @@ def plain(of: Of, *columns: Float[np.ndarray, "n *m"]) -> np.ndarray | np.floati
 
 
 def bounds(draws: Float[np.ndarray, "r *rest"]) -> Float[np.ndarray, "2 *rest"]:
-    """The middle 95 % of the draws."""
-    return np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    """The middle 95 % of the draws; not a number where more than 1 in 20 of them are none."""
+    sides = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    known = np.isfinite(draws)
+    if known.all():
+        return np.quantile(draws, sides, axis=0)
+    enough = known.mean(0) >= LEVEL
+    found = np.nanquantile(np.where(known | ~enough, np.where(known, draws, 0.0), np.nan), sides, axis=0)
+    return np.where(enough, found, np.nan)
 
 
 def held(better: Bool[np.ndarray, "t"]) -> int:
@@ -64,9 +80,19 @@ def same(mean: np.ndarray) -> np.ndarray:
 
 
 def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a over b; 0 over 0 is 1, as what is equal is."""
-    tiny = np.finfo(np.float64).tiny
-    return np.where(a == b, 1.0, a / np.maximum(b, tiny))
+    """a over b; 0 over 0 is 1, as what is equal is. Not a number where b alone is 0."""
+    return np.where(a == b, 1.0, share(a, b))
+
+
+def share(a: float | np.ndarray, b: np.ndarray | np.floating) -> np.ndarray:
+    """a over b; not a number where b is 0."""
+    a, b = np.broadcast_arrays(a, b)
+    return np.divide(a, b, out=np.full(a.shape, np.nan), where=b != 0)
+
+
+def quotient(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "m"]) -> Interval:
+    """The ratio of two means with its interval, paired over the rows; not applicable where the second one is 0."""
+    return interval(ratio, a, b).unless("" if b.any() else NOTHING)
 
 
 def _floats(values: np.ndarray) -> tuple[float, ...]:

@@ -12,9 +12,9 @@ from worldmodel.evaluate.actionless import AnyAction
 from worldmodel.evaluate.calibration import binned, calibration_error, reliability
 from worldmodel.evaluate.coders import CopyCoder, ResidualCoder
 from worldmodel.evaluate.figures import Curve, Section, exact
-from worldmodel.evaluate.held_out import BATCH, HeldOut, decode
+from worldmodel.evaluate.held_out import BATCH, HeldOut, decode, same_actions
 from worldmodel.evaluate.plots import heat_map
-from worldmodel.evaluate.resample import curve, interval, same
+from worldmodel.evaluate.resample import curve, interval, same, share
 from worldmodel.prior import PixelCNN
 from worldmodel.world import WorldModel
 
@@ -50,6 +50,9 @@ def surprise(world: WorldModel, clips: HeldOut, rivals: Rivals) -> Section:
     told = tell(world.prior, clips.tokens, clips.leading)
     by_latent = _by_latent(world.prior, clips, told, rivals)
     section = _compared(by_latent)
+    section.figures["bits_saved/shuffled_actions"] = section.figures["bits_saved/shuffled_actions"].unless(
+        same_actions(clips)
+    )
     section.figures |= _sizes(world, clips, told, rivals)
     _add_actions(section, by_latent, world.prior, rivals.any_action)
     unchanged = clips.tokens[:, 1:] == clips.tokens[:, :-1]
@@ -124,7 +127,7 @@ def _sizes(world: WorldModel, clips: HeldOut, told: Told, rivals: Rivals) -> dic
     per_frame, whole = clips.samples(tokens), clips.samples(tokens + rest)
     return {
         "bits_per_frame": interval(same, per_frame),
-        "compression": interval(lambda bits: raw / np.maximum(bits, LEAST), per_frame),
+        "compression": interval(lambda bits: share(raw, np.where(bits > LEAST, bits, 0)), per_frame),
         "bits_per_dim_bound": interval(same, whole * 8 / raw),
     }
 
@@ -133,6 +136,10 @@ def _add_actions(
     section: Section, by_latent: dict[str, Float[np.ndarray, "m s"]], prior: PixelCNN, any_action: AnyAction | None
 ) -> None:
     """What knowing the action saves, beside the most that it can."""
+    if any_action is not None and len(any_action.share) < 2:
+        section.notes.append("any_action: left out, as there is one action alone, so knowing it saves nothing")
+        del section.figures["bits_saved/any_action"]
+        return
     if any_action is None:
         section.notes.append("any_action: left out, as the actions into a latent are not discrete, or too many to sum")
         return

@@ -5,6 +5,8 @@ from fnmatch import fnmatchcase
 
 from worldmodel.evaluate.figures import Interval
 
+NOT_APPLICABLE = "not applicable"
+
 
 @dataclass(frozen=True)
 class About:
@@ -28,12 +30,22 @@ class About:
         return "" if self.most is None else f"< {self.most:g}"
 
     def reached(self, figure: Interval) -> bool | None:
-        """Whether all of the figure's interval lies there, not merely beside; None where nothing is asked."""
+        """Whether all of the figure's interval lies there, not merely beside; None where nothing is asked, or the
+        figure is not applicable."""
+        if figure.inapplicable:
+            return None
         if self.within is not None:
             return self.within[0] <= figure.low and figure.high <= self.within[1]
         if self.least is not None:
             return figure.low > self.least
         return None if self.most is None else figure.high < self.most
+
+
+def verdict(target: str, reached: bool | None, why: str = "") -> str:
+    """A target and what came of it, in words; nothing where nothing is asked and nothing is wrong."""
+    if why:
+        return f"{target} {NOT_APPLICABLE}: {why}".strip()
+    return f"{target} {'reached' if reached else 'NOT reached'}" if target else ""
 
 
 LEAST_GAIN = (
@@ -133,8 +145,8 @@ ABOUT = {
     "drift/nearest_real*": About("PSNR of the most similar real frame", "dB"),
     "drift/frozen_real": About("share of real windows that pass for frozen"),
     "drift/collapsed_real": About("share of real windows that pass for collapsed"),
-    "drift/frozen": About("share of dreams that no longer move: of 64, none", most=1 / 64),
-    "drift/collapsed": About("share of dreams that show next to nothing: of 64, none", most=1 / 64),
+    "drift/frozen*": About("share of dreams that no longer move: of 64, none", most=1 / 64),
+    "drift/collapsed*": About("share of dreams that show next to nothing: of 64, none", most=1 / 64),
     "drift/variety_*": About("entropy over dreams ÷ over real frames", least=0.5),
     "drift/sharpness": About("gradient of dreams ÷ of real frames"),
     "drift/bits": About("surprise of a step under the world itself", "bits"),
