@@ -17,10 +17,16 @@ def available() -> bool:
     try:
         import worldmodel.kernels  # noqa: F401
     except Exception as error:  # no numba, one that has changed within, or no folder to keep what it compiles
-        message = f"nothing can be compiled here ({error}): dreams take sampler=cached, which is slower"
+        folder = "; set NUMBA_CACHE_DIR to a folder that can be written" if _without_folder(error) else ""
+        message = f"nothing can be compiled here ({error}): dreams take sampler=cached, which is slower{folder}"
         warnings.warn(message, stacklevel=2)
         return False
     return True
+
+
+def _without_folder(error: Exception) -> bool:
+    """Whether numba found no place for what it compiles."""
+    return isinstance(error, OSError) or "no locator available" in str(error)
 
 
 class _Packed:

@@ -20,6 +20,8 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from worldmodel.kept import sealed
+
 PAD = 16  # columns are padded to this many
 FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 
@@ -38,7 +40,11 @@ else:
 
 F32, I64 = ir.FloatType(), ir.IntType(64)
 VECTOR = ir.VectorType(F32, LANES)
-COMPILED = {"nogil": True, "cache": True, "error_model": "numpy"}  # numpy's division: no check, so it vectorises
+
+
+def kernel(function):
+    """Compiled at its first call. numpy's division has no check, so it vectorises."""
+    return sealed(njit(nogil=True, cache=True, error_model="numpy")(function))
 
 
 @intrinsic
@@ -132,7 +138,7 @@ class _While:
         b.position_at_end(self.after)
 
 
-@njit(**COMPILED)
+@kernel
 def product(out, out_stride, a, a_stride, w, m, k, n):
     """out[m, n] += a[m, k] @ w[k, n], at these addresses; rows of `a` may overlap, which makes it a convolution."""
     _product(out, out_stride, a, a_stride, w, m, k, n)
@@ -148,13 +154,13 @@ def _pointer(typing, address):
     return types.CPointer(types.float32)(types.intp), generate
 
 
-@njit(**COMPILED)
+@kernel
 def address(array, index):
     """The address of a float of a flat array."""
     return array.ctypes.data + 4 * index
 
 
-@njit(**COMPILED)
+@kernel
 def exp(x):
     """e**x, to a relative error of 1e-7 (Cephes' expf, S. Moshier), in steps that become vectors."""
     x = min(max(x, np.float32(-87.0)), np.float32(88.0))
@@ -170,13 +176,13 @@ def exp(x):
     return (p * (r * r) + r + np.float32(1)) * power.view(np.float32)
 
 
-@njit(**COMPILED)
+@kernel
 def silu(x):
     """x · sigmoid(x)."""
     return x / (np.float32(1) + exp(-x))
 
 
-@njit(**COMPILED)
+@kernel
 def gate(a, b):
     """tanh(a) * sigmoid(b), with one division; beyond these bounds float32 knows no difference."""
     e = exp(np.float32(2) * min(max(a, np.float32(-10)), np.float32(10)))
@@ -213,7 +219,7 @@ OP = np.dtype(
 )
 
 
-@njit(**COMPILED)
+@kernel
 def _pad(op, source, stride, t, y, x, laid, pasts, news, dream):
     """Lay out the input of a convolution with zeros around it and the past before it; write the new past.
 
@@ -255,7 +261,7 @@ def _pad(op, source, stride, t, y, x, laid, pasts, news, dream):
                 new[line : line + x * c] = laid[at : at + x * c]
 
 
-@njit(**COMPILED)
+@kernel
 def _convolve(op, weights, laid, row, frame, target, kept, t, y, x):
     """The convolution of what was laid out: row by row, products with overlapping rows of pixels.
 
@@ -282,14 +288,14 @@ def _convolve(op, weights, laid, row, frame, target, kept, t, y, x):
                     product(out, n, line, c * op.stride, w, x, k * c, n)
 
 
-@njit(**COMPILED)
+@kernel
 def _place(op, weights, values, sites):
     """Add what each site has of its own."""
     for i in range(sites * op.outputs):
         values[i] += weights[op.bias + i]
 
 
-@njit(**COMPILED)
+@kernel
 def _film(op, weights, action, values, sites):
     """values * (1 + scale) + shift, both linear in the action."""
     n = op.outputs
@@ -301,7 +307,7 @@ def _film(op, weights, action, values, sites):
             of[i] = of[i] * (np.float32(1) + line[i]) + line[n + i]
 
 
-@njit(**COMPILED)
+@kernel
 def _memory(op, source, stride, target, sites, pasts, news, dream):
     """Move what is kept towards the candidates, as far as the gates are open; without a past, from zero on."""
     c, n = op.inputs, op.outputs
@@ -319,7 +325,7 @@ def _memory(op, source, stride, target, sites, pasts, news, dream):
             kept[i] = to[i] = old[i] + opening * (of[c + i] - old[i])
 
 
-@njit(**COMPILED)
+@kernel
 def _fold(op, source, stride, target, t, y, x):
     """Unfold channels into patches of pixels."""
     c, p, n = op.inputs, op.size, op.outputs
@@ -333,7 +339,7 @@ def _fold(op, source, stride, target, t, y, x):
                         to[i] = of[i]
 
 
-@njit(**COMPILED)
+@kernel
 def _spread(op, source, stride, target, sites):
     """Unfold channels into frames."""
     c, n = op.inputs, op.outputs
@@ -344,7 +350,7 @@ def _spread(op, source, stride, target, sites):
                 to[i] = of[i]
 
 
-@njit(**COMPILED)
+@kernel
 def play(first, last, ops, weights, table, tokens, actions, pasts, news, buffers, laid, features, patches, frames):
     """Run a tape on the embedded tokens `b t y x` of these dreams; the result goes to features, or with the patch of
     each token added to frames, `b n c`."""
@@ -397,7 +403,7 @@ def play(first, last, ops, weights, table, tokens, actions, pasts, news, buffers
 ROWS = 8  # vectors whose distances are held at once: they stay in the cache
 
 
-@njit(**COMPILED)
+@kernel
 def nearest(first, last, vectors, twice, squares, codes):
     """Index of the nearest code, lowest at a tie. twice: −2 × the codes, `d k`; squares: their lengths squared."""
     d, k = twice.shape
@@ -428,7 +434,7 @@ def nearest(first, last, vectors, twice, squares, codes):
 # --- noise ---------------------------------------------------------------------------------------------------------
 
 
-@njit(**COMPILED)
+@kernel
 def _mix(x):
     """splitmix64's finaliser on unsigned 64-bit numbers; see worldmodel/prior/noise.py."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
@@ -437,7 +443,7 @@ def _mix(x):
     return x ^ (x >> np.uint64(31))
 
 
-@njit(**COMPILED)
+@kernel
 def uniform(seed, dreams, steps, out):
     """Numbers in [0, 1) for each dream and site, `b n`."""
     for dream in range(out.shape[0]):
@@ -470,7 +476,7 @@ class Core(NamedTuple):
     head_bias: np.ndarray  # k: with minus infinity for what is no code but padding
 
 
-@njit(**COMPILED)
+@kernel
 def _repeat(line, out):
     """The same line in every row."""
     for site in range(out.shape[0]):
@@ -478,7 +484,7 @@ def _repeat(line, out):
             out[site, i] = line[i]
 
 
-@njit(**COMPILED)
+@kernel
 def _gate_rows(gates, start, w, out):
     """The gated activation of some rows, from their gate inputs `a | b` at column `start`."""
     for x in range(out.shape[0]):
@@ -487,7 +493,7 @@ def _gate_rows(gates, start, w, out):
             to[i] = gate(a[i], b[i])
 
 
-@njit(**COMPILED)
+@kernel
 def _vertical(core, y, gates, v, hidden):
     """Run the vertical stack for row y: it completes the gate inputs of the row, of both stacks."""
     layers, reach, _, w2 = core.vertical.shape
@@ -507,7 +513,7 @@ def _vertical(core, y, gates, v, hidden):
             product(address(below, 0), w, address(hidden, 0), w, address(core.vertical_out[n], 0), columns, w, w)
 
 
-@njit(**COMPILED)
+@kernel
 def _horizontal(core, x, gates, h, hidden, out, logits):
     """Run the horizontal stack for column x, and give the scores of the token there."""
     layers, seen, w2 = core.horizontal.shape
@@ -528,7 +534,7 @@ def _horizontal(core, x, gates, h, hidden, out, logits):
     product(address(logits, 0), k, address(out[x], 0), e, address(core.head, 0), 1, e, k)
 
 
-@njit(**COMPILED)
+@kernel
 def _weigh(logits, codes, temperature, weights):
     """exp((logits - top) / temperature), where top is the largest; returns their sum, and top."""
     top = logits[0]
@@ -543,7 +549,7 @@ def _weigh(logits, codes, temperature, weights):
     return total, top
 
 
-@njit(**COMPILED)
+@kernel
 def _cut(weights, codes, total, top_k, top_p):
     """Set to zero what top-k and top-p leave out; ties fall to the lower code. Returns the sum of the rest."""
     order = np.argsort(-weights[:codes], kind="mergesort")
@@ -559,7 +565,7 @@ def _cut(weights, codes, total, top_k, top_p):
     return left
 
 
-@njit(**COMPILED)
+@kernel
 def _choose(logits, codes, uniform, temperature, top_k, top_p, weights):
     """The token that the uniform number draws, and −log p of it at temperature 1."""
     token, total, top = 0, 0.0, np.float32(0)
@@ -582,14 +588,14 @@ def _choose(logits, codes, uniform, temperature, top_k, top_p, weights):
     return token, np.log(total) - (logits[token] - top)
 
 
-@njit(**COMPILED)
+@kernel
 def _guide(logits, codes, guidance):
     """Scores without the action (the second row), moved `guidance` times as far as it moves them (the first row)."""
     for i in range(codes):
         logits[0, i] = logits[1, i] + guidance * (logits[0, i] - logits[1, i])
 
 
-@njit(**COMPILED)
+@kernel
 def _condition(core, features, action, line, gates, out):
     """What context and action add to the gates and to what leaves the core, at all sites of a frame."""
     rows, columns, n = gates.shape
@@ -603,7 +609,7 @@ def _condition(core, features, action, line, gates, out):
     product(address(out, 0), e, seen, context, address(core.shortcut, 0), sites, context, e)
 
 
-@njit(**COMPILED)
+@kernel
 def draw(first, last, core, features, actions, noise, guidance, temperature, top_k, top_p, tokens, nats):
     """Draw the tokens `b y x` of a frame for these dreams, site by site in raster order.
 
@@ -653,7 +659,7 @@ class Head(NamedTuple):
     leave_bias: np.ndarray  # o
 
 
-@njit(**COMPILED)
+@kernel
 def judge(first, last, head, features, scores):
     """Scores `b o` of the outcomes of a latent for these dreams, from its context `b n c`."""
     c, m = head.context.shape
@@ -682,7 +688,7 @@ def judge(first, last, head, features, scores):
             scores[dream, i] = line[i]
 
 
-@njit(**COMPILED)
+@kernel
 def outcome(scores, log_weight, rewards, uniform, going, drawn, nats, expected, end):
     """What `OutcomeHead.outcome` draws and tells, from scores `b o`. going: how many of the outcomes, the first ones,
     may be drawn."""
