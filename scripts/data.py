@@ -72,7 +72,8 @@ def repair(config: DataConfig) -> None:
 def bring(config: DataConfig) -> None:
     if not isinstance(config.from_, str):
         raise ValueError("from: expected a folder or a URL, such as from=data/mine")
-    store = import_episodes(config.from_, folder(config), size=config.size, actions=config.actions, show=True)
+    how = {"size": config.size, "actions": config.actions, "show": True, "say": print}
+    store = import_episodes(config.from_, folder(config), **how)
     print(f"{counted(store)}; actions {store.info.action_space}")
 
 

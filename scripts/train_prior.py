@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from worldmodel.actions import ActionEncoder, space_to_json
 from worldmodel.checkpoint import read_json
 from worldmodel.config import to_dict
-from worldmodel.data.clips import split
+from worldmodel.data.clips import split_for_training
 from worldmodel.data.store import EpisodeStore
 from worldmodel.data.tokens import TokenBatches
 from worldmodel.evaluate import likelihood
@@ -51,9 +51,7 @@ def main(config: TrainPriorConfig) -> None:
     tokenizer = load_tokenizer(config.run / "tokenizer")
     first_rank(lambda: tokenize(tokenizer, store, config.run / "tokens"), config.fit)
     tokens = tokenize(tokenizer, store, config.run / "tokens")  # they are there
-    train, held_out = split(store)
-    if not held_out:
-        raise ValueError("one episode must be held out: collect 2 or more, scripts/collect.py episodes=2")
+    train, held_out = split_for_training(store)
     shape = {"length": config.clip_latents, "batch_size": config.fit.batch_size, "seed": config.fit.seed}
     batches, checks = (TokenBatches(tokens, store, episodes, **shape) for episodes in (train, held_out))
     prior, info = new_prior(config, store, tokenizer, batches), told_of(config, store, train)

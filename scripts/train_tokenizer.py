@@ -9,7 +9,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from worldmodel.config import to_dict
-from worldmodel.data.clips import ClipBatches, split
+from worldmodel.data.clips import ClipBatches, split_for_training
 from worldmodel.data.store import EpisodeStore
 from worldmodel.evaluate import reconstruction
 from worldmodel.tokenizer import VQVAE, TokenizerConfig, fingerprint, load_tokenizer, save_tokenizer
@@ -34,9 +34,7 @@ class TrainTokenizerConfig:
 @script(TrainTokenizerConfig)
 def main(config: TrainTokenizerConfig) -> None:
     store = EpisodeStore.open(config.episodes)
-    train, held_out = split(store)
-    if not held_out:
-        raise ValueError("one episode must be held out: collect 2 or more, scripts/collect.py episodes=2")
+    train, held_out = split_for_training(store)
     torch.manual_seed(config.fit.seed)
     tokenizer = VQVAE(config.tokenizer, store.info.frame_shape)
     frames = 1 + config.tokenizer.time_stride * (config.clip_latents - 1)

@@ -140,6 +140,21 @@ def split(store: EpisodeStore, validation: float = 0.1) -> tuple[list[int], list
     return [index for index in indices if index not in set(chosen)], chosen
 
 
+def split_for_training(store: EpisodeStore) -> tuple[list[int], list[int]]:
+    """As `split`, neither side empty.
+
+    Raises:
+        ValueError: a single episode; says where more come from.
+    """
+    train, held_out = split(store)
+    if not (train and held_out):
+        more = "collect more: scripts/collect.py episodes=2"
+        if store.info.policy == "imported":
+            more = "cut the clip in two, each part with its rows in the table, and import both: scripts/data.py import"
+        raise ValueError(f"episodes: {store.folder} holds {len(store.indices)}, and one must be held out; {more}")
+    return train, held_out
+
+
 def _validates(index: int, fraction: float) -> bool:
     if index < 2:
         return index == 1 and fraction > 0

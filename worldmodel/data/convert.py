@@ -5,24 +5,27 @@ with the checksums of all arrays: what comes back is what was exported, or there
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from worldmodel.checkpoint import read_json
 from worldmodel.data.claim import is_unused
 from worldmodel.data.episode import Episode
 from worldmodel.data.files import whole_folder, write_whole
-from worldmodel.data.foreign import arriving, infer
+from worldmodel.data.foreign import Given, Notes, Size, arriving, infer
 from worldmodel.data.formats import FORMATS, Found, detect
 from worldmodel.data.info import FILE as INFO_FILE
 from worldmodel.data.info import DatasetInfo
 from worldmodel.data.store import EpisodeError, EpisodeStore, Header
+from worldmodel.io.sandbox import TYPES
+from worldmodel.io.untrusted import errors_name, read_bytes
 from worldmodel.progress import progress
 
 SIDECAR, SCHEMA = "worldmodel.json", 1
+SIDECAR_BYTES = 1 << 30  # it holds the infos of formats that have no room for them
 
 Record = dict[str, Any]  # what a format has no room for, of one episode
 
@@ -60,15 +63,17 @@ def import_episodes(
     folder: Path | str,
     target: Path | str,
     *,
-    size: tuple[int, int] | None = None,
-    actions: int | tuple[float, float] | None = None,
+    size: Size = None,
+    actions: Given = None,
     show: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> EpisodeStore:
     """Make a new store at `target` of the episodes in `folder`, whose files tell their format.
 
     What was exported comes back as it was, and so do episodes of a store, which may be behind a URL. What others
     made is taken in as `foreign` says, its frames resized to (height, width) `size`, its `actions` so many
-    choices or numbers between (least, greatest).
+    choices or numbers between (least, greatest). What was missing and what was left out is handed to `say`, in
+    one line; nothing is said where nothing was.
 
     Raises:
         ValueError: no known format, something is at `target` already, or episodes that do not fit together.
@@ -78,6 +83,7 @@ def import_episodes(
     sidecar = None if own else _read_sidecar(Path(folder))
     if (own or sidecar) and (size, actions) != (None, None):
         raise ValueError(f"{folder}: these come back as they were; size= and actions= are for what others made")
+    notes = Notes()
     with whole_folder(Path(target), is_unused) as aside:
         if own:
             store = EpisodeStore.open(folder)
@@ -85,51 +91,63 @@ def import_episodes(
         elif sidecar:
             _restore(Path(folder), *sidecar, aside, show)
         else:
-            _take_in(Path(folder), aside, size, actions, show)
+            notes = _take_in(Path(folder), aside, size, actions, show)
+    if line := notes.line():
+        say(line)
     return EpisodeStore.open(target)
 
 
 def _read_sidecar(folder: Path) -> tuple[DatasetInfo, list[Record]] | None:
     path = folder / SIDECAR
-    if not path.is_file():
+    if not path.exists():
         return None
-    sidecar = read_json(path)
-    try:
+    content = read_bytes(path, SIDECAR_BYTES)
+    with errors_name(f"{path}: damaged or not readable by this version"):
+        sidecar = json.loads(content)  # infos may be NaN
         if sidecar["schema"] != SCHEMA:
             raise ValueError(f"expected schema {SCHEMA}, got {sidecar['schema']}: another version wrote it")
         return DatasetInfo.from_json(sidecar["info"]), [dict(record) for record in sidecar["episodes"]]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path}: damaged or not readable by this version: {error}") from error
 
 
 def _restore(folder: Path, info: DatasetInfo, records: list[Record], target: Path, show: bool) -> None:
     """Exported episodes as they were."""
     source = detect(folder).read(folder)
-    if source.count != len(records):
-        raise ValueError(f"{folder}: {len(records)} episodes were exported, {source.count} are here")
-    store = EpisodeStore.create(target, info)
-    both = zip(source.episodes(), records, strict=True)
-    for found, record in progress(both, "import", total=source.count, unit="episode", shown=show):
-        store.write(_returned(found, record, store.info))
-        if store.header(record["index"]).content != record["arrays"]:
-            raise EpisodeError(f"{found.name}: not what was exported: a file was changed since")
+    with closing(source):
+        if source.count != len(records):
+            raise ValueError(f"{folder}: {len(records)} episodes were exported, {source.count} are here")
+        store = EpisodeStore.create(target, info)
+        both = zip(source.episodes(), records, strict=True)
+        for found, record in progress(both, "import", total=source.count, unit="episode", shown=show):
+            store.write(_returned(found, record, store.info))
+            if store.header(record["index"]).content != record["arrays"]:
+                raise EpisodeError(f"{found.name}: not what was exported: a file was changed since")
 
 
 def _returned(found: Found, record: Record, info: DatasetInfo) -> Episode:
     try:
-        arrays, infos = record["arrays"], found.infos | record["infos"]
-        infos = {name: np.array(infos[name], arrays[f"infos/{name}"]["dtype"]) for name in info.info_keys}
-        actions = found.actions.astype(arrays["actions"]["dtype"]).reshape(arrays["actions"]["shape"])
+        arrays, infos = record["arrays"], found.infos() | record["infos"]
+        infos = {name: np.array(infos[name], _type(arrays[f"infos/{name}"])) for name in info.info_keys}
+        actions = found.actions.astype(_type(arrays["actions"])).reshape(arrays["actions"]["shape"])
         fields = {name: record[name] for name in ("terminated", "truncated", "seed", "index")}
-        return Episode(found.frames(), actions, found.rewards, **fields, infos=infos)
+        rewards = np.zeros(0) if found.rewards is None else found.rewards
+        return Episode(found.frames(), actions, rewards.astype(np.float32), **fields, infos=infos)
     except (ValueError, TypeError, KeyError) as error:
         raise EpisodeError(f"{found.name}: not what was exported: {error}") from error
 
 
-def _take_in(folder: Path, target: Path, size: Any, actions: Any, show: bool) -> None:
+def _type(array: dict[str, Any]) -> np.dtype:
+    """The type of an array; NumPy would take "9999999f8" for one as well."""
+    if array["dtype"] not in TYPES:
+        raise ValueError(f"expected a type of numbers, got {array['dtype']!r}")
+    return np.dtype(array["dtype"])
+
+
+def _take_in(folder: Path, target: Path, size: Size, actions: Given, show: bool) -> Notes:
     """Episodes that others made."""
-    source = detect(folder).read(folder)
-    store = EpisodeStore.create(target, infer(folder, source, size, actions))
-    episodes = arriving(source, store.info)
-    for episode in progress(episodes, "import", total=source.count, unit="episode", shown=show):
-        store.write(episode)
+    source, notes = detect(folder).read(folder), Notes()
+    with closing(source):
+        store = EpisodeStore.create(target, infer(folder, source, size, actions))
+        episodes = arriving(source, store.info, size, notes)
+        for episode in progress(episodes, "import", total=source.count, unit="episode", shown=show):
+            store.write(episode)
+    return notes

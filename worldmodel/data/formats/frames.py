@@ -4,13 +4,12 @@ A row of the table is a step, in order: `episode` (NAME), `action` (a number or 
 where it is several numbers), and, where there are any, `reward`, `terminated` and `truncated`. Row i of an episode
 leads from its picture i to the next, so there is one row less than pictures. Pictures are sorted by the numbers in
 their names. The table is `actions.csv`, or `NAME.csv` for each episode, where the column `episode` is not needed.
+Names of files are read in upper and lower case; hidden files and folders are passed over.
 
 Exported are PNG pictures, without loss. There is no room for infos.
 """
 
 import csv
-import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,16 +19,14 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from worldmodel.data.episode import Episode
-from worldmodel.data.formats.format import Format, Found, Source, natural
+from worldmodel.data.formats.films import SUFFIXES, read_film
+from worldmodel.data.formats.format import Format, Found, Source, ends, visible
+from worldmodel.data.formats.pictures import read_png
+from worldmodel.data.formats.table import OUTCOMES, Steps, normal, read_table
 from worldmodel.data.info import DatasetInfo
 
 TABLE = "actions.csv"
-FILMS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 CHANNELS = (1, 2, 3, 4)  # grey, grey and alpha, RGB, RGBA: what a PNG can hold
-OUTCOMES = ("reward", "terminated", "truncated")
-TRUTHS = {"": False, "0": False, "false": False, "1": True, "true": True}
-
-Columns = dict[str, list[str]]  # of one episode: name -> text of each step
 
 
 def matches(folder: Path) -> bool:
@@ -74,7 +71,12 @@ def read(folder: Path) -> Source:
     """Raises ValueError where tables and clips do not name the same episodes, or a table is not as described above."""
     clips, table = _clips(folder), {}
     for path in _tables(folder, clips):
-        table |= _read(path, path.stem)
+        steps = read_table(path, path.stem, named=path.name.lower() == TABLE)
+        if twice := table.keys() & steps.keys():
+            raise ValueError(
+                f"{path}: {min(twice)} has rows in {table[min(twice)].path.name} as well; keep one of them"
+            )
+        table |= steps
     if lonely := clips.keys() ^ table.keys():
         raise ValueError(
             f"{folder}: expected a clip and rows of a table for every episode; "
@@ -85,112 +87,40 @@ def read(folder: Path) -> Source:
 
 def _clips(folder: Path) -> dict[str, Path]:
     """Films and folders of pictures by their name, in the order of the numbers in it."""
-    films = [path for path in folder.iterdir() if path.suffix.lower() in FILMS]
-    folders = [path for path in folder.iterdir() if path.is_dir() and any(path.glob("*.png"))]
-    named = {path.stem if path in films else path.name: path for path in sorted(films + folders, key=natural)}
-    if len(named) < len(films) + len(folders):
+    paths = visible(folder.iterdir(), folder)
+    clips = [path for path in paths if ends(path, *SUFFIXES) or (path.is_dir() and _png_files(path))]
+    named = {normal(path.stem if ends(path, *SUFFIXES) else path.name): path for path in clips}
+    if len(named) < len(clips):
         raise ValueError(f"{folder}: two clips of one name")
     return named
 
 
 def _tables(folder: Path, clips: dict[str, Path]) -> list[Path]:
     """The one table, or else those that lie beside their clips."""
-    paths = [folder / TABLE] if (folder / TABLE).is_file() else [folder / f"{name}.csv" for name in clips]
-    return [path for path in paths if path.is_file()]
+    tables = [path for path in visible(folder.iterdir(), folder) if ends(path, ".csv")]
+    shared = [path for path in tables if path.name.lower() == TABLE]
+    beside = [path for path in tables if path not in shared and normal(path.stem) in clips]
+    if len(shared) > 1 or (shared and beside):
+        names = ", ".join(path.name for path in (shared + beside)[:3])
+        raise ValueError(f"{folder}: expected {TABLE} or a table for each clip, got {names}; keep one kind")
+    return shared or beside
 
 
-def _read(path: Path, name: str) -> dict[str, Columns]:
-    """Columns of each episode in a table; `name` is that of the episode where the table does not say it.
-
-    Raises:
-        ValueError: other columns than those that are known, or a broken line.
-    """
-    episodes: dict[str, Columns] = {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        columns = list(rows.fieldnames or ())
-        _check_columns(path, columns)
-        for row in rows:
-            if None in row or None in row.values():
-                raise ValueError(f"{path}, line {rows.line_num}: expected {len(columns)} fields, {', '.join(columns)}")
-            episode = episodes.setdefault(row.get("episode", name), {column: [] for column in columns})
-            for column in columns:
-                episode[column].append(row[column].strip())
-    return episodes
-
-
-def _check_columns(path: Path, columns: list[str]) -> None:
-    actions = sorted(column for column in columns if column not in ("episode", *OUTCOMES))
-    several = sorted(f"action_{i}" for i in range(len(actions)))
-    if not actions or actions not in (["action"], several) or (path.name == TABLE and "episode" not in columns):
-        known = f"episode, action (or action_0, action_1, ...) and perhaps {', '.join(OUTCOMES)}"
-        raise ValueError(f"{path}: expected columns {known}, got {', '.join(columns) or 'none'}")
-
-
-def _found(path: Path, columns: Columns) -> Found:
-    pictures = partial(_pictures, path) if path.is_dir() else partial(_film, path)
-    actions = _actions(path, columns)
-    rewards = _numbers(path, columns["reward"]) if "reward" in columns else np.zeros(len(actions))
-    terminated, truncated = (_ends(path, name, columns.get(name, [])) for name in OUTCOMES[1:])
-    return Found(str(path), pictures, actions, rewards.astype(np.float32), terminated, truncated)
-
-
-def _actions(path: Path, columns: Columns) -> np.ndarray:
-    """Numbers `T` or `T n`; words `T` where they are no numbers."""
-    if "action" not in columns:
-        count = sum(name.startswith("action_") for name in columns)
-        return np.stack([_numbers(path, columns[f"action_{i}"]) for i in range(count)], axis=1)
-    try:
-        return _numbers(path, columns["action"])
-    except ValueError:
-        return np.array(columns["action"])
-
-
-def _numbers(path: Path, texts: list[str]) -> np.ndarray:
-    """Integers where all are, else floats."""
-    for kind in (int, float):
-        try:
-            return np.array([kind(text) for text in texts], np.dtype(kind))
-        except (ValueError, OverflowError):
-            continue
-    raise ValueError(f"{path}: expected numbers in its table, got {', '.join(texts[:3])}, ...")
-
-
-def _ends(path: Path, name: str, texts: list[str]) -> bool:
-    """Whether the last step says so; with no such column, no."""
-    if unknown := {text for text in texts if text.lower() not in TRUTHS}:
-        raise ValueError(f"{path}: {name}: expected 0, 1, true or false in its table, got {unknown.pop()!r}")
-    values = [TRUTHS[text.lower()] for text in texts]
-    if any(values[:-1]):
-        raise ValueError(f"{path}: its table says {name} before the last step; an episode ends there")
-    return values[-1] if values else False
+def _found(path: Path, steps: Steps) -> Found:
+    pictures = partial(_pictures, path) if path.is_dir() else partial(read_film, path)
+    rewards = steps.rewards()
+    absent = tuple(name for name in OUTCOMES if name not in steps.columns)
+    return Found(
+        str(path), pictures, steps.actions(), rewards, steps.ends("terminated"), steps.ends("truncated"), absent=absent
+    )
 
 
 def _pictures(folder: Path) -> Iterator[np.ndarray]:
-    for path in sorted(folder.glob("*.png"), key=natural):
-        with Image.open(path) as image:
-            yield np.asarray(image.convert("RGB") if image.mode in ("1", "P") else image)
+    return map(read_png, _png_files(folder))
 
 
-def _film(path: Path) -> Iterator[np.ndarray]:
-    """Every picture of a film, none twice and none left out, whatever their times of showing are.
-
-    Raises:
-        ValueError: ffmpeg finds something wrong with it.
-    """
-    from moviepy.config import FFMPEG_BINARY  # MoviePy's own reader goes by the clock
-
-    output = ["-fps_mode", "passthrough", "-f", "image2pipe", "-c:v", "ppm", "-"]
-    command = [str(FFMPEG_BINARY), "-nostdin", "-v", "error", "-xerror", "-i", str(path), *output]
-    with tempfile.TemporaryFile() as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as ffmpeg:
-        assert ffmpeg.stdout is not None
-        while ffmpeg.stdout.readline():  # the lines of a PPM: its kind, its width and height, its greatest value
-            width, height = map(int, ffmpeg.stdout.readline().split())
-            ffmpeg.stdout.readline()
-            yield np.frombuffer(ffmpeg.stdout.read(height * width * 3), np.uint8).reshape(height, width, 3)
-        if ffmpeg.wait():
-            log.seek(0)
-            raise ValueError(f"{path}: damaged, or no film: {log.read().decode(errors='replace').strip()}")
+def _png_files(folder: Path) -> list[Path]:
+    return visible((path for path in folder.iterdir() if ends(path, ".png")), folder)
 
 
 FRAMES = Format(matches, write, read, infos=False)
