@@ -8,8 +8,8 @@ which it has no observation left.
 
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,10 +194,13 @@ class LevelCache:
         """Keep the level at `pk3_path` under `key`."""
         if self._path(key).exists():
             return
-        handle, aside = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
-        os.close(handle)
-        shutil.copyfile(pk3_path, aside)
-        os.replace(aside, self._path(key))
+        # Not by the tempfile module: its files are readable by their owner alone, and others may share the folder.
+        aside = self._folder / f"{os.getpid()}-{secrets.token_hex(8)}.tmp"
+        try:
+            shutil.copyfile(pk3_path, aside)
+            os.replace(aside, self._path(key))
+        finally:
+            aside.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.pk3"  # a key may hold any character

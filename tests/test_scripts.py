@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers_env import CounterEnv, counter_info
+from tests.helpers_modes import umask, wrong_modes
 from worldmodel.data.collect import run_episode
 
 ROOT = Path(__file__).parents[1]
@@ -89,6 +91,13 @@ WORLDS = {
 }
 
 
+@pytest.fixture
+def shared() -> Iterator[int]:
+    """A umask as a group has it that shares a disk."""
+    with umask(mask := 0o002):
+        yield mask
+
+
 def run_the_readme(folder: Path) -> dict:
     """What the README's pieces of Python leave behind when they run on this run folder."""
     pieces = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -101,7 +110,7 @@ def run_the_readme(folder: Path) -> dict:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WORLDS)
-def test_all_steps_run_one_after_the_other_and_running_again_does_nothing_twice(name, tmp_path):
+def test_all_steps_run_one_after_the_other_and_running_again_does_nothing_twice(name, tmp_path, shared):
     env, tokenizer, actions = WORLDS[name]
     run("collect", *env, *TINY["collect"], folder=tmp_path)
     run("train_tokenizer", *tokenizer, *TINY["train_tokenizer"], folder=tmp_path)
@@ -132,10 +141,11 @@ def test_all_steps_run_one_after_the_other_and_running_again_does_nothing_twice(
     run("train_prior", "temperature=0.5", *TINY["train_prior"], folder=tmp_path)  # trained already: a word in the world
     info = json.loads((tmp_path / "world/config.json").read_text())["config"]["info"]
     assert (info["temperature"], info["trust_horizon"]) == (0.5, None)
+    assert not wrong_modes(tmp_path, shared)
 
 
 @pytest.mark.slow
-def test_the_loop_improves_round_by_round_goes_on_where_it_stopped_and_its_agents_are_compared(tmp_path):
+def test_the_loop_improves_round_by_round_goes_on_where_it_stopped_and_its_agents_are_compared(tmp_path, shared):
     tiny = {name: [*TINY[name]] for name in ("collect", "train_tokenizer", "train_prior", "train_agent")}
     tiny["collect"] = ["env=maze", "env.height=16", "env.width=24", "env.max_steps=24", "workers=1"]
     settings = [f"overrides.{name}={json.dumps(values)}" for name, values in tiny.items()]
@@ -153,6 +163,7 @@ def test_the_loop_improves_round_by_round_goes_on_where_it_stopped_and_its_agent
     report = json.loads((tmp_path / "round_1/agents.json").read_text())
     assert set(report["returns"]) == {"random", "sticky", "dream", "cem"}
     assert any(name.startswith("exploited/") for name in next(iter(report["ranking"].values())))
+    assert not wrong_modes(tmp_path, shared)
 
 
 @pytest.mark.parametrize("script", TINY)

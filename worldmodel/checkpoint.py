@@ -114,7 +114,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
+    path.touch()
+    mode = path.stat().st_mode  # as the umask has it; safetensors' own file is readable by its owner alone
     save_file(copies, path)
+    path.chmod(mode)
     sync(path)
     return _sha256(path)
 
