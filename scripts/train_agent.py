@@ -20,6 +20,7 @@ from worldmodel.config import to_dict
 from worldmodel.evaluate.agents import returns
 from worldmodel.evaluate.figures import bootstrap
 from worldmodel.hub import located
+from worldmodel.io.lock import writer_lock
 from worldmodel.progress import progress
 from worldmodel.world import WorldModel
 
@@ -56,9 +57,10 @@ def main(config: TrainAgentConfig) -> None:
     record = config.out / "agent.json"
     made = made_of(config)
     if not made_already(record, made):
-        record.unlink(missing_ok=True)  # from here on the files are in between
-        found = train(config, WorldModel.load(config.world))
-        write_json(record, {"made_with": made, "real_returns": found})
+        with writer_lock(config.out, "training"):
+            record.unlink(missing_ok=True)  # from here on the files are in between
+            found = train(config, WorldModel.load(config.world))
+            write_json(record, {"made_with": made, "real_returns": found})
     found = read_json(record)["real_returns"]
     print(f"agent: {config.out}; mean real return by step: {', '.join(f'{k}: {v:.4g}' for k, v in found.items())}")
 

@@ -23,7 +23,7 @@ from worldmodel.evaluate.metrics import real_clips
 from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, reward_values
 from worldmodel.starts import choose_starts
 from worldmodel.tokenizer import VQVAE, load_tokenizer, tokenize
-from worldmodel.training.fit import FitConfig, first_rank, fit
+from worldmodel.training.fit import FitConfig, first_rank, fit, sole_training
 from worldmodel.video import log_video
 from worldmodel.world import WorldInfo, WorldModel
 
@@ -47,6 +47,12 @@ class TrainPriorConfig:
 
 @script(TrainPriorConfig)
 def main(config: TrainPriorConfig) -> None:
+    with sole_training(config.run / "prior"):
+        train_prior(config)
+
+
+def train_prior(config: TrainPriorConfig) -> None:
+    """Make tokens, train on them, and save the world."""
     store = EpisodeStore.open(config.episodes)
     tokenizer = load_tokenizer(config.run / "tokenizer")
     first_rank(lambda: tokenize(tokenizer, store, config.run / "tokens"), config.fit)

@@ -13,7 +13,7 @@ from worldmodel.data.clips import ClipBatches, split_for_training
 from worldmodel.data.store import EpisodeStore
 from worldmodel.evaluate import reconstruction
 from worldmodel.tokenizer import VQVAE, TokenizerConfig, fingerprint, load_tokenizer, save_tokenizer
-from worldmodel.training.fit import FitConfig, first_rank, fit
+from worldmodel.training.fit import FitConfig, first_rank, fit, sole_training
 from worldmodel.video import log_video
 
 BEGIN = 16  # batches whose patches the tokenizer begins with
@@ -33,6 +33,12 @@ class TrainTokenizerConfig:
 
 @script(TrainTokenizerConfig)
 def main(config: TrainTokenizerConfig) -> None:
+    with sole_training(config.run / "tokenizer"):
+        train_tokenizer(config)
+
+
+def train_tokenizer(config: TrainTokenizerConfig) -> None:
+    """Train, and save what was trained."""
     store = EpisodeStore.open(config.episodes)
     train, held_out = split_for_training(store)
     torch.manual_seed(config.fit.seed)

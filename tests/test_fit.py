@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -17,9 +18,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from worldmodel.checkpoint import read_json
+from worldmodel.io.lock import FolderInUse
 from worldmodel.threads import COUNTS, threads
 from worldmodel.training import FitConfig, FitResult, Interrupted, fit
 from worldmodel.training.checkpoint import Checkpoint, latest
+from worldmodel.training.fit import sole_training
 from worldmodel.training.identity import facts_of, refuse_other_run
 from worldmodel.training.interrupt import SignalGuard
 from worldmodel.training.optim import Ema, adamw, learning_rate
@@ -383,3 +386,52 @@ def test_settings_that_only_watch_a_run_change_no_bit_of_it(tmp_path):
     fit(nets[0], Batches(), CONFIG, tmp_path / "a")
     fit(nets[1], Batches(), replace(CONFIG, **FREE_OF_RESULT), tmp_path / "b", evaluate=fall)
     assert same(*nets)
+
+
+def alive_in(folder: Path, command: list[str], **settings) -> subprocess.Popen:
+    """A process that trains in a folder, once it has saved a checkpoint there."""
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    env = {**os.environ, "PYTHONPATH": path}
+    child = subprocess.Popen([sys.executable, *command], env=env, stderr=subprocess.DEVNULL, **settings)
+    while not list((folder / "checkpoints").glob("0*")):
+        assert child.poll() is None
+        time.sleep(0.05)
+    return child
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such locks on Windows")
+def test_a_second_training_on_a_folder_is_told_who_trains_there_and_a_killed_one_leaves_no_lock(tmp_path):
+    program = "import test_fit as t; t.fit(t.Net(), t.Slow(), t.replace(t.CONFIG, steps=400, workers=1), 'run')"
+    child = alive_in(tmp_path / "run", ["-c", program], cwd=tmp_path)
+    try:
+        with pytest.raises(FolderInUse, match=rf"process {child.pid} on .*, since .*\(training\)"):
+            fit(Net(), Batches(), replace(CONFIG, steps=400), tmp_path / "run")
+        fit(Net(), Batches(), CONFIG, tmp_path / "elsewhere")
+    finally:
+        child.kill()  # its data worker lives on for a moment
+        child.wait()
+    again = replace(CONFIG, steps=400, checkpoint_every=400)
+    assert fit(Net(), Batches(), again, tmp_path / "run").step == 400
+
+
+def test_a_script_that_locks_around_fit_does_not_lock_itself_out(tmp_path):
+    with sole_training(tmp_path):
+        assert fit(Net(), Batches(), replace(CONFIG, steps=2), tmp_path).step == 2
+        problems = []
+
+        def beside() -> None:
+            with pytest.raises(FolderInUse) as refused:
+                fit(Net(), Batches(), replace(CONFIG, steps=3), tmp_path)
+            problems.append(refused.value)
+
+        thread = threading.Thread(target=beside)
+        thread.start()
+        thread.join()
+    assert len(problems) == 1
+
+
+def test_of_several_ranks_the_first_alone_locks(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with sole_training(tmp_path), sole_training(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -1,12 +1,15 @@
 """The training scripts on one tiny run: what they record, what they refuse, and what they leave on disk."""
 
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.test_scripts import TINY, WORLDS, run
+from worldmodel.io.lock import writer_lock
 
 pytestmark = pytest.mark.slow
 
@@ -42,3 +45,11 @@ def test_other_bounds_of_the_actions_are_another_run(trained):
     values["action_space"]["high"], _ = [4.0], values.pop("sha256", None)
     path.write_text(json.dumps(values))
     assert "identity.actions" in run("train_prior", *TINY["train_prior"], folder=trained, ok=False)
+
+
+@pytest.mark.parametrize(("script", "part"), [("train_tokenizer", "tokenizer"), ("train_prior", "prior")])
+def test_a_second_training_of_a_run_ends_in_one_line_that_says_who_trains(trained, script, part):
+    settings = WORLDS["continuous"][1] if script == "train_tokenizer" else []
+    with writer_lock(trained / part, "training"):
+        printed = run(script, *settings, *TINY[script], folder=trained, ok=False)
+    assert re.fullmatch(rf"error: \S+/{part}: process {os.getpid()} on \S+, since .*\(training\).*\n", printed), printed

@@ -9,7 +9,8 @@ rounding alone, where the mean over all of them is the mean of their losses.
 import atexit
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -24,6 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from worldmodel.checkpoint import read_sealed, write_sealed
+from worldmodel.io.lock import writer_lock
 from worldmodel.progress import progress
 from worldmodel.threads import threads
 from worldmodel.training.ahead import Ahead
@@ -44,6 +46,7 @@ from worldmodel.training.optim import Ema, FitConfig, adamw, learning_rate
 M = TypeVar("M", bound=nn.Module)
 Evaluate = Callable[[M, int, SummaryWriter], Mapping[str, float]]
 
+_ours: ContextVar[frozenset[str]] = ContextVar("folders that this training has locked", default=frozenset())
 NEVER = torch.iinfo(torch.int64).max  # a step that no run reaches
 
 
@@ -87,13 +90,36 @@ def fit(
         Interrupted: Ctrl-C or SIGTERM; the run is saved, and the same call goes on from there.
         FloatingPointError: a loss or gradient is not finite; the last good checkpoint stays.
         ValueError: the folder holds another run than this one.
+        FolderInUse: another process trains on this folder; a ValueError that says which.
     """
-    run = _Run(model, config, Path(folder), dict(identity or {}))
-    run.resume()
-    with threads(run.course[-1]["threads"] if run.course else None):
-        if run.step < config.steps:
-            run.train(batches, evaluate)
-        return FitResult(run.ema.model, run.step, run.final_metrics(evaluate), run.course)
+    with sole_training(folder):
+        run = _Run(model, config, Path(folder), dict(identity or {}))
+        run.resume()
+        with threads(run.course[-1]["threads"] if run.course else None):
+            if run.step < config.steps:
+                run.train(batches, evaluate)
+            return FitResult(run.ema.model, run.step, run.final_metrics(evaluate), run.course)
+
+
+@contextmanager
+def sole_training(folder: str | Path) -> Iterator[None]:
+    """Be the only training on a folder until the block ends; of several ranks, the first one stands for all.
+
+    `fit` does this by itself. A script that writes more than `fit` does puts all of its work into such a block.
+
+    Raises:
+        FolderInUse: another process trains there; a ValueError that says which, and since when.
+    """
+    key, ours = os.path.realpath(folder), _ours.get()
+    if key in ours or int(os.environ.get("RANK", "0")):
+        yield
+        return
+    with writer_lock(folder, "training"):
+        token = _ours.set(ours | {key})
+        try:
+            yield
+        finally:
+            _ours.reset(token)
 
 
 def first_rank(work: Callable[[], Any], config: FitConfig) -> None:
