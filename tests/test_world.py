@@ -1,6 +1,7 @@
 """Laws of the world: dreams that are reproducible one by one, branch, follow their actions, and survive the disk."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -267,3 +268,29 @@ def test_what_a_step_gave_can_be_painted_over_and_the_dream_goes_on_as_before(ki
 def test_info_survives_json_with_any_action_space():
     info = WorldInfo((8, 8, 3), Box(-1, np.array([1.0, np.inf]), dtype=np.float64), (), {"id": "x"})
     assert WorldInfo.from_json(json.loads(json.dumps(info.to_json()))) == info
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [[], [0.0], [-1.0, 0.0, 5.0], [-1, 0, 0.5000001], [0.0, -1.0, 0.5], [-1.0, 0.0, 0.5, 0.5], ["a"], None, 3],
+)
+def test_rewards_in_the_config_that_are_not_those_of_the_head_are_refused(rewards, tmp_path):
+    small_world().save(tmp_path)
+    about = json.loads((tmp_path / "config.json").read_text())
+    assert about["config"]["rewards"] == [-1.0, 0.0, 0.5] and WorldModel.load(tmp_path)
+    about["config"]["rewards"] = rewards
+    del about["sha256"]
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
+        WorldModel.load(tmp_path)
+
+
+def test_rewards_of_a_world_that_tells_none_are_refused(tmp_path):
+    small_world(rewards=()).save(tmp_path)
+    assert WorldModel.load(tmp_path).prior.outcome is None
+    about = json.loads((tmp_path / "config.json").read_text())
+    about["config"] |= {"rewards": [1.0], "prior": {**about["config"]["prior"], "outcome_width": 0}}
+    del about["sha256"]
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=r"rewards: config\.json says 1 "):
+        WorldModel.load(tmp_path)

@@ -162,6 +162,15 @@ class WorldModel(nn.Module):
         if len(starts) and not 0 <= int(starts.tokens.min()) <= int(starts.tokens.max()) < self.prior.codes:
             raise ValueError(f"starts: expected tokens in [0, {self.prior.codes}); train the prior again")
 
+    def _check_rewards(self, claimed: Sequence[float]) -> None:
+        """The weights have the rewards that decide what dreams pay; config.json has to say the same."""
+        known = [] if self.prior.outcome is None else self.prior.outcome.rewards.tolist()
+        if list(claimed) != known:
+            raise ValueError(
+                f"rewards: config.json says {_few(claimed)}, but the weights hold {_few(known)}; put back what the "
+                "weights hold, or train the prior again"
+            )
+
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> "WorldModel":
         """The world in `folder`, ready to dream. Those that come with the package go by their names ("maze"), those on
@@ -175,6 +184,7 @@ class WorldModel(nn.Module):
         with blaming(folder):
             starts = {name[len(STARTS) :]: tensors.pop(name) for name in list(tensors) if name.startswith(STARTS)}
             world = build(lambda: cls._made(config), tensors)
+            world._check_rewards(config.get("rewards", []))
             world.starts = Starts.from_tensors(starts) if starts else None
             world._check_starts()
         return world.to(device)
@@ -444,6 +454,11 @@ class WorldModel(nn.Module):
             raise ValueError(f"expected actions for {b} dreams and {steps} steps, got {encoded.shape[:-1]}")
         rows = torch.from_numpy(encoded).view(b, latents, self.prior.actions)
         return self.prior.known(rows).to(self.device)
+
+
+def _few(values: Sequence[float]) -> str:
+    """The first numbers of many, and how many there are."""
+    return f"{len(values)} ({', '.join(f'{value:g}' for value in values[:4])}{', ...' if len(values) > 4 else ''})"
 
 
 def compact(values: Tensor) -> Tensor:
