@@ -43,7 +43,7 @@ STOPPED = "stopped; what is finished is whole, and the same command goes on from
 OUR_FAULT = "error: this is a fault of worldmodel, not yours: please report the lines above and the command"
 
 _process = os.getpid()
-_begun = False  # whether there is work to undo
+_early = False  # whether a script has begun, but its work has not: there is nothing to undo
 _signum = 0  # of the signal that asked to leave
 _elsewhere: list[BaseException] = []  # raised in threads and finalizers, where nobody can catch them
 
@@ -67,8 +67,8 @@ def begin() -> None:
 
     While packages are imported, one of them may well swallow every error, and an exit with it.
     """
-    global _begun
-    _begun = True
+    global _early
+    _early = False
 
 
 def end(error: BaseException) -> NoReturn:
@@ -98,7 +98,7 @@ def leave(signum: int, frame: FrameType | None = None) -> NoReturn:
     if os.getpid() == _process and not _signum:
         _signum = signum
         _say(STOPPED)
-        if not _begun:
+        if _early:
             os._exit(128 + signum)
     raise SystemExit(128 + signum)
 
@@ -131,6 +131,8 @@ def message(error: BaseException) -> str:
 
 def install() -> None:
     """Signals, and errors that nobody catches, end as the module says, from now on."""
+    global _early
+    _early = True
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signum = getattr(signal, name, None)
         if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:  # nohup, and shells with &
@@ -205,7 +207,7 @@ def _trace(error: BaseException) -> Iterator[TracebackType]:
 
 
 def _is_ours(name: str) -> bool:
-    return name.startswith(OURS)
+    return os.path.abspath(name).startswith(OURS)  # the script itself has the name that it was called by
 
 
 def _package(module: str | None) -> str:

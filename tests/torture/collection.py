@@ -163,15 +163,15 @@ def may_mount(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def tmpfs(folder: Path, size: int) -> Iterator[Callable[[], None]]:
-    """A disk of so many bytes in the folder, and what makes room on it; needs root."""
+def tmpfs(folder: Path, size: int) -> Iterator[Callable[..., None]]:
+    """A disk of so many bytes in the folder, and what makes room on it, or gives it another size; needs root."""
 
     def mount(options: str) -> None:
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True, capture_output=True)
 
     mount(f"size={size}")
     try:
-        yield lambda: mount("remount,size=64m")
+        yield lambda size=2**26: mount(f"remount,size={size}")
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
 

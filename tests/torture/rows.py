@@ -9,6 +9,7 @@ from tests.torture import Row
 from tests.torture.collection import collection_kills, engine_faults, full_disk
 from tests.torture.files import checkpoints, episodes, hostile, tokens, worlds
 from tests.torture.ranks import ranks
+from tests.torture.scripts import full_disks
 from tests.torture.soak import soak
 from tests.torture.training import prior_kills, tokenizer_kills
 
@@ -16,6 +17,7 @@ ROWS: tuple[tuple[Callable[[int, Path], Row], int, int], ...] = (
     (collection_kills, 3, 150),
     (engine_faults, 3, 20),
     (full_disk, 3, 40),
+    (full_disks, 4, 15),
     (tokenizer_kills, 2, 30),
     (prior_kills, 2, 30),
     (episodes, 2_000, 10_000),
