@@ -179,14 +179,14 @@ def _refused(error: BaseException) -> bool:
 
 
 def _their_frame(error: BaseException) -> str | None:
-    """Where in code of the person's own an error was raised, if it was: "FILE, line N"."""
+    """Where in code of the person's own an error or its cause was raised, if it was: "FILE, line N"."""
     for trace in reversed([*_trace(error)]):
         name = trace.tb_frame.f_code.co_filename
         if _is_ours(name):
-            return None
+            break
         if name.endswith(".py") and not name.startswith(("<", *LIBRARIES)) and not INSTALLED & {*Path(name).parts}:
             return f"{name}, line {trace.tb_lineno}"
-    return None
+    return None if error.__cause__ is None else _their_frame(error.__cause__)
 
 
 def _from_engine(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import ClassVar
 
 import gymnasium
 import numpy as np
@@ -85,6 +86,43 @@ FAULTS = {
 
 
 gymnasium.register("Faulty-v0", FaultyEnv)
+
+
+class BrokenEnv(CounterEnv):
+    """Raises the errors in `faults`: place ("make", "space", "reset", "step", "close") to error."""
+
+    faults: ClassVar[dict[str, BaseException]] = {}
+
+    def __init__(self):
+        self.fail("make")
+        super().__init__()
+
+    def fail(self, place: str) -> None:
+        if place in self.faults:
+            raise self.faults[place].with_traceback(None)
+
+    @property
+    def observation_space(self):
+        self.fail("space")
+        return self._space
+
+    @observation_space.setter
+    def observation_space(self, space):
+        self._space = space
+
+    def reset(self, *, seed=None, options=None):
+        self.fail("reset")
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        self.fail("step")
+        return super().step(action)
+
+    def close(self):
+        self.fail("close")
+
+
+gymnasium.register("Broken-v0", BrokenEnv)
 
 
 def counter_info(**settings) -> DatasetInfo:

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
+from worldmodel.config import typed
+
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 NAMES = sorted(path.stem for path in SCRIPTS.glob("[a-z]*.py"))
 
@@ -35,6 +37,11 @@ def shared(name: str) -> ModuleType:
 def entry(name: str) -> Callable[[], None]:
     """What the command calls."""
     return module(name).main
+
+
+def work(name: str, values: Any) -> None:
+    """What a script does once its config is composed of these values."""
+    inspect.unwrap(entry(name))(typed(schema(name), values))
 
 
 def schema(name: str) -> type:
