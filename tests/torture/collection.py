@@ -20,8 +20,9 @@ import gymnasium
 from tests.helpers_env import FAULTS, CounterEnv, FaultyEnv, counter_info
 from tests.torture import Row
 from tests.torture.processes import KILLED, all_end, contents, ended, finished, start
-from worldmodel.data.collect import CollectReport, collect
+from worldmodel.data.collect import CollectReport, collect, run_episode
 from worldmodel.data.store import EpisodeStore
+from worldmodel.io.lock import FolderInUse, writer_lock
 
 SETTINGS: dict[str, Any] = {"seed": 5, "policy": "sticky", "hold": 4.0, "info_keys": ("now",)}
 INFO = counter_info(**SETTINGS)
@@ -31,6 +32,8 @@ BETWEEN = 0.5  # seconds between two kills at most
 PARENTS = 0.2  # of the kills hit the parent
 PATIENT = 0.8  # of the calls are left alone until their first episode: the others are killed while they start, too
 MISSING = 3  # exit code: kills have used up the tries of an episode
+REFUSED = 4  # exit code: another process collects there, or has collected there with other settings
+RACED = 3  # episodes of a set that two processes want to collect
 LEAST = 2**13  # bytes of the smallest disk: the dataset's description fits
 
 
@@ -105,6 +108,69 @@ def kill_now_and_then(parent: Any, pids: Path, chance: random.Random, most: int)
             os.kill(victim, signal.SIGKILL)
             victims.append(victim)
     return victims
+
+
+def collectors_racing(tried: int, folder: Path) -> Row:
+    """Two collections of one empty folder start together, with different seeds or with one: never a mixed set."""
+    chance, failed, together = random.Random(tried), 0, 0
+    for number in range(tried):
+        data, seeds = folder / f"set_{number}", (0, number % 2)
+        racing = [start(race, data, seed, chance.uniform(0, 0.05)) for seed in seeds]
+        [process.join() for process in racing]
+        codes = sorted(process.exitcode for process in racing)
+        allowed = [[0, REFUSED]] if seeds[1] else [[0, REFUSED], [0, 0]]
+        together += codes == [0, REFUSED]
+        failed += codes not in allowed or not of_one_kind(data) or bool(list(folder.glob(".*")))
+        shutil.rmtree(data)
+    note = f"every second time with different seeds; one of the two was refused {together} times"
+    return Row("two collections of one folder", tried, failed, note)
+
+
+def race(folder: Path, seed: int, wait: float) -> None:
+    """Runs in a process: collects the set of this seed, unless that is refused."""
+    time.sleep(wait)
+    settings = {**SETTINGS, "seed": seed}
+    try:
+        store = EpisodeStore.create(folder, counter_info(**settings))
+        collect(CounterEnv, store, RACED, progress=False, **settings)
+    except ValueError:
+        sys.exit(REFUSED)
+
+
+def of_one_kind(folder: Path) -> bool:
+    """Whether a set is whole, and every episode of it is the one that its settings make."""
+    store = EpisodeStore.open(folder)
+    made = [run_episode(CounterEnv(), store.info, index) for index in range(RACED)]
+    same = [store.header(each.index).seed == each.seed for each in made if each.index in store.indices]
+    return len(same) == RACED and all(same) and not store.damaged()
+
+
+def lock_kills(tried: int, folder: Path) -> Row:
+    """kill -9 of a process that collects with workers: its lock was held until then, and is free at once."""
+    chance, stale, unheld, orphans = random.Random(tried), 0, 0, 0
+    for number in range(tried):
+        data, pids = folder / f"set_{number}", folder / f"pids_{number}"
+        pids.mkdir()
+        parent = start(gather_slowly, data, pids)
+        while parent.exitcode is None and not os.listdir(pids):
+            time.sleep(0.01)
+        unheld += not in_use(data)
+        time.sleep(chance.uniform(0, 0.1))
+        parent.kill()
+        parent.join()
+        stale += in_use(data)
+        orphans += not all_end([int(name) for name in os.listdir(pids)]) or in_use(data)
+    note = f"{unheld} not held before, {stale} stale after, {orphans} kept by an orphan"
+    return Row("locks under kill -9", tried, stale + unheld + orphans, note)
+
+
+def in_use(folder: Path) -> bool:
+    """Whether another process writes to a folder."""
+    try:
+        with writer_lock(folder, "torture"):
+            return False
+    except FolderInUse:
+        return True
 
 
 def engine_faults(tried: int, folder: Path) -> Row:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.torture import Row
-from tests.torture.collection import collection_kills, engine_faults, full_disk
+from tests.torture.collection import collection_kills, collectors_racing, engine_faults, full_disk, lock_kills
 from tests.torture.files import checkpoints, episodes, hostile, tokens, worlds
 from tests.torture.ranks import ranks
 from tests.torture.scripts import full_disks
@@ -15,6 +15,8 @@ from tests.torture.training import prior_kills, tokenizer_kills
 
 ROWS: tuple[tuple[Callable[[int, Path], Row], int, int], ...] = (
     (collection_kills, 3, 150),
+    (collectors_racing, 4, 200),
+    (lock_kills, 1, 60),
     (engine_faults, 3, 20),
     (full_disk, 3, 40),
     (full_disks, 4, 15),
