@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gymnasium.spaces import Box, Space
+from gymnasium.spaces import Box
 from torch.utils.tensorboard import SummaryWriter
 
-from worldmodel.actions import ActionEncoder, space_to_json
+from worldmodel.actions import ActionEncoder, Scale, scale_of, space_to_json
 from worldmodel.checkpoint import read_json
 from worldmodel.config import to_dict
 from worldmodel.data.clips import split_for_training
@@ -59,11 +59,13 @@ def train_prior(config: TrainPriorConfig) -> None:
     tokens = tokenize(tokenizer, store, config.run / "tokens")  # they are there
     train, held_out = split_for_training(store)
     shape = {"length": config.clip_latents, "batch_size": config.fit.batch_size, "seed": config.fit.seed}
+    info = told_of(config, store, train)
+    shape["encoder"] = encoder = ActionEncoder(info.action_space, info.action_scale)
     batches, checks = (TokenBatches(tokens, store, episodes, **shape) for episodes in (train, held_out))
-    prior, info = new_prior(config, store, tokenizer, batches), told_of(config, store, train)
+    prior = new_prior(config, store, tokenizer, batches)
     longest = max(store.length(index) for index in held_out)
     horizon = min(HORIZON, (longest - CONTEXT) // 4 * 4)
-    starts = choose_starts(tokens, store, train, count=config.starts, seed=config.fit.seed)
+    starts = choose_starts(tokens, store, train, count=config.starts, seed=config.fit.seed, encoder=encoder)
 
     def figures(model: PixelCNN) -> dict[str, float]:
         return {f"held_out/{name}": value for name, value in likelihood(model, checks, count=16).items()}
@@ -79,7 +81,7 @@ def train_prior(config: TrainPriorConfig) -> None:
         return figures(model)
 
     identity = {"prior": to_dict(config.prior), "tokens": tokens.info.key, "clip": config.clip_latents}
-    identity["actions"] = scale_of(store.info.action_space)
+    identity["actions"] = action_coding(info)
     identity["init"] = None if config.init is None else read_json(config.init / "world" / "config.json")["weights"]
     result = fit(prior, batches, config.fit, config.run / "prior", evaluate=evaluate, identity=identity)
 
@@ -108,9 +110,10 @@ def new_prior(config: TrainPriorConfig, store: EpisodeStore, tokenizer: VQVAE, b
     return prior
 
 
-def scale_of(space: Space | None) -> Any:
+def action_coding(info: WorldInfo) -> Any:
     """What decides how real-valued actions are encoded, and no tensor's shape shows; None for all other actions."""
-    return space_to_json(space) if isinstance(space, Box) else None
+    space = info.action_space
+    return [space_to_json(space), info.action_scale] if isinstance(space, Box) else None
 
 
 def course_of(folder: Path) -> list[dict[str, Any]]:
@@ -126,7 +129,17 @@ def told_of(config: TrainPriorConfig, store: EpisodeStore, train: Sequence[int])
     about = store.info
     how = {"temperature": config.temperature, "temperature_until": config.temperature_until}
     longest = max(store.length(index) for index in train) - 1
+    how["action_scale"] = scale_for(config, store, train)
     return WorldInfo(about.frame_shape, about.action_space, about.action_names, dict(about.env), longest, **how)
+
+
+def scale_for(config: TrainPriorConfig, store: EpisodeStore, train: Sequence[int]) -> Scale | None:
+    """By what numbers are scaled whose bounds say nothing: as in the world to go on from, or else by the episodes."""
+    if config.init is not None:
+        earlier = WorldModel.load(config.init / "world").info
+        if earlier.action_space == store.info.action_space and earlier.action_scale is not None:
+            return earlier.action_scale
+    return scale_of(store.info.action_space, (store.actions(index) for index in train))
 
 
 if __name__ == "__main__":

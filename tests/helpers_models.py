@@ -61,9 +61,9 @@ def small_world(time_stride=1, actions=4, rewards=REWARDS, starts=5, longest=9, 
     return WorldModel(tokenizer, prior, info, small_starts(starts, actions * time_stride) if starts else None)
 
 
-def space_world(space: Space, time_stride=1, longest=5) -> WorldModel:
+def space_world(space: Space, time_stride=1, longest=5, action_scale=None) -> WorldModel:
     """A small world of these actions; about one step in five ends a dream, whatever is done."""
-    info = WorldInfo((16, 24, 3), space, longest=longest)
+    info = WorldInfo((16, 24, 3), space, longest=longest, action_scale=action_scale)
     actions = ActionEncoder(space).width * time_stride
     tokenizer = small_tokenizer(time_stride=time_stride)
     world = WorldModel(tokenizer, small_prior(actions=actions, rewards=REWARDS), info, small_starts(5, actions))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
-from worldmodel.actions import ActionEncoder, space_from_json, space_to_json
+from worldmodel.actions import ActionEncoder, nearest, reach, scale_of, space_from_json, space_to_json
 
 WIDE = Box(np.array([-2, -np.inf], np.float32), np.array([2, 3], np.float32))
 SPACES = [
@@ -73,6 +73,12 @@ def test_without_a_space_vectors_are_empty():
         (MultiBinary(2), np.array([0, 2])),
         (Box(-1, 1, (2,)), np.array([0, 1.1])),
         (Box(-1, 1, (2,)), np.array([0, np.nan])),
+        (Box(-np.inf, np.inf, (2,)), np.array([0, np.nan])),
+        (Box(-np.inf, np.inf, (2,)), np.array([np.inf, 0])),
+        (Box(0, np.inf, (2,)), np.array([0, np.inf])),
+        (Box(-np.inf, np.inf, (2,)), np.array([0, 1e38])),
+        (Box(-np.inf, np.inf, (1,), np.float64), np.array([-1e300])),
+        (WIDE, np.array([0, -3e9])),
     ],
 )
 def test_actions_outside_the_space_are_refused(space, action):
@@ -87,3 +93,114 @@ def test_other_spaces_are_refused_with_the_names_of_those_that_are_taken():
             refuse(space)
     with pytest.raises(TypeError, match="kind='text'"):
         space_from_json({"kind": "text"})
+
+
+# --- scales by the data
+
+FLOAT32, FLOAT64 = np.finfo(np.float32).max, np.finfo(np.float64).max
+SHAM = {
+    "infinite": Box(-np.inf, np.inf, (2,), np.float32),
+    "half": Box(-np.inf, np.float32(FLOAT32), (2,), np.float32),
+    "finfo": Box(-FLOAT32, FLOAT32, (2,), np.float32),
+    "finfo64": Box(-FLOAT64, FLOAT64, (2,), np.float64),
+    "1e30": Box(-1e30, 1e30, (2,), np.float32),
+    "1e6": Box(-1e6, 1e6, (2,), np.float32),
+    "int64": Box(np.iinfo(np.int64).min, np.iinfo(np.int64).max, (2,), np.int64),
+}
+
+
+@pytest.mark.parametrize("size", [1.0, 300.0, 1e-3, 1e6])
+@pytest.mark.parametrize("name", SHAM)
+def test_bounds_that_say_nothing_count_as_none_and_the_data_says_how_large_actions_are(name, size):
+    space, rng = SHAM[name], np.random.default_rng(0)
+    if space.dtype == np.int64:
+        size *= 1000
+    episodes = [(size * rng.normal((2, -1), 1, (50, 2))).clip(space.low, space.high).astype(space.dtype) for _ in "ab"]
+    if name == "1e6" and size == 1e6:
+        assert scale_of(space, episodes) is None  # these bounds are used
+        return
+    encoder = ActionEncoder(space, scale_of(space, episodes))
+    vectors = np.concatenate([encoder.encode(each) for each in episodes])
+    assert np.abs(vectors.mean(0)).max() < 1e-3 and np.abs(vectors.std(0) - 1).max() < 1e-3
+    again = ActionEncoder(space, scale_of(space, episodes)).encode(episodes[0])
+    np.testing.assert_array_equal(again, vectors[:50])
+
+
+def test_bounds_that_the_data_uses_and_those_of_ordinary_size_count():
+    rng = np.random.default_rng(0)
+    for space, data in (
+        (Box(-1e6, 1e6, (1,)), rng.uniform(-1e6, 1e6, (99, 1))),
+        (Box(-2, 2, (1,)), rng.normal(0, 1e-6, (99, 1))),
+        (Box(0, 255, (), np.uint8), np.full(9, 7)),
+        (Box(-512, 512, (7,), np.int32), np.zeros((9, 7))),
+        (Discrete(4), np.arange(4)),
+        (MultiBinary(2), np.zeros((3, 2))),
+        (None, np.zeros((3, 2))),
+    ):
+        assert scale_of(space, [data]) is None
+    mixed = Box(np.array([-1, -np.inf], np.float32), np.array([1, np.inf], np.float32))
+    scale = scale_of(mixed, [np.array([[0.5, 10], [-0.5, 30]], np.float32)])
+    assert scale == (None, (20.0, 10.0))
+    np.testing.assert_array_equal(ActionEncoder(mixed, scale).encode(np.array([[0.5, 40]])), [[0.5, 2]])
+
+
+def test_without_a_scale_actions_are_encoded_as_they_always_were():
+    for space, action, expected in (
+        (Box(-np.inf, np.inf, (1,)), [37.5], [37.5]),
+        (Box(0, np.inf, (1,)), [1e6], [1e6]),
+        (Box(-1e30, 1e30, (1,)), [3.0], [0.0]),
+        (Box(-1e6, 1e6, (1,)), [5e5], [0.5]),
+        (Box(-2, 2, (1,)), [1.0], [0.5]),
+    ):
+        assert ActionEncoder(space).encode(np.array(action, np.float32)).tolist() == expected
+
+
+def test_a_number_that_never_changes_and_an_empty_episode_make_a_scale():
+    scale = scale_of(SHAM["infinite"], [np.full((5, 2), 0.1, np.float32), np.zeros((0, 2), np.float32)])
+    assert [spread for _, spread in scale] == [1.0, 1.0]
+    assert scale_of(SHAM["infinite"], []) is None
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_data_that_is_no_finite_number_makes_no_scale(wrong):
+    with pytest.raises(ValueError, match="finite numbers in all episodes"):
+        scale_of(SHAM["infinite"], [np.array([[0, wrong]], np.float32)])
+
+
+@pytest.mark.parametrize("scale", [((0.0, 1.0),), (None, (0.0, 0.0)), (None, (np.nan, 1.0)), (None, (0.0, np.inf))])
+def test_a_scale_that_does_not_fit_is_refused(scale):
+    with pytest.raises(ValueError, match="action scale"):
+        ActionEncoder(SHAM["infinite"], scale)
+    with pytest.raises(ValueError, match="action scale"):
+        ActionEncoder(Discrete(2), scale)
+
+
+def test_with_a_scale_an_action_far_from_the_data_is_refused():
+    encoder = ActionEncoder(SHAM["infinite"], ((0.0, 1e-3), (0.0, 1e6)))
+    encoder.encode(np.array([1e3, 1e12], np.float32))
+    for action in ([1e7, 0], [0, 1e16]):
+        with pytest.raises(ValueError, match="nearer to those of the data"):
+            encoder.encode(np.array(action, np.float32))
+
+
+def test_within_reach_is_where_the_data_lay_and_a_chunk_repeats_it():
+    space = Box(np.array([0, -1], np.float32), np.array([np.inf, 1], np.float32))
+    scale = ((5.0, 2.0), None)
+    assert reach(space, scale) == Box(np.array([1, -1], np.float32), np.array([9, 1], np.float32))
+    assert reach(space, ((1.0, 2.0), None)).low.tolist() == [0, -1]  # the bound that there is
+    chunk = Box(np.tile(space.low, (2, 1)), np.tile(space.high, (2, 1)))
+    assert reach(chunk, scale).high.tolist() == [[9, 1], [9, 1]]
+    assert reach(space, None) is space and reach(Discrete(2), None) == Discrete(2)
+
+
+INTEGERS, FLOATS = [np.uint8, np.int8, np.int32, np.int64, np.uint64], [np.float16, np.float32, np.float64]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS + FLOATS)
+def test_the_nearest_action_is_in_the_space_and_whole_where_it_holds_integers(dtype):
+    limits = np.iinfo(dtype) if dtype in INTEGERS else np.finfo(dtype)
+    for space in (Box(limits.min, limits.max, (2,), dtype), Box(0, 3, (2,), dtype)):
+        for numbers in ([2.6, 1.4], [-1e20, 1e20], [2.49, 3.4]):
+            assert space.contains(nearest(np.array(numbers), space))
+        expected = np.array([3, 1] if dtype in INTEGERS else [2.6, 1.4], dtype)
+        np.testing.assert_array_equal(nearest(np.array([2.6, 1.4]), space), expected)

@@ -9,7 +9,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from tests.helpers_models import random_frames, small_prior, small_tokenizer, small_world
+from tests.helpers_models import random_frames, small_prior, small_tokenizer, small_world, space_world
 from worldmodel.causal import map_past
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, WorldInfo, WorldModel
@@ -265,9 +265,63 @@ def test_what_a_step_gave_can_be_painted_over_and_the_dream_goes_on_as_before(ki
     assert all(torch.equal(a, b) for one, two in zip(*lives, strict=True) for a, b in zip(one, two, strict=True))
 
 
+UNBOUNDED = Box(-np.inf, np.inf, (2,), np.float32)
+
+
+def test_the_scale_of_actions_is_kept_with_the_world_and_decides_what_it_dreams(tmp_path):
+    scale = ((1.0, 4.0), (0.0, 1e6))
+    world, plain = space_world(UNBOUNDED, action_scale=scale), space_world(UNBOUNDED)
+    world.save(tmp_path / "world"), plain.save(tmp_path / "plain")
+    assert "action_scale" not in (tmp_path / "plain" / "config.json").read_text()  # as worlds were written before
+    actions, frames = np.array([[[5.0, 1e6]], [[1.0, 0.0]]], np.float32), random_frames(2, 1)
+    videos = [each.imagine(frames, actions, 1) for each in (world, WorldModel.load(tmp_path / "world"))]
+    assert torch.equal(*videos)
+    encoded = (actions - [1.0, 0.0]) / [4.0, 1e6]
+    assert torch.equal(videos[0], plain.imagine(frames, encoded.astype(np.float32), 1))
+    reached = world.info.reachable
+    assert (reached.low.tolist(), reached.high.tolist()) == ([-7, -2e6], [9, 2e6]) and plain.info.reachable is UNBOUNDED
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e38, -1e38])
+@pytest.mark.parametrize("scale", [None, ((0.0, 1.0), None)])
+def test_actions_that_are_no_numbers_or_nowhere_near_are_refused_everywhere(value, scale):
+    world = space_world(UNBOUNDED, action_scale=scale)
+    wrong, frames = np.array([[0, value]], np.float32), random_frames(1, 2)
+    state = world.begin(0)
+    for ask in (
+        lambda: world.step(state, wrong),
+        lambda: world.start(frames, wrong[:, None]),
+        lambda: world.imagine(frames, np.stack([wrong, wrong], 1), 1),
+    ):
+        with pytest.raises(ValueError, match="actions: expected"):
+            ask()
+
+
+def test_a_step_without_a_finite_probability_is_refused():
+    world = small_world()
+    state = world.begin(0)
+    with torch.no_grad():
+        world.prior.outcome.leave.bias.fill_(torch.nan)
+    with pytest.raises(ValueError, match="no finite probability"):
+        world.step(state, [1])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_world_whose_weights_are_no_numbers_is_refused(value, tmp_path):
+    for part in ("prior.start", "tokenizer.quantizer.codebook", "prior.outcome.rewards", "starts.actions"):
+        world = small_world()
+        values = world.starts.actions if part == "starts.actions" else world.state_dict()[part]
+        values.view(-1)[0] = value
+        world.save(tmp_path / part)
+        with pytest.raises(ValueError, match=f"{part}.*(holds NaN or infinity|finite actions)"):
+            WorldModel.load(tmp_path / part)
+
+
 def test_info_survives_json_with_any_action_space():
     info = WorldInfo((8, 8, 3), Box(-1, np.array([1.0, np.inf]), dtype=np.float64), (), {"id": "x"})
-    assert WorldInfo.from_json(json.loads(json.dumps(info.to_json()))) == info
+    scaled = WorldInfo((8, 8, 3), Box(-1, np.array([1, np.inf], np.float32)), action_scale=(None, (0.5, 2.0)))
+    for each in (info, scaled):
+        assert WorldInfo.from_json(json.loads(json.dumps(each.to_json()))) == each
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Actions: Gymnasium spaces to JSON and back, and actions to the float vectors that condition the prior."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,13 @@ from jaxtyping import Float32
 SUPPORTED = "Discrete, MultiDiscrete, MultiBinary and Box"
 INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 NUMBERS = INTEGERS | {"float16", "float32", "float64", "bool"}  # NumPy would take "9999999f8" for a type as well
+
+Scale = tuple[tuple[float, float] | None, ...]  # centre and spread of each axis of a Box; None: its bounds count
+ORDINARY = 1e4  # width of an axis up to which its bounds count, whatever the data
+USED = 1e-3  # share of a wider axis that the data must cover, or its bounds count as none
+FARTHEST = 1e9  # of an encoded number: beyond it, what a network computes means nothing
+REACH = 2.0  # spreads from the centre that count as within reach of the data
+WHOLE = 2.0**53  # up to here a double tells all integers apart
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
@@ -89,13 +96,18 @@ class ActionEncoder:
     """Actions of a space to float32 vectors of one `width`; with no space (`None`) the width is 0.
 
     Discrete becomes one-hot, MultiDiscrete the one-hots side by side, MultiBinary zeros and ones, Box its
-    numbers, flattened: scaled to [-1, 1] where both bounds are finite, raw otherwise.
+    numbers, flattened: on axes that `scale` names, by how many spreads they lie from the centre; elsewhere scaled to
+    [-1, 1] where both bounds are finite, raw otherwise.
+
+    Raises:
+        TypeError: a space that is none of the four kinds.
+        ValueError: a scale that does not fit the space.
     """
 
-    def __init__(self, space: Space | None):
+    def __init__(self, space: Space | None, scale: Scale | None = None):
         if space is not None and not isinstance(space, Discrete | MultiDiscrete | MultiBinary | Box):
             raise TypeError(f"action space: expected {SUPPORTED} or None, got {space!r}")
-        self.space = space
+        self.space, self.scale = space, check_scale(space, scale)
         self._options = _options(space)
         self.width = _width(space)
 
@@ -103,14 +115,14 @@ class ActionEncoder:
         """Vectors of actions of any leading shape (`... *space`); with no space, all of the shape is leading.
 
         Raises:
-            ValueError: a shape, a type or a value outside the space.
+            ValueError: a shape, a type or a value outside the space, or a number that is not finite or too far away.
         """
         actions = np.asarray(actions)
         if self.space is None:
             return np.zeros((*actions.shape, 0), np.float32)
         flat = self._flatten(actions)
         if isinstance(self.space, Box):
-            return _scale(flat, self.space)
+            return _scaled(flat, self.space, self.scale)
         if isinstance(self.space, MultiBinary):
             self._check(flat, (flat == 0) | (flat == 1))
             return flat.astype(np.float32)
@@ -158,13 +170,116 @@ def _width(space: Space | None) -> int:
     return int(np.prod(space.shape or ()))
 
 
-def _scale(flat: np.ndarray, space: Box) -> np.ndarray:
+def _scaled(flat: np.ndarray, space: Box, scale: Scale | None) -> np.ndarray:
     # In float64: the width of a wide float32 box overflows float32.
     values, low, high = (x.astype(np.float64) for x in (flat, space.low.reshape(-1), space.high.reshape(-1)))
-    inside = (values >= low) & (values <= high)
+    inside = np.isfinite(values) & (values >= low) & (values <= high)
     if not inside.all():
-        raise ValueError(f"actions: expected values inside {space}, got {values[~inside].reshape(-1)[0]}")
+        raise ValueError(f"actions: expected finite values inside {space}, got {values[~inside].reshape(-1)[0]}")
     bounded = np.isfinite(low) & np.isfinite(high)
-    low, width = np.where(bounded, low, 0.0), np.where(bounded, high - low, 1.0)
-    scaled = 2.0 * (values - low) / np.where(width > 0, width, 1.0) - (width > 0)
-    return np.where(bounded, scaled, values).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what leaves the numbers is refused below
+        low, width = np.where(bounded, low, 0.0), np.where(bounded, high - low, 1.0)
+        scaled = 2.0 * (values - low) / np.where(width > 0, width, 1.0) - (width > 0)
+        found = np.where(bounded, scaled, values)
+        for axis, (centre, spread) in _by_data(scale):
+            found[..., axis] = (values[..., axis] - centre) / spread
+    far = ~(np.abs(found) <= FARTHEST)
+    if far.any():
+        raise ValueError(f"actions: expected numbers nearer to those of the data, got {values[far].reshape(-1)[0]}")
+    return found.astype(np.float32)
+
+
+def check_scale(space: Space | None, scale: Scale | None) -> Scale | None:
+    """The same scale.
+
+    Raises:
+        ValueError: it is not one of the axes of this space.
+    """
+    if scale is None:
+        return None
+    if not isinstance(space, Box) or len(scale) != _width(space):
+        raise ValueError(f"action scale: expected a Box of {len(scale)} axes, got {space}")
+    for _, (centre, spread) in _by_data(scale):
+        if not (np.isfinite(centre) and 0 < spread < np.inf):
+            raise ValueError(f"action scale: expected a finite centre and a spread above 0, got {centre}, {spread}")
+    return scale
+
+
+def scale_from_json(values: Any) -> Scale | None:
+    """The scale whose pairs JSON has as lists.
+
+    Raises:
+        TypeError, ValueError: values that make none.
+    """
+    if values is None:
+        return None
+    return tuple(None if pair is None else (float(pair[0]), float(pair[1])) for pair in values)
+
+
+def scale_of(space: Space | None, actions: Iterable[np.ndarray]) -> Scale | None:
+    """The scale of a Box by its data, the actions `n *space` of some episodes: mean and standard deviation of each axis
+    whose bounds count as none. None where all bounds count, or the space is no Box.
+
+    Bounds count as none where they are infinite, and where they are wide (over 10,000) and the data covers less than
+    a thousandth of that.
+
+    Raises:
+        ValueError: an action that is no finite number.
+    """
+    if not isinstance(space, Box):
+        return None
+    low, high = (x.astype(np.float64).reshape(-1) for x in (space.low, space.high))
+    values = np.concatenate([np.zeros((0, len(low))), *(each.reshape(len(each), len(low)) for each in actions)])
+    if not np.isfinite(values).all():
+        raise ValueError("actions: expected finite numbers in all episodes; clip them in the environment")
+    scale = tuple(_pair(*axis) for axis in zip(low, high, values.T, strict=True))
+    return scale if _by_data(scale) else None
+
+
+def reach(space: Space, scale: Scale | None) -> Space:
+    """The actions that may be tried: the space, or a Box narrowed to where the data lay on the axes of its scale.
+
+    With a chunk of several actions as the space, the scale is that of each of them.
+    """
+    if scale is None or not isinstance(space, Box):
+        check_scale(space, scale)
+        return space
+    if not scale or _width(space) % len(scale):
+        raise ValueError(f"action scale: expected one of {space}, got {len(scale)} axes")
+    low, high = (x.astype(np.float64).reshape(-1) for x in (space.low, space.high))
+    for axis, (centre, spread) in _by_data(scale * (len(low) // len(scale))):
+        low[axis] = max(low[axis], centre - REACH * spread)
+        high[axis] = min(high[axis], centre + REACH * spread)
+    ends = (nearest(each.reshape(space.shape), space) for each in (low, high))
+    return Box(*ends, space.shape, space.dtype.type)
+
+
+def nearest(values: np.ndarray, space: Box) -> np.ndarray:
+    """The actions of a Box that are nearest to these numbers, `... *space`: within its bounds, whole where it holds
+    integers, and of its type."""
+    low, high = (x.astype(np.float64) for x in (space.low, space.high))
+    if space.dtype.kind in "iub":
+        values, low, high = np.rint(values), np.maximum(low, -WHOLE), np.minimum(high, WHOLE)
+    return np.clip(values, low, high).astype(space.dtype)
+
+
+def _by_data(scale: Scale | None) -> list[tuple[int, tuple[float, float]]]:
+    """The axes that are scaled by the data, with their centre and spread."""
+    return [(axis, pair) for axis, pair in enumerate(scale or ()) if pair is not None]
+
+
+def _counts(low: float, high: float, values: np.ndarray) -> bool:
+    """Whether the bounds of an axis say how large its numbers are."""
+    with np.errstate(over="ignore"):
+        width = np.subtract(high, low)
+    covered = np.ptp(values) if len(values) else 0.0
+    return bool(np.isfinite(width) and (width <= ORDINARY or covered >= USED * width))
+
+
+def _pair(low: float, high: float, values: np.ndarray) -> tuple[float, float] | None:
+    """Centre and spread of an axis, or None where its bounds count; a number that never changes has a spread of 1."""
+    if _counts(low, high, values) or not len(values):
+        return None
+    largest = np.ldexp(1.0, np.frexp(np.abs(values).max())[1] - 1)  # so that squares stay among the numbers
+    centre, spread = largest * (values / largest).mean(), largest * (values / largest).std()
+    return float(centre), float(spread) if np.ptp(values) > 0 else 1.0

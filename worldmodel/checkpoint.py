@@ -94,8 +94,10 @@ def build(make: Callable[[], M], tensors: Mapping[str, Tensor]) -> M:
     It is made without memory first, so that a config which claims more than the weights hold costs nothing.
 
     Raises:
-        ValueError: the weights are not those of such a module.
+        ValueError: the weights are not those of such a module, or hold what is no finite number.
     """
+    if broken := sorted(name for name, x in tensors.items() if x.is_floating_point() and not x.isfinite().all()):
+        raise ValueError(f"the weights are damaged: {broken[0]} holds NaN or infinity; train it again")
     with torch.device("meta"):
         expected = {name: tuple(x.shape) for name, x in make().state_dict().items()}
     found = {name: tuple(x.shape) for name, x in tensors.items()}

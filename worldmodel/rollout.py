@@ -84,7 +84,9 @@ def plan(wanted: Wanted, info: WorldInfo, real: np.ndarray, horizon: int, seed: 
         known = real[:horizon] if wanted == "episode" else real[:0]
         rng = np.random.default_rng(seed)
         info.action_space.seed(int(rng.integers(2**31)))
-        policy = make_policy("sticky", info.action_space, rng)
+        space = info.reachable
+        assert space is not None
+        policy = make_policy("sticky", space, rng)
         more = [policy(None) for _ in range(horizon - len(known))]
         return np.concatenate([known, np.stack(more)]) if more else known
     chosen = [_action(str(each), info) for each in ([wanted] if isinstance(wanted, str | int) else wanted)]

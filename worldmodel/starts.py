@@ -53,18 +53,26 @@ class Starts:
         n, s = len(tokens), tokens.shape[1]
         if actions.shape[:2] != (n, s) or lengths.shape != (n,) or not 0 <= starts.resets <= n:
             raise ValueError(f"starts: {n} contexts of {s} latents do not go with actions of shape {actions.shape}")
+        if not starts.actions.isfinite().all():
+            raise ValueError("starts: expected finite actions; train the prior again to write them anew")
         if n and not 1 <= int(lengths.min()) <= int(lengths.max()) <= s:
             raise ValueError(f"starts: expected lengths of 1 to {s}, got {lengths.min()} to {lengths.max()}")
         return starts
 
 
 def choose_starts(
-    tokens: TokenStore, store: EpisodeStore, episodes: tuple[int, ...] | list[int], *, count: int, seed: int
+    tokens: TokenStore,
+    store: EpisodeStore,
+    episodes: tuple[int, ...] | list[int],
+    *,
+    count: int,
+    seed: int,
+    encoder: ActionEncoder | None = None,
 ) -> Starts:
     """Up to `count` beginnings of these episodes and `count` contexts from anywhere within, the last latent aside:
     where an episode has ended, nothing follows."""
     rng = np.random.default_rng(seed)
-    stride, encoder = tokens.info.time_stride, ActionEncoder(store.info.action_space)
+    stride, encoder = tokens.info.time_stride, encoder or ActionEncoder(store.info.action_space)
     some = rng.permutation(np.asarray(episodes))[:count].tolist()
     places = [(index, 1) for index in sorted(some)]
     resets = len(places)

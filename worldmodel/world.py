@@ -11,7 +11,7 @@ from gymnasium import Space
 from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor, nn
 
-from worldmodel.actions import ActionEncoder, space_from_json, space_to_json
+from worldmodel.actions import ActionEncoder, Scale, check_scale, reach, space_from_json, space_to_json
 from worldmodel.causal import Past, join_pasts, map_past
 from worldmodel.checkpoint import blaming, build, check_kind, load_weights, save_weights
 from worldmodel.config import to_dict, typed
@@ -31,7 +31,8 @@ class WorldInfo:
     longest: steps of the longest episode that it learned from. trust_horizon: steps up to which dreams were measured
     to hold. temperature, temperature_until: what they are drawn at unless a sampler says otherwise (as there), and
     what that was measured at. trained: how tokenizer and prior were trained: from which step on with how many steps
-    in all, threads and ranks, on which device (see `FitResult.course`).
+    in all, threads and ranks, on which device (see `FitResult.course`). action_scale: by what numbers are scaled whose
+    bounds say nothing (see `scale_of`).
     """
 
     frame_shape: tuple[int, int, int]
@@ -43,13 +44,21 @@ class WorldInfo:
     temperature: float = 1.0
     temperature_until: int = 0
     trained: dict[str, Any] = field(default_factory=dict)
+    action_scale: Scale | None = None
 
     def __post_init__(self) -> None:
+        check_scale(self.action_space, self.action_scale)
         if min(self.frame_shape) < 1:
             raise ValueError(f"frame_shape: expected numbers of 1 or more, got {self.frame_shape}")
         SamplerConfig(temperature=self.temperature, temperature_until=self.temperature_until)  # or they are wrong
 
+    @property
+    def reachable(self) -> Space | None:
+        """The actions to draw random ones from: the space, or that part of it where the data lay."""
+        return None if self.action_space is None else reach(self.action_space, self.action_scale)
+
     def to_json(self) -> dict[str, Any]:
+        scale = {} if self.action_scale is None else {"action_scale": [x and list(x) for x in self.action_scale]}
         space = None if self.action_space is None else space_to_json(self.action_space)
         return {
             "frame_shape": list(self.frame_shape),
@@ -61,6 +70,7 @@ class WorldInfo:
             "temperature": self.temperature,
             "temperature_until": self.temperature_until,
             **({"trained": self.trained} if self.trained else {}),
+            **scale,
         }
 
     @classmethod
@@ -142,7 +152,7 @@ class WorldModel(nn.Module):
         self.tokenizer = tokenizer
         self.prior = prior
         self.info = info
-        self.encoder = ActionEncoder(info.action_space)
+        self.encoder = ActionEncoder(info.action_space, info.action_scale)
         codes = tokenizer.config.quantizer.codes
         expected = (codes, tokenizer.grid, self.encoder.width * tokenizer.config.time_stride, info.frame_shape)
         got = (prior.codes, prior.grid, prior.actions, tokenizer.frame_shape)
@@ -277,7 +287,8 @@ class WorldModel(nn.Module):
     ) -> tuple[DreamState, Step]:
         """Imagine the next latent under one action per dream, or `b time_stride *space` where frames share latents.
 
-        Raises: ValueError for actions outside the space, or guidance of a prior that was not trained for it.
+        Raises: ValueError for actions outside the space or far from all that was learned, or guidance of a prior that
+        was not trained for it.
         """
         b, rows, columns = state.tokens.shape
         config = sampler or SamplerConfig()
@@ -296,6 +307,8 @@ class WorldModel(nn.Module):
         state = replace(state, context=context, decoder=decoder, tokens=draw.tokens, frame=frames[:, -1].clone())
         state = replace(state, steps=state.steps + 1)
         nats = self._nats(draw, compiled) + (0 if outcome is None else outcome.nats.float())
+        if not nats.isfinite().all():
+            raise ValueError("this step has no finite probability: its action is far from all that the world has seen")
         return state, Step(frames, draw.tokens.clone(), nats / np.log(2), draw.passes, outcome)
 
     def imagine(

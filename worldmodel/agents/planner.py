@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from gymnasium import Space, spaces
 
+from worldmodel.actions import nearest
 from worldmodel.agents import Chunked, Policy
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, WorldModel
@@ -102,15 +103,14 @@ class Gaussian:
         self.deviation = np.repeat(self.half[None], steps, axis=0)
 
     def sample(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        drawn = self.mean + self.deviation * rng.standard_normal((count, *self.mean.shape))
-        return np.clip(drawn, self.space.low, self.space.high).astype(self.space.dtype)
+        return nearest(self.mean + self.deviation * rng.standard_normal((count, *self.mean.shape)), self.space)
 
     def fit(self, best: np.ndarray) -> None:
         self.mean = best.mean(0, dtype=np.float64)
         self.deviation = np.maximum(best.std(0, dtype=np.float64), STILL * self.half)
 
     def centre(self) -> np.ndarray:
-        return np.clip(self.mean, self.space.low, self.space.high).astype(self.space.dtype)
+        return nearest(self.mean, self.space)
 
     def shift(self, steps: int) -> None:
         for name, new in (("mean", self.start), ("deviation", self.half)):
@@ -152,7 +152,9 @@ class Planner:
 
     def fresh(self) -> Proposal:
         """What is known before the first decision of an episode: nothing."""
-        return proposal(self.space, self.config.horizon * self.stride)
+        space = self.world.info.reachable
+        assert space is not None
+        return proposal(space, self.config.horizon * self.stride)
 
     def plan(self, state: DreamState, rng: np.random.Generator, known: Proposal | None = None) -> np.ndarray:
         """The next `time_stride` actions, `n *space`, for the only dream of `state`.

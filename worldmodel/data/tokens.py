@@ -226,12 +226,13 @@ class TokenBatches(Dataset):
         length: int,
         batch_size: int,
         seed: int,
+        encoder: ActionEncoder | None = None,
     ):
         self.tokens, self.store, self.length, self.batch_size = tokens, store, length, batch_size
         self.stride = tokens.info.time_stride
         lengths = {index: self._latents(index) for index in episodes}
         self.windows = Windows(lengths, length, seed, what="latents", setting="the clip length", even=True)
-        self.encoder = ActionEncoder(store.info.action_space)
+        self.encoder = encoder or ActionEncoder(store.info.action_space)
         self.episodes = tuple(episodes)
 
     def _latents(self, index: int) -> int:

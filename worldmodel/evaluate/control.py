@@ -63,7 +63,7 @@ def controllability(
         seed=config.seed,
     )
     count, steps = clips.actions.shape[:2]
-    drawn = random_actions(world.info.action_space, count, steps, config.seed)
+    drawn = random_actions(world.info.reachable, count, steps, config.seed)
     told, blind = (clips.dream(world, a, config.sampler, config.seed) for a in (clips.actions, drawn))
     section = _compared("control/delta_psnr", errors(told, clips.truth), errors(blind, clips.truth), config.steps)
     rows = [picture(video[0]) for video in (clips.truth, told, blind)]

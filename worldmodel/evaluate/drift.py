@@ -136,7 +136,7 @@ def follow(world: Dreamer, store: EpisodeStore, episodes: Sequence[int], config:
         world, store, episodes, context=config.context, horizon=stride, clips=config.dreams, seed=config.seed
     )
     count, hold = len(clips.given), store.info.hold if store.info.policy == "sticky" else 1.0
-    actions = random_actions(world.info.action_space, count, config.steps * stride, config.seed, hold)
+    actions = random_actions(world.info.reachable, count, config.steps * stride, config.seed, hold)
     state = world.start(clips.given, clips.lead, config.seed)
     numbers, kept, film = [], {}, []
     sampler = replace(config.sampler, ends=False)

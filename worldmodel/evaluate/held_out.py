@@ -53,7 +53,14 @@ def draws(episodes: Sequence[int]) -> Int[np.ndarray, "n"]:
 
 
 def draw(
-    store: EpisodeStore, tokens: TokenStore, episodes: Sequence[int], *, latents: int, count: int, seed: int
+    store: EpisodeStore,
+    tokens: TokenStore,
+    episodes: Sequence[int],
+    *,
+    latents: int,
+    count: int,
+    seed: int,
+    encoder: ActionEncoder | None = None,
 ) -> HeldOut:
     """`count` clips of so many latents, uniform over all places in the episodes where one fits.
 
@@ -62,7 +69,7 @@ def draw(
     lengths = {index: len(tokens.tokens(index)) for index in episodes}
     windows = Windows(lengths, latents, seed, what="latents", setting="the length of the clips")
     places = sorted(windows.draw(0, count))
-    stride, encoder = tokens.info.time_stride, ActionEncoder(store.info.action_space)
+    stride, encoder = tokens.info.time_stride, encoder or ActionEncoder(store.info.action_space)
     columns = []
     for index, start in places:
         first, last = stride * start, stride * (start + latents - 1)

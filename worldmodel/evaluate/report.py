@@ -111,7 +111,7 @@ class Case:
 
     def latents(self) -> TokenBatches:
         """Batches for rewards and ends: in these, ends come as often as they do in episodes."""
-        shape = {"length": CLIP, "batch_size": BATCH, "seed": self.config.seed}
+        shape = {"length": CLIP, "batch_size": BATCH, "seed": self.config.seed, "encoder": self.world.encoder}
         return TokenBatches(self.tokens, self.store, self.held_out, **shape)
 
     def dreams(self, config: RolloutsConfig) -> Section:
@@ -148,7 +148,8 @@ class Case:
         )
 
     def _draw(self, episodes: Sequence[int], latents: int, count: int) -> HeldOut:
-        return draw(self.store, self.tokens, episodes, latents=latents, count=count, seed=self.config.seed)
+        how = {"seed": self.config.seed, "encoder": self.world.encoder}
+        return draw(self.store, self.tokens, episodes, latents=latents, count=count, **how)
 
 
 # A section is a line. Names of figures and curves begin with their part, so that all of a report's differ.
