@@ -77,7 +77,8 @@ def play(config: EvaluateAgentConfig) -> dict[str, Any]:
     ranked = {}
     for number, run in enumerate(config.runs):
         world = WorldModel.load(world_of(config, run), config.device)
-        assert world.info.action_space is not None, "agents need actions"
+        if world.info.action_space is None:
+            raise ValueError(f"{world_of(config, run)}: this world has no actions for an agent to choose from")
         playing = partial(returns, real_env(world.info), seed=config.seed + number, max_steps=config.max_steps)
         space, trained, planners = world.info.action_space, config.agents, config.planners
         agents: list[tuple[str, Agent, int]] = [("random", RandomAgent(space), config.episodes)]

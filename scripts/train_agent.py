@@ -13,10 +13,12 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize
 
-from worldmodel.agents.eyes import EncodedEnv
+from worldmodel.agents.acting import Acting
+from worldmodel.agents.eyes import EncodedEnv, check_spaces
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PPOConfig, make_ppo, ppo_agent
 from worldmodel.checkpoint import read_json, write_json
 from worldmodel.config import to_dict
+from worldmodel.dream import action_space
 from worldmodel.evaluate.agents import returns
 from worldmodel.evaluate.figures import bootstrap
 from worldmodel.hub import located
@@ -57,9 +59,11 @@ def main(config: TrainAgentConfig) -> None:
     record = config.out / "agent.json"
     made = made_of(config)
     if not made_already(record, made):
+        world = WorldModel.load(config.world)
+        check_world(config, world)
         with writer_lock(config.out, "training"):
             record.unlink(missing_ok=True)  # from here on the files are in between
-            found = train(config, WorldModel.load(config.world))
+            found = train(config, world)
             write_json(record, {"made_with": made, "real_returns": found})
     found = read_json(record)["real_returns"]
     print(f"agent: {config.out}; mean real return by step: {', '.join(f'{k}: {v:.4g}' for k, v in found.items())}")
@@ -74,12 +78,29 @@ def made_of(config: TrainAgentConfig) -> dict[str, Any]:
     return made | ({"trust_horizon": trusted} if its_own else {})
 
 
+def check_world(config: TrainAgentConfig, world: WorldModel) -> None:
+    """Refuse before any training what could not be trained or measured.
+
+    Raises: ValueError, TypeError, or ImportError where the real environment is needed and its engine is not there.
+    """
+    if world.info.action_space is None:
+        raise ValueError("this world has no actions, so there is nothing for an agent to choose")
+    Acting(action_space(world), world.info.action_scale)
+    if config.eval_episodes or config.source == "real":
+        env = real_env(world.info)()
+        try:
+            check_spaces(env, world)
+        finally:
+            env.close()
+
+
 def train(config: TrainAgentConfig, world: WorldModel) -> dict[str, float]:
     """The mean real return at each evaluation."""
     make_env = real_env(world.info)
     env = VecMonitor(dreams(config, world) if config.source == "dream" else reality(config, world, make_env))
     env.seed(config.seed)
-    model = make_ppo(VecNormalize(env, norm_obs=False, gamma=config.ppo.gamma), config.ppo, config.seed, config.out)
+    normal, scale = VecNormalize(env, norm_obs=False, gamma=config.ppo.gamma), world.info.action_scale
+    model = make_ppo(normal, config.ppo, config.seed, config.out, scale)
     if config.init is not None:
         begin_with(model.policy, PolicyAgent.load(config.init).policy)
     check = RealReturn(config, world, make_env)

@@ -3,14 +3,15 @@
 import os
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+from worldmodel.actions import space_from_json
 from worldmodel.data.info import DatasetInfo
 
 FRAME_SHAPE = (6, 5, 3)  # not square, on purpose
@@ -45,6 +46,22 @@ class CounterEnv(gymnasium.Env):
         self.frame[:] = self.np_random.integers(0, 256, FRAME_SHAPE, dtype=np.uint8)
         self.frame[0, 0] = (self.seed % 251, self.now % 256, action)
         return self.frame
+
+
+class SpacedEnv(CounterEnv):
+    """Takes actions of this space, given as JSON, and no others, not even of another type."""
+
+    def __init__(self, space: Mapping[str, Any], steps: int = 6):
+        super().__init__(steps, steps)
+        self.action_space = space_from_json(space)
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=0 if seed is None else seed)
+
+    def step(self, action):
+        if not self.action_space.contains(action):
+            raise ValueError(f"expected an action of {self.action_space}, got {action!r}")
+        return super().step(0)
 
 
 class DeadlyEnv(CounterEnv):
@@ -86,6 +103,7 @@ FAULTS = {
 
 
 gymnasium.register("Faulty-v0", FaultyEnv)
+gymnasium.register("Spaced-v0", SpacedEnv)
 
 
 class BrokenEnv(CounterEnv):

@@ -67,7 +67,8 @@ def action_space(world: WorldModel) -> spaces.Space:
 
     A world without actions takes the one action 0, which changes nothing.
     """
-    space, stride = world.info.action_space or spaces.Discrete(1), world.tokenizer.config.time_stride
+    space, stride = world.info.action_space, world.tokenizer.config.time_stride
+    space = spaces.Discrete(1) if space is None else space  # never by its truth: that is the length of some
     return copy.deepcopy(space) if stride == 1 else batch_space(space, stride)
 
 

@@ -17,12 +17,13 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from torch import Tensor, nn
 
-from worldmodel.actions import space_from_json, space_to_json
+from worldmodel.actions import Scale, scale_from_json, space_from_json, space_to_json
 from worldmodel.agents import Chunked, Policy
+from worldmodel.agents.acting import Acting, ActingVecEnv
 from worldmodel.agents.eyes import Eyes
 from worldmodel.checkpoint import blaming, build, check_kind, load_weights, save_weights
 from worldmodel.config import to_dict, typed, within
-from worldmodel.dream import DreamEnv, DreamVectorEnv, Observation, as_array, observation_space, single
+from worldmodel.dream import DreamEnv, DreamVectorEnv, Observation, action_space, as_array, observation_space, single
 from worldmodel.tokenizer import VQVAE, TokenizerConfig
 from worldmodel.world import WorldModel
 
@@ -69,6 +70,12 @@ class PPOConfig:
     clip_range: float = 0.2
     max_grad_norm: float = 0.5
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+
+    def __post_init__(self) -> None:
+        within(self, 1, 2**31, "steps", "envs", "n_steps", "n_epochs")
+        within(self, 2, 2**31, "batch_size")
+        if self.envs * self.n_steps < 2:
+            raise ValueError("n_steps: expected 2 steps or more between updates, of all envs together, got 1")
 
 
 class DreamVecEnv(VecEnv):
@@ -193,8 +200,12 @@ def policy_kwargs(config: PolicyConfig) -> dict[str, Any]:
     return {"features_extractor_class": GridFeatures, "features_extractor_kwargs": extractor, "net_arch": []}
 
 
-def make_ppo(env: VecEnv, config: PPOConfig, seed: int, folder: Path | None = None) -> PPO:
-    """A fresh PPO for this environment; its curves go to `folder`, for TensorBoard."""
+def make_ppo(env: VecEnv, config: PPOConfig, seed: int, folder: Path | None = None, scale: Scale | None = None) -> PPO:
+    """A fresh PPO for this environment; its curves go to `folder`, for TensorBoard.
+
+    `scale` is the world's `info.action_scale`. Raises: ValueError, TypeError for actions that it cannot make.
+    """
+    env = ActingVecEnv(env, Acting(env.action_space, scale))
     names = ("n_steps", "batch_size", "n_epochs", "learning_rate", "gamma", "gae_lambda", "ent_coef", "clip_range")
     settings = {name: getattr(config, name) for name in (*names, "max_grad_norm")}
     logs = None if folder is None else str(folder)
@@ -208,8 +219,16 @@ class PolicyAgent:
     Raises: ValueError when the policy is not for what the tokenizer shows.
     """
 
-    def __init__(self, policy: ActorCriticPolicy, tokenizer: VQVAE, space: spaces.Space, config: PolicyConfig):
+    def __init__(
+        self,
+        policy: ActorCriticPolicy,
+        tokenizer: VQVAE,
+        space: spaces.Space,
+        config: PolicyConfig,
+        scale: Scale | None = None,
+    ):
         self.policy, self.tokenizer, self.space, self.config = policy.eval(), tokenizer, space, config
+        self.scale, self.acting = scale, Acting(space, scale)
 
     @property
     def obs(self) -> Observation:
@@ -227,10 +246,10 @@ class PolicyAgent:
         return Chunked(decide)
 
     def act(self, observations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Actions for a batch of observations."""
+        """Actions of the environment for a batch of observations."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**63)))
-            return self.policy.predict(observations, deterministic=False)[0]  # pyright: ignore[reportReturnType]
+            return self.acting.real(self.policy.predict(observations, deterministic=False)[0])
 
     def save(self, folder: str | Path) -> None:
         """Write weights.safetensors and config.json: policy and tokenizer, all that `load` needs."""
@@ -241,6 +260,8 @@ class PolicyAgent:
             "frame_shape": list(self.tokenizer.frame_shape),
             "action_space": space_to_json(self.space),
         }
+        if self.scale is not None:
+            config["action_scale"] = [pair and list(pair) for pair in self.scale]
         parts = {"policy": self.policy, "tokenizer": self.tokenizer}
         tensors = {f"{part}.{name}": x for part, module in parts.items() for name, x in module.state_dict().items()}
         save_weights(folder, config, tensors)
@@ -258,26 +279,29 @@ class PolicyAgent:
             settings = typed(PolicyConfig, config["policy"], "policy")
             space = space_from_json(config["action_space"])
             tokenizer = build(lambda: VQVAE(coding, shape), _part(tensors, "tokenizer.")).eval()
-            policy = build(lambda: empty_policy(tokenizer, space, settings), _part(tensors, "policy."))
-            return cls(policy, tokenizer, space, settings)
+            scale = scale_from_json(config.get("action_scale"))
+            policy = build(lambda: empty_policy(tokenizer, space, settings, scale), _part(tensors, "policy."))
+            return cls(policy, tokenizer, space, settings, scale)
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
 
 
-def empty_policy(tokenizer: VQVAE, space: spaces.Space, config: PolicyConfig) -> ActorCriticPolicy:
+def empty_policy(
+    tokenizer: VQVAE, space: spaces.Space, config: PolicyConfig, scale: Scale | None = None
+) -> ActorCriticPolicy:
     """A policy with new weights for a world's observations and actions."""
     seen = observation_space(tokenizer, config.obs)
     if config.obs == "frames":  # Stable-Baselines3 turns pictures channels first
         seen = spaces.Box(0, 255, (seen.shape[2], *seen.shape[:2]), np.uint8)
-    return ActorCriticPolicy(seen, space, lr_schedule=lambda _: 0.0, **policy_kwargs(config))
+    return ActorCriticPolicy(seen, Acting(space, scale).made, lr_schedule=lambda _: 0.0, **policy_kwargs(config))
 
 
 def ppo_agent(model: PPO, world: WorldModel, config: PolicyConfig) -> PolicyAgent:
     """What was trained, as an agent for the real environment."""
     assert isinstance(model.policy, ActorCriticPolicy)
-    return PolicyAgent(model.policy, world.tokenizer, model.action_space, config)
+    return PolicyAgent(model.policy, world.tokenizer, action_space(world), config, world.info.action_scale)
 
 
 @cache
