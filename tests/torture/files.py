@@ -105,7 +105,7 @@ def hostile(tried: int, folder: Path) -> Row:
     return judged("hostile", len(CASES), folder)
 
 
-def judged(kind: str, tried: int, folder: Path) -> Row:
+def outcomes_of(kind: str, tried: int, folder: Path) -> list[str]:
     """Let a reader try all files of a kind; a new one goes on where one died."""
     outcomes: list[str] = []
     while len(outcomes) < tried:
@@ -115,6 +115,12 @@ def judged(kind: str, tried: int, folder: Path) -> Row:
         outcomes += done.stdout.splitlines()
         if done.returncode:
             outcomes.append(f"died ({done.returncode}): {done.stderr[-300:]}")
+    return outcomes
+
+
+def judged(kind: str, tried: int, folder: Path) -> Row:
+    """What a reader of a kind made of its files."""
+    outcomes = outcomes_of(kind, tried, folder)
     counts = Counter(outcome if outcome in ("refused", "same") else "failed" for outcome in outcomes)
     wrong = [f"{i}: {outcome}" for i, outcome in enumerate(outcomes) if outcome not in ("refused", "same")]
     note = f"{counts['refused']} refused, {counts['same']} read as they were; {'; '.join(wrong[:3])}".rstrip("; ")

@@ -15,6 +15,7 @@ from tests.helpers_env import counter_info
 from tests.helpers_models import small_world
 from tests.test_episode_store import assert_same, make_episode
 from tests.torture.files import attempts, try_all
+from tests.torture.foreign import foreign
 from tests.torture.hostile import CASES
 from worldmodel.data.info import DatasetInfo
 from worldmodel.data.store import EpisodeStore
@@ -99,5 +100,5 @@ def hostile(folder: Path, numbers: range) -> None:
 
 if __name__ == "__main__":
     name, place, first, last = sys.argv[1:]
-    kinds = {each.__name__: each for each in (episodes, worlds, tokens, checkpoints, hostile)}
+    kinds = {each.__name__: each for each in (episodes, worlds, tokens, checkpoints, hostile, foreign)}
     kinds[name](Path(place), range(int(first), int(last)))

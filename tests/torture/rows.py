@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.torture import Row
 from tests.torture.collection import collection_kills, collectors_racing, engine_faults, full_disk, lock_kills
 from tests.torture.files import checkpoints, episodes, hostile, tokens, worlds
+from tests.torture.foreign import decoders
 from tests.torture.ranks import ranks
 from tests.torture.scripts import full_disks
 from tests.torture.soak import soak
@@ -27,6 +28,7 @@ ROWS: tuple[tuple[Callable[[int, Path], Row], int, int], ...] = (
     (tokens, 500, 2_500),
     (checkpoints, 300, 1_500),
     (hostile, 1, 1),  # as many as there are
+    (decoders, 60, 2_000),
     (ranks, 20, 30),
     (soak, 300, 100_000),
 )
