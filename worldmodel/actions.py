@@ -1,5 +1,6 @@
 """Actions: Gymnasium spaces to JSON and back, and actions to the float vectors that condition the prior."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from jaxtyping import Float32
+
+from worldmodel.io.untrusted import check_choices
 
 SUPPORTED = "Discrete, MultiDiscrete, MultiBinary and Box"
 INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
@@ -25,7 +28,10 @@ def space_to_json(space: Space) -> dict[str, Any]:
 
     Raises:
         TypeError: a space that is none of the four kinds.
+        ValueError: a space with more choices than are allowed.
     """
+    if isinstance(space, Discrete | MultiDiscrete | MultiBinary | Box):
+        check_choices("action space", _columns(space))
     if isinstance(space, Discrete):
         return {"kind": "discrete", "n": int(space.n), "start": int(space.start), "dtype": str(space.dtype)}
     if isinstance(space, MultiDiscrete):
@@ -44,13 +50,22 @@ def space_from_json(values: Mapping[str, Any]) -> Space:
 
     Raises:
         TypeError: a `kind` that is none of the four.
-        ValueError: values that make no such space.
+        ValueError: values that make no such space, or one with more choices than are allowed.
     """
     try:
         with np.errstate(over="raise", invalid="raise"):  # a number that its dtype cannot hold
-            return _space(values)
+            space = _space(values)
     except (ArithmeticError, AssertionError, AttributeError, LookupError, ValueError) as error:
         raise ValueError(f"action space in JSON: {type(error).__name__}: {error}") from error
+    check_choices("action space in JSON", _columns(space))
+    return space
+
+
+def _columns(space: Space) -> int:
+    """How many numbers an encoded action has; a Python integer, which never overflows."""
+    if isinstance(space, Discrete | MultiDiscrete):
+        return sum(_options(space)[0].tolist())
+    return math.prod(space.shape or ())
 
 
 def _space(values: Mapping[str, Any]) -> Space:

@@ -4,30 +4,37 @@ config.json holds the sha256 of the weights beside the config, and its own, so a
 two files of different saves are all refused. Who edits it deletes its entry `sha256`.
 
 A folder may come from anyone: what it claims is held against the bytes that are there before memory is taken for it,
-and whatever is wrong with it is one ValueError.
+and before the weights are read to their end. Whatever is wrong with it is one ValueError.
 """
 
 import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from worldmodel.io.untrusted import (
+    JSON_BYTES,
+    WEIGHTS_BYTES,
+    UntrustedFileError,
+    errors_name,
+    open_regular,
+    read_json,
+    tensor_shapes,
+)
 
 M = TypeVar("M", bound=nn.Module)
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 FORMAT = 1  # of config.json; raised when old folders can no longer be read
-JSON_BYTES = 1 << 24  # of the largest JSON file that is read
-# What values of a wrong kind end in, wherever they are used; and such that are too large, or nested too deep.
-WRONG_VALUES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
-MALFORMED = (*WRONG_VALUES, MemoryError, RuntimeError)
+Shapes = Mapping[str, tuple[int, ...]]  # of tensors, by name
+blaming = errors_name  # its former name
 
 
 def save_weights(folder: str | Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -50,42 +57,46 @@ def save_weights(folder: str | Path, config: Mapping[str, Any], tensors: Mapping
     sync(folder)
 
 
-def load_weights(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def load_weights(
+    folder: str | Path, fits: Callable[[dict[str, Any], Shapes], None] | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The config and the tensors (on the CPU) that `save_weights` put into `folder`.
+
+    fits: is called with the config and the shapes that the file of weights claims, before that is read to its end;
+        raises where they do not belong together.
 
     Raises:
         ValueError: a file is missing, damaged, from another save than its neighbour, or of a newer format.
     """
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
+        if not (folder / name).exists():
             raise ValueError(f"{folder}: expected a model with {CONFIG} and {WEIGHTS}, but {name} is missing")
-    description = read_sealed(folder / CONFIG)
+    config, digest = _description(folder / CONFIG)
+    if fits is not None:
+        shapes = tensor_shapes(folder / WEIGHTS)
+        with errors_name(folder):
+            fits(config, shapes)
+    return config, read_tensors(folder / WEIGHTS, digest)
+
+
+def _description(path: Path) -> tuple[dict[str, Any], str]:
+    """The config in a config.json, and the sha256 of the weights beside it."""
+    description = read_sealed(path)
     if description.get("format") != FORMAT:
         raise ValueError(
-            f"{folder / CONFIG}: expected format {FORMAT}, got {description.get('format')!r}; "
-            "a newer worldmodel may read it"
+            f"{path}: expected format {FORMAT}, got {description.get('format')!r}; a newer worldmodel may read it"
         )
     match description:
         case {"format": _, "config": dict(config), "weights": str(digest), **rest} if not rest:
-            return config, read_tensors(folder / WEIGHTS, digest)
-    raise ValueError(f"{folder / CONFIG}: damaged, expected a config and the sha256 of the weights")
+            return config, digest
+    raise ValueError(f"{path}: damaged, expected a config and the sha256 of the weights")
 
 
 def check_kind(folder: str | Path, config: Mapping[str, Any], kind: str) -> None:
     """Raises ValueError where the config that was found in `folder` is not that of a `kind` ("world", "agent", ...)."""
     if (found := config.get("kind", "something else")) != kind:
         raise ValueError(f"{folder}: expected {'an' if kind[0] in 'aeiou' else 'a'} {kind}, got {found}")
-
-
-@contextlib.contextmanager
-def blaming(what: str | Path) -> Iterator[None]:
-    """Whatever goes wrong over the content of a file becomes one ValueError that begins with its name."""
-    try:
-        yield
-    except Exception as error:
-        told = str(error) if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {error}"
-        raise ValueError(told if told.startswith(str(what)) else f"{what}: {told}") from error
 
 
 def build(make: Callable[[], M], tensors: Mapping[str, Tensor]) -> M:
@@ -98,20 +109,28 @@ def build(make: Callable[[], M], tensors: Mapping[str, Tensor]) -> M:
     """
     if broken := sorted(name for name, x in tensors.items() if x.is_floating_point() and not x.isfinite().all()):
         raise ValueError(f"the weights are damaged: {broken[0]} holds NaN or infinity; train it again")
-    with torch.device("meta"):
-        expected = {name: tuple(x.shape) for name, x in make().state_dict().items()}
-    found = {name: tuple(x.shape) for name, x in tensors.items()}
-    if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
-        name, more = wrong[0], f", and {len(wrong) - 1} more" if wrong[1:] else ""
-        shapes = f"{name}: expected {expected.get(name, 'none')}, got {found.get(name, 'none')}{more}"
-        raise ValueError(f"the weights do not fit config.json: {shapes}")
+    check_shapes(make, {name: tuple(x.shape) for name, x in tensors.items()})
     module = make()
     module.load_state_dict(tensors)
     return module
 
 
+def check_shapes(make: Callable[[], nn.Module], found: Shapes) -> None:
+    """Raises ValueError where weights of these shapes are not those of the module that `make` makes."""
+    with torch.device("meta"):
+        expected = {name: tuple(x.shape) for name, x in make().state_dict().items()}
+    if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
+        name, more = wrong[0], f", and {len(wrong) - 1} more" if wrong[1:] else ""
+        shapes = f"{name}: expected {expected.get(name, 'none')}, got {found.get(name, 'none')}{more}"
+        raise ValueError(f"the weights do not fit config.json: {shapes}")
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write tensors to a safetensors file, flushed to disk; returns the sha256 of its bytes."""
+    if (size := sum(tensor.nbytes for tensor in tensors.values())) > WEIGHTS_BYTES - JSON_BYTES:
+        raise ValueError(
+            f"{path}: {size:,} bytes of weights, expected at most {WEIGHTS_BYTES:,}; make the model smaller"
+        )
     copies = {  # safetensors takes neither views nor two names for one memory
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
@@ -128,22 +147,40 @@ def read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
     """The tensors of a file whose bytes have this sha256.
 
     Raises:
-        ValueError: the file is missing, or its bytes are others.
+        ValueError: the file is missing, is no safetensors file, is too large, or its bytes are others.
     """
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"{path}: missing")
+    tensor_shapes(path)  # a file that is not as large as it claims is not read to its end
     if _sha256(path) != digest:
         raise ValueError(f"{path}: damaged, or from another save than the config beside it; copy or save it again")
-    try:
+    return load_tensors(path)
+
+
+def load_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors (on the CPU) of a safetensors file from outside.
+
+    Raises:
+        ValueError: it is missing, is no safetensors file, or is too large.
+    """
+    tensor_shapes(path)
+    with errors_name(path):
         return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file ({error})") from error
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write JSON that people can read, flushed to disk; a kill leaves the old file."""
+    """Write JSON that people can read, flushed to disk; a kill leaves the old file.
+
+    Raises:
+        ValueError: a number is infinite or none (NaN), which JSON does not have.
+        TypeError: a value that JSON does not have.
+    """
+    try:
+        text = json.dumps(values, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; JSON has null for a value that is not there") from error
     aside = _aside(path)
-    aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    aside.write_text(text + "\n", encoding="utf-8")
     sync(aside)
     os.replace(aside, path)
 
@@ -160,28 +197,8 @@ def read_sealed(path: Path) -> dict[str, Any]:
         ValueError: the file is missing, holds no JSON object, or was changed.
     """
     values = read_json(path)
-    with blaming(path):
-        if (seal := values.pop("sha256", None)) is not None and seal != _seal(values):
-            raise ValueError("damaged, or changed by hand; if that was meant, delete its entry sha256")
-    return values
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        ValueError: the file is missing or holds no JSON object.
-    """
-    try:
-        if (size := path.stat().st_size) > JSON_BYTES:
-            raise ValueError(f"{size} bytes, expected at most {JSON_BYTES}")
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: missing") from error
-    except (ValueError, RecursionError) as error:  # no JSON, no text at all, or nested without end
-        raise ValueError(f"{path}: damaged, not JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(values).__name__}")
+    if (seal := values.pop("sha256", None)) is not None and seal != _seal(values):
+        raise UntrustedFileError(f"{path}: damaged, or changed by hand; if that was meant, delete its entry sha256")
     return values
 
 
@@ -218,5 +235,5 @@ def _alive(pid: int) -> bool:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from worldmodel.actions import ActionEncoder, Scale, check_scale, reach, space_from_json, space_to_json
 from worldmodel.causal import Past, join_pasts, map_past
-from worldmodel.checkpoint import blaming, build, check_kind, load_weights, save_weights
+from worldmodel.checkpoint import Shapes, build, check_kind, check_shapes, load_weights, save_weights
 from worldmodel.config import to_dict, typed
 from worldmodel.hub import located
+from worldmodel.io.untrusted import errors_name
 from worldmodel.prior import Draw, Outcome, PixelCNN, PriorConfig, SamplerConfig, resolve, sample, uniform
 from worldmodel.starts import Starts
 from worldmodel.tokenizer import VQVAE, TokenizerConfig
@@ -189,9 +190,14 @@ class WorldModel(nn.Module):
         Raises: ValueError when the folder is incomplete, damaged, or holds no world, or nothing has that name.
         """
         folder = located(folder)
-        config, tensors = load_weights(folder)
-        check_kind(folder, config, "world")
-        with blaming(folder):
+
+        def fits(config: dict[str, Any], shapes: Shapes) -> None:
+            check_kind(folder, config, "world")
+            own = {name: shape for name, shape in shapes.items() if not name.startswith(STARTS)}
+            check_shapes(lambda: cls._made(config), own)
+
+        config, tensors = load_weights(folder, fits)
+        with errors_name(folder):
             starts = {name[len(STARTS) :]: tensors.pop(name) for name in list(tensors) if name.startswith(STARTS)}
             world = build(lambda: cls._made(config), tensors)
             world._check_rewards(config.get("rewards", []))

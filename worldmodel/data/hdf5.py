@@ -8,8 +8,9 @@ the latter alone would not see two chunks change places. HDF5's own structures c
 which is why it is asked for. No time of day and no name of a machine is written (h5py < 3.15 dates groups): equal
 episodes give equal bytes.
 
-Shapes are claims until they are checked: an array must lie in the file itself, and may not be larger than its
-stored bytes can unpack to, or a small file could ask for all memory.
+A file may come from anyone, and HDF5 can crash over a hostile one. So HDF5 writes files, but does not read them:
+`worldmodel.io.hdf5_index` finds the chunks, and `worldmodel.data.chunks` unpacks them. Shapes, chunks and filters
+have to be those that `to_bytes` writes, within the ceilings of `worldmodel.io.untrusted`, which `to_bytes` keeps too.
 """
 
 import contextlib
@@ -17,8 +18,9 @@ import hashlib
 import io
 import json
 import math
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,19 +32,34 @@ import numpy as np
 from jaxtyping import UInt8
 
 from worldmodel.config import typed
+from worldmodel.data.chunks import FILTERS, packed_bytes, unpack
 from worldmodel.data.episode import Episode
+from worldmodel.io.hdf5_index import Chunked, read_arrays, read_attributes
+from worldmodel.io.untrusted import (
+    EPISODE_BYTES,
+    FULL_BYTES,
+    TIMES,
+    Octets,
+    UntrustedFileError,
+    check_episode,
+    check_frame,
+    check_unpacked,
+)
 
 SCHEMA = 1
 FRAMES_PER_CHUNK = 16  # about one training clip: a random clip decompresses two chunks
 SMALL_CHUNK_BYTES = 1 << 16
-CACHE_BYTES = 1 << 18  # per open array: one chunk of 64 x 64 frames, for whoever reads frame by frame
+CACHE_BYTES = 1 << 18  # per open file: one chunk of 64 x 64 frames is kept for readers of single frames
 ZSTD_LEVEL = 1  # level 3 takes half as long again for files of 0.47 instead of 0.51 of the raw size
 HDF5_FORMAT = ("v110", "v110")
-EXPANSION = 1 << 15  # the most that Zstd unpacks a byte to: a block of 128 KB takes 4
-CHECKS = "checks"  # files of before they were written have none, and are held to fletcher32 alone
+MOST_BYTES = EPISODE_BYTES + EPISODE_BYTES // 8  # of a file: what cannot be packed takes a little more than it is
+HEADER_BYTES = 60_000  # larger attributes lie elsewhere in the file
+MOST_CHUNKS = 1 << 19  # of an array
+CHECKS = "checks"  # older files have none, and are held to fletcher32 alone
+DTYPE = re.compile(r"[<>|][biuf](1|2|4|8|16)")
 
 
-class EpisodeError(ValueError):
+class EpisodeError(UntrustedFileError):
     """An episode file that is damaged, cut short or none at all; names file, problem and remedy."""
 
 
@@ -74,7 +91,11 @@ class Header:
 
 
 def to_bytes(episode: Episode) -> memoryview:
-    """The episode as the content of an HDF5 file: a pure function of the episode."""
+    """The episode as the content of an HDF5 file: a pure function of the episode.
+
+    Raises:
+        ValueError: the episode is larger than any that is read, or an info has an impossible name.
+    """
     arrays = {"frames": episode.frames, "actions": episode.actions, "rewards": episode.rewards}
     arrays |= {f"infos/{name}": values for name, values in sorted(episode.infos.items())}
     arrays |= {CHECKS: np.array(_crc32s(episode.frames), np.uint32)}
@@ -88,16 +109,56 @@ def to_bytes(episode: Episode) -> memoryview:
         "arrays": {name: _describe(values) for name, values in arrays.items()},
     }
     text = json.dumps(header).encode()
+    _check_writable(f"episode {episode.index}", header["arrays"], text)
     image = io.BytesIO()  # in memory: HDF5 itself dies hard on a full disk
     with h5py.File(image, "w", libver=HDF5_FORMAT) as file:
         for name, values in arrays.items():
-            rows = FRAMES_PER_CHUNK if name == "frames" else max(1, SMALL_CHUNK_BYTES // max(1, values[0].nbytes))
-            chunks = (min(rows, len(values)), *values.shape[1:])
-            options = {"chunks": chunks, "fletcher32": True, "track_times": False}
+            options = {"chunks": _chunk(name, values.shape, values.itemsize), "fletcher32": True, "track_times": False}
             file.create_dataset(name, data=values, **options, **hdf5plugin.Zstd(ZSTD_LEVEL))
         file.attrs["header"] = np.bytes_(text)
         file.attrs["sha256"] = np.bytes_(hashlib.sha256(text).hexdigest())
+    _fill_up(image, sum(values.nbytes for values in arrays.values()))
     return image.getbuffer()
+
+
+def _chunk(name: str, shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """The shape of the chunks of an array: some rows of it."""
+    row = itemsize * math.prod(shape[1:])
+    rows = FRAMES_PER_CHUNK if name == "frames" else max(1, SMALL_CHUNK_BYTES // max(1, row))
+    return (min(rows, shape[0]), *shape[1:])
+
+
+def _check_writable(what: str, arrays: Mapping[str, dict[str, Any]], header: bytes) -> None:
+    """What is written has to be what is read."""
+    for name in arrays:
+        if "" in name.split("/") or {".", ".."} & set(name.split("/")) or "\0" in name:
+            raise ValueError(f"{what}: info {name.removeprefix('infos/')!r}: expected a name without empty parts")
+    if len(header) > HEADER_BYTES:
+        raise ValueError(
+            f"{what}: {len(arrays)} arrays need a header of {len(header):,} bytes, expected at most "
+            f"{HEADER_BYTES:,}; keep fewer info_keys, or give them shorter names"
+        )
+    _check_sizes(what, arrays)
+
+
+def _check_sizes(what: str | Path, arrays: Mapping[str, dict[str, Any]]) -> int:
+    """Refuse an episode beyond the ceilings; returns the bytes of all its arrays."""
+    frames = arrays["frames"]["shape"]
+    check_frame(what, frames[1:])
+    sizes = [math.prod(each["shape"]) * np.dtype(each["dtype"]).itemsize for each in arrays.values()]
+    check_episode(what, frames[0], -(-sum(sizes) // frames[0]))
+    for name, each in arrays.items():
+        shape, itemsize = tuple(each["shape"]), np.dtype(each["dtype"]).itemsize
+        if (count := -(-shape[0] // _chunk(name, shape, itemsize)[0])) > MOST_CHUNKS:
+            raise ValueError(f"{what}: {name}: {count:,} chunks, expected at most {MOST_CHUNKS:,}; cut the episode")
+    return sum(sizes)
+
+
+def _fill_up(image: io.BytesIO, size: int) -> None:
+    """Zeros behind an episode that is smaller than readers expect of its size, such as one of a still picture."""
+    if size > FULL_BYTES:
+        image.seek(0, io.SEEK_END)
+        image.write(bytes(max(0, -(-size // TIMES) - image.tell())))
 
 
 def _describe(values: np.ndarray) -> dict[str, Any]:
@@ -117,8 +178,8 @@ def _sha256(values: np.ndarray) -> str:
 class EpisodeFile:
     """An open episode file; its header has been checked, its arrays are checked as they are read.
 
-    Whoever opened the file before hands its `header` in, which halves the time to open it; who has its bytes in
-    memory, its `content`, and the path only names it.
+    A `header` that was read from the file before halves the time to open it. Bytes in memory are given as
+    `content`; the path then only names them.
 
     Raises:
         EpisodeError: from every method, for whatever is wrong with the file.
@@ -127,29 +188,37 @@ class EpisodeFile:
     def __init__(self, path: Path, header: Header | None = None, content: bytes | None = None):
         self.path = path
         with _blaming(path):
-            # Finished files never change, and some network disks have no locks: none is asked for.
-            where: Any = path if content is None else io.BytesIO(content)
-            self._file: Any = h5py.File(where, "r", locking=False, rdcc_nbytes=CACHE_BYTES)
+            self._octets = Octets(path, content, MOST_BYTES)
             try:
                 self.header = header or self._read_header()
-                self._frames = self._file["frames"]
-                self._shown = np.zeros(-(-self.header.frames // FRAMES_PER_CHUNK), bool)  # chunks that were checked
+                self._arrays = read_arrays(self._octets.read)
+                self._check_claims()
             except BaseException:
                 self.close()
                 raise
+        self._shown = np.zeros(-(-self.header.frames // FRAMES_PER_CHUNK), bool)  # chunks that were checked
+        self._kept: tuple[int, np.ndarray] | None = None  # the chunk of frames that was read last
 
     def _read_header(self) -> Header:
-        text, digest = (bytes(self._file.attrs[name]) for name in ("header", "sha256"))
+        attributes = read_attributes(self._octets.read)
+        if missing := {"header", "sha256"} - attributes.keys():
+            raise ValueError(f"no attribute {min(missing)} of plain text")
+        text, digest = attributes["header"], attributes["sha256"]
         if hashlib.sha256(text).hexdigest().encode() != digest:
             raise ValueError("the header does not match its sha256")
         values = json.loads(text)
         if (schema := values.pop("schema")) != SCHEMA:
             raise ValueError(f"expected schema {SCHEMA}, got {schema}: another version of this software wrote it")
         header = typed(Header, {**values, "sha256": digest.decode()})
-        for name, claimed in header.arrays.items():
-            _check_claim(self._file, name, claimed)
         _check_together(header)
         return header
+
+    def _check_claims(self) -> None:
+        """All that the header claims is there, and no larger than it may be."""
+        for name, claimed in self.header.arrays.items():
+            _check_array(name, claimed, self._arrays.get(name), self._octets.size)
+        unpacked = _check_sizes(self.path, self.header.arrays)
+        check_unpacked(self.path, self._octets.size, unpacked)
 
     def frames(self, start: int, stop: int) -> UInt8[np.ndarray, "t h w c"]:
         """Frames `start` to `stop - 1`; only their chunks are read and checked.
@@ -161,30 +230,51 @@ class EpisodeFile:
             raise IndexError(
                 f"{self.path.name}: expected 0 <= start <= stop <= {self.header.frames}, got {start}:{stop}"
             )
-        chunks = slice(start // FRAMES_PER_CHUNK, -(-stop // FRAMES_PER_CHUNK))
+        found = np.empty((stop - start, *self.header.arrays["frames"]["shape"][1:]), np.uint8)
         with _blaming(self.path):
-            if self._shown[chunks].all():
-                return self._frames[start:stop]
-            before = chunks.start * FRAMES_PER_CHUNK
-            rows = self._frames[before : chunks.stop * FRAMES_PER_CHUNK]
-            self._check_chunks(rows, chunks)
-            return rows[start - before : stop - before]
+            for number in range(start // FRAMES_PER_CHUNK, -(-stop // FRAMES_PER_CHUNK)):
+                before = number * FRAMES_PER_CHUNK
+                rows = self._frame_chunk(number)[max(0, start - before) : stop - before]
+                at = max(0, before - start)
+                found[at : at + len(rows)] = rows
+        return found
 
-    def _check_chunks(self, rows: np.ndarray, chunks: slice) -> None:
-        if CHECKS in self.header.arrays and _crc32s(rows) != self._checks[chunks].tolist():
-            raise ValueError("frames do not match their crc32")
-        self._shown[chunks] = True
+    def _frame_chunk(self, number: int) -> np.ndarray:
+        """One chunk of frames, checked where it was not before."""
+        if self._kept is not None and self._kept[0] == number:
+            return self._kept[1]
+        rows = self._chunk("frames", number)
+        if not self._shown[number]:
+            if CHECKS in self.header.arrays and zlib.crc32(rows.data) != self._checks[number]:
+                raise ValueError("frames do not match their crc32")
+            self._shown[number] = True
+        self._kept = (number, rows) if rows.nbytes <= CACHE_BYTES else None
+        return rows
 
     @cached_property
     def _checks(self) -> np.ndarray:
         return self.array(CHECKS)
 
+    def _chunk(self, name: str, number: int) -> np.ndarray:
+        """The rows of an array in one of its chunks."""
+        shape, dtype = tuple(self.header.arrays[name]["shape"]), np.dtype(self.header.arrays[name]["dtype"])
+        found = self._arrays[name]
+        address, size, _ = found.places[number].tolist()
+        rows = np.empty(found.chunk, dtype)
+        unpack(self._octets.read(address, size), rows)
+        return rows[: shape[0] - number * found.chunk[0]]
+
     def array(self, name: str) -> np.ndarray:
         """A whole array, checked against its sha256."""
         with _blaming(self.path):
-            values = self._file[name][...]
-            if _sha256(values) != self.header.arrays[name]["sha256"]:
+            claimed, rows = self.header.arrays[name], self._arrays[name].chunk[0]
+            values = np.empty(claimed["shape"], claimed["dtype"])
+            for number in range(len(self._arrays[name].places)):
+                values[number * rows : (number + 1) * rows] = self._chunk(name, number)
+            if _sha256(values) != claimed["sha256"]:
                 raise ValueError(f"{name} does not match its sha256")
+            if values.dtype.kind == "b" and values.view(np.uint8).max() > 1:
+                raise ValueError(f"{name}: expected bytes of 0 and 1 for false and true")
             return values
 
     def episode(self) -> Episode:
@@ -194,26 +284,40 @@ class EpisodeFile:
         infos = {name: self.array(f"infos/{name}") for name in self.header.infos}
         fields = {name: getattr(self.header, name) for name in ("terminated", "truncated", "seed", "index")}
         with _blaming(self.path):
+            if CHECKS in self.header.arrays and _crc32s(arrays["frames"]) != self._checks.tolist():
+                raise ValueError("frames do not match their crc32")
             return Episode(**arrays, **fields, infos=infos)
 
     def close(self) -> None:
-        self._file.close()
+        self._octets.close()
 
 
-def _check_claim(file: Any, name: str, claimed: dict[str, Any]) -> None:
-    """What the header claims of an array is so, and its bytes are in this file (links may lead to others)."""
-    found = file[name]
-    if not isinstance(found, h5py.Dataset) or found.file != file or found.chunks is None or found.is_virtual:
-        raise ValueError(f"{name}: expected an array in chunks, within this file")
-    if found.dtype.str != claimed.get("dtype") or list(found.shape) != claimed.get("shape"):
-        raise ValueError(f"{name}: expected {claimed}, got {found.dtype} {found.shape}")
-    size, stored = math.prod(found.shape) * found.dtype.itemsize, found.id.get_storage_size()
-    if found.dtype.kind not in "biuf" or math.prod(found.chunks) > math.prod(found.shape) or size > EXPANSION * stored:
-        raise ValueError(f"{name}: {stored} stored bytes cannot hold {found.dtype} {found.shape}")
+def _check_array(name: str, claimed: dict[str, Any], found: Chunked | None, size: int) -> None:
+    """An array is what the header claims, in chunks as they are written, within a file of `size` bytes."""
+    if found is None:
+        raise ValueError(f"{name}: missing")
+    if found.filters != FILTERS or found.places[:, 2].any():
+        raise ValueError(
+            f"{name}: expected chunks packed by Zstd with checksums (filters {FILTERS}), got "
+            f"{found.filters or 'none'}{' and chunks without' if found.filters == FILTERS else ''}"
+        )
+    if list(found.shape) != claimed["shape"] or found.itemsize != np.dtype(claimed["dtype"]).itemsize:
+        raise ValueError(f"{name}: expected {claimed}, got {found.itemsize} bytes each of {list(found.shape)}")
+    if found.chunk != _chunk(name, found.shape, found.itemsize):
+        raise ValueError(f"{name}: expected chunks of {_chunk(name, found.shape, found.itemsize)}, got {found.chunk}")
+    most = min(size, packed_bytes(math.prod(found.chunk) * found.itemsize))
+    addresses, sizes = found.places[:, 0], found.places[:, 1]
+    if (sizes > most).any() or (addresses > size - sizes).any():
+        raise ValueError(f"{name}: chunks that are missing, or larger than their content")
 
 
 def _check_together(header: Header) -> None:
     """The arrays are those of one episode."""
+    for name, array in header.arrays.items():
+        if not DTYPE.fullmatch(str(array.get("dtype"))):
+            raise ValueError(f"{name}: expected numbers, got {array.get('dtype')!r}")
+        if not array["shape"] or not all(type(size) is int and size > 0 for size in array["shape"]):
+            raise ValueError(f"{name}: expected a shape of positive numbers, got {array['shape']}")
     shapes = {name: array["shape"] for name, array in header.arrays.items()}
     if missing := {"frames", "actions", "rewards"} - shapes.keys():
         raise ValueError(f"the header misses {', '.join(sorted(missing))}")
@@ -222,13 +326,16 @@ def _check_together(header: Header) -> None:
         raise ValueError("expected frames of uint8 and rewards of float32")
     if len(frames) != 4 or frames[0] < 2 or actions[:1] != [frames[0] - 1] or rewards != [frames[0] - 1]:
         raise ValueError(f"frames {frames}, actions {actions} and rewards {rewards} are not those of one episode")
-    if CHECKS in shapes and shapes[CHECKS] != [-(-frames[0] // FRAMES_PER_CHUNK)]:
+    if CHECKS in shapes and (shapes[CHECKS], header.arrays[CHECKS]["dtype"]) != (
+        [-(-frames[0] // FRAMES_PER_CHUNK)],
+        "<u4",
+    ):
         raise ValueError(f"{CHECKS}: expected one for each {FRAMES_PER_CHUNK} frames, got {shapes[CHECKS]}")
 
 
 @contextlib.contextmanager
 def _blaming(path: Path) -> Iterator[None]:
-    """Whatever HDF5 raises over a damaged file (OSError, RuntimeError, ...) becomes one EpisodeError."""
+    """Whatever is wrong with a file, or raised over it, becomes one EpisodeError."""
     try:
         yield
     except EpisodeError:
@@ -237,4 +344,5 @@ def _blaming(path: Path) -> Iterator[None]:
         raise EpisodeError(f"{path}: no such episode; scripts/collect.py collects what is missing") from None
     except Exception as error:
         remedy = "scripts/data.py repair moves it away, and the same scripts/collect.py command collects it again"
-        raise EpisodeError(f"{path}: damaged or unreadable: {error}; {remedy}") from error
+        problem = str(error).removeprefix(f"{path}: ")
+        raise EpisodeError(f"{path}: damaged or unreadable: {problem}; {remedy}") from error

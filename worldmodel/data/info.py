@@ -11,6 +11,7 @@ from gymnasium import Space
 from worldmodel.actions import space_from_json, space_to_json
 from worldmodel.checkpoint import read_sealed, write_sealed
 from worldmodel.config import typed
+from worldmodel.io.untrusted import check_frame
 
 SCHEMA = 1
 FILE = "dataset.json"
@@ -42,7 +43,9 @@ class DatasetInfo:
 
         Raises:
             TypeError: an action space or an `env` value that JSON cannot hold.
+            ValueError: frames or actions beyond the ceilings of `worldmodel.io.untrusted`.
         """
+        check_frame("frame_shape", self.frame_shape)
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         values["action_space"] = space_to_json(self.action_space)
         # There and back, so that what is compared is what a reader of the file will see.
@@ -59,6 +62,7 @@ class DatasetInfo:
         info = typed(cls, {**values, "action_space": space_from_json(values["action_space"])})
         if min(info.frame_shape) < 1:
             raise ValueError(f"frame_shape: expected numbers of 1 or more, got {info.frame_shape}")
+        check_frame("frame_shape", info.frame_shape)
         return info
 
     def save(self, folder: Path) -> None:
@@ -69,12 +73,13 @@ class DatasetInfo:
     def load(cls, folder: Path) -> "DatasetInfo":
         """Raises ValueError where there is no readable `dataset.json`, naming it and what is wrong."""
         path = folder / FILE
-        if not path.is_file():
+        if not path.exists():
             raise ValueError(f"{path} is missing: {folder} is no dataset; run scripts/collect.py to make one")
         try:
             return cls.from_json(read_sealed(path))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: damaged or not readable by this version: {error}") from error
+            problem = str(error).removeprefix(f"{path}: ")
+            raise ValueError(f"{path}: damaged or not readable by this version: {problem}") from error
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:

@@ -16,11 +16,11 @@ from typing import Any
 from worldmodel.data.belonging import check_belongs
 from worldmodel.data.episode import Episode
 from worldmodel.data.files import write_whole
-from worldmodel.data.hdf5 import EpisodeError, EpisodeFile
+from worldmodel.data.hdf5 import MOST_BYTES, EpisodeError, EpisodeFile
 from worldmodel.data.info import FILE as INFO_FILE
 from worldmodel.data.info import DatasetInfo, differences
 from worldmodel.data.store import NAME, EpisodeStore
-from worldmodel.io.untrusted import read_json
+from worldmodel.io.untrusted import JSON_BYTES, UntrustedFileError, read_bytes, read_json
 from worldmodel.progress import progress
 
 # What file systems say of a file that is another one when the file was replaced.
@@ -80,7 +80,10 @@ class RemoteStore(EpisodeStore):
             raise EpisodeError(f"{self.url}/{name}.h5: no such episode")
         path = self.folder / f"{name}.{self._versions[index]}.h5"
         if not path.exists():
-            content = _fetch(f"{self.url}/{name}.h5")
+            try:
+                content = _fetch(f"{self.url}/{name}.h5")
+            except UntrustedFileError as error:
+                raise EpisodeError(str(error)) from error
             self._check(index, content)
             write_whole(path, content)
         return path
@@ -129,8 +132,8 @@ def push(store: EpisodeStore, url: str, show: bool = False) -> None:
         raise ValueError(f"{url} holds episodes of other settings ({'; '.join(lines)}); name another folder in to=")
     for index in progress(store.indices, "export", total=len(store.indices), unit="episode", shown=show):
         store.verify(index)
-        _put(f"{url}/episode_{index:06d}.h5", store.path(index).read_bytes())
-    _put(f"{url}/{INFO_FILE}", (store.folder / INFO_FILE).read_bytes())
+        _put(f"{url}/episode_{index:06d}.h5", read_bytes(store.path(index), MOST_BYTES))
+    _put(f"{url}/{INFO_FILE}", read_bytes(store.folder / INFO_FILE, JSON_BYTES))
 
 
 def _list(url: str) -> dict[str, str]:
@@ -171,8 +174,20 @@ def _fetch_info(url: str) -> DatasetInfo:
 
 
 def _fetch(url: str) -> bytes:
+    """The file behind a URL. Its size is not taken on trust: no more bytes are asked for than such files have.
+
+    Raises:
+        UntrustedFileError: it is larger, or no regular file.
+        OSError: it cannot be reached.
+    """
+    most = MOST_BYTES if url.endswith(".h5") else JSON_BYTES
     with _reaching(url) as (system, path):
-        return system.cat_file(path)
+        if (kind := system.info(path).get("type")) != "file":
+            raise UntrustedFileError(f"{url}: expected a regular file, got {kind}")
+        content = system.cat_file(path, start=0, end=most + 1)
+        if len(content) > most:
+            raise UntrustedFileError(f"{url}: more than {most:,} bytes, which no such file has")
+        return content
 
 
 def _put(url: str, content: bytes) -> None:
@@ -190,6 +205,8 @@ def _reaching(url: str) -> Iterator[tuple[Any, str]]:
         from fsspec.core import url_to_fs
 
         yield url_to_fs(url)
+    except UntrustedFileError:
+        raise
     except ImportError as error:
         raise ImportError(f'{url}: {error}; s3:// needs pip install "worldmodel[data]"') from error
     except Exception as error:

@@ -6,11 +6,13 @@ episode and the key of its store, so that no file stands in for another.
 
 import hashlib
 import io
+import math
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -25,11 +27,14 @@ from worldmodel.data.clips import Batch, Windows
 from worldmodel.data.files import Recent, sweep, write_whole
 from worldmodel.data.store import EpisodeStore
 from worldmodel.io.lock import lock_file
+from worldmodel.io.untrusted import open_regular
 
 SCHEMA = 2
 FILE = "tokens.json"
 NAME = re.compile(r"tokens_(\d{6,})\.npy")
 DIGEST_BYTES = 32
+HEADER_BYTES = 1024  # more than that of a token file, and its sha256
+MOST_BYTES = 1 << 30  # tokens of an episode
 OPEN_FILES = 256  # each mapped file keeps a file handle, of which many systems allow 1024
 REMEDY = "run scripts/train_prior.py, or whatever makes the tokens, to make them anew"
 
@@ -129,6 +134,8 @@ class TokenStore:
             )
         if tokens.min() < 0 or tokens.max() >= self.info.codes:
             raise ValueError(f"tokens: expected 0 to {self.info.codes - 1}, got {tokens.min()} to {tokens.max()}")
+        if (size := tokens.size * self.info.dtype.itemsize) > MOST_BYTES:
+            raise ValueError(f"tokens: {size:,} bytes, expected at most {MOST_BYTES:,}; cut the episode")
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(tokens, self.info.dtype))
         write_whole(self.path(index), buffer.getbuffer(), self._digest(index, buffer.getbuffer()))
@@ -145,19 +152,29 @@ class TokenStore:
     def _map(self, index: int) -> np.ndarray:
         path = self.path(index)
         try:
-            if index not in self._checked:
-                self._check(index, path.read_bytes())
-            tokens = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+            with open_regular(path, MOST_BYTES + HEADER_BYTES) as file:
+                if index not in self._checked:
+                    self._check(index, file.read())
+                tokens = self._claimed(file)
+        except Exception as error:  # NumPy raises what it likes over a header that is none
             raise ValueError(f"{path}: missing or damaged: {error}; delete it and {REMEDY}") from error
-        if tokens.shape[1:] != self.info.grid or tokens.dtype != self.info.dtype:
-            raise ValueError(
-                f"{path}: expected {self.info.dtype} s {self.info.grid}, got {tokens.dtype} {tokens.shape}"
-            )
         if index not in self._checked and not (len(tokens) and 0 <= tokens.min() <= tokens.max() < self.info.codes):
             raise ValueError(f"{path}: expected 1 latent or more of tokens in [0, {self.info.codes}); {REMEDY}")
         self._checked.add(index)
         return tokens
+
+    def _claimed(self, file: BinaryIO) -> np.ndarray:
+        """A map of the tokens in an open file, which are of this store's kind and fill the file."""
+        file.seek(0)
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("expected version 1.0 of the .npy format")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        if shape[1:] != self.info.grid or dtype != self.info.dtype or fortran:
+            raise ValueError(f"expected {self.info.dtype} s {self.info.grid}, got {dtype} {shape}")
+        size, at = math.prod(shape) * dtype.itemsize + DIGEST_BYTES, file.tell()
+        if at + size != (found := os.fstat(file.fileno()).st_size) or not shape[0]:
+            raise ValueError(f"{found:,} bytes, expected {at + size:,} by its header")
+        return np.memmap(file, dtype, "r", at, shape)
 
     def _check(self, index: int, content: bytes) -> None:
         if self._digest(index, memoryview(content)[:-DIGEST_BYTES]) != content[-DIGEST_BYTES:]:

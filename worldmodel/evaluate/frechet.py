@@ -11,6 +11,7 @@ from torch import Tensor
 
 from worldmodel.evaluate.figures import Interval
 from worldmodel.evaluate.resample import bounds
+from worldmodel.io.untrusted import check_regular
 from worldmodel.tokenizer import VQVAE
 from worldmodel.tokenizer.vqvae import to_float
 
@@ -75,6 +76,7 @@ def i3d_features(path: str | Path) -> Features:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is old, but the file exists in no other form
+        check_regular(path)
         network = torch.jit.load(str(path), map_location="cpu").eval()
 
     @torch.no_grad()

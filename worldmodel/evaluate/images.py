@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from worldmodel.checkpoint import load_tensors
 from worldmodel.evaluate.resample import Of, same
 from worldmodel.tokenizer.vqvae import to_float
 
@@ -77,8 +76,8 @@ class Lpips:
     def __init__(self, path: str | Path):
         """Raises: ValueError when the file does not hold these weights."""
         try:
-            found = load_file(path)
-        except (OSError, SafetensorError) as error:
+            found = load_tensors(path)
+        except (OSError, ValueError) as error:
             raise ValueError(f"{path}: expected a safetensors file with LPIPS' weights: {error}") from error
         names = [f"net.{name}.{kind}" for name, _, _ in self.LAYERS for kind in ("weight", "bias")]
         names += [f"lin{i}.model.1.weight" for i in range(len(self.LAYERS))]

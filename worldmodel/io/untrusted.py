@@ -8,10 +8,13 @@ A file may come from anyone. Three rules hold before a decoder sees a byte of it
 """
 
 import contextlib
+import errno
 import json
 import math
 import os
 import stat
+import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -20,6 +23,9 @@ JSON_BYTES = 1 << 24  # of a JSON file
 FRAME_BYTES = 1 << 26  # of one decoded frame: 4096 x 4096 pixels of four channels
 EPISODE_BYTES = 1 << 32  # of all decoded frames of an episode
 CHOICES = 1 << 16  # of a discrete action: one column each in the prior's input
+WEIGHTS_BYTES = 1 << 33  # of a file of weights: two billion numbers
+FULL_BYTES = 1 << 26  # up to which a file may unpack whatever its size
+TIMES = 1000  # the most that a larger one may unpack to, for each of its bytes
 
 
 class UntrustedFileError(ValueError):
@@ -43,6 +49,10 @@ def open_regular(path: str | Path, most: int | None = None) -> BinaryIO:
         descriptor = os.open(path, flags)
     except IsADirectoryError as error:  # Windows says PermissionError, which names the folder as well
         raise UntrustedFileError(f"{path}: expected a file, got a folder") from error
+    except OSError as error:
+        if error.errno not in (errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP):
+            raise
+        raise UntrustedFileError(f"{path}: expected a regular file, got a socket or a device") from error
     try:
         _check(path, os.fstat(descriptor), most)
         return os.fdopen(descriptor, "rb")
@@ -72,6 +82,41 @@ def read_bytes(path: str | Path, most: int) -> bytes:
     return content
 
 
+class Octets:
+    """The bytes of a regular file, or of its `content` in memory, by their place; from any thread.
+
+    Raises: as `open_regular`.
+    """
+
+    def __init__(self, path: str | Path, content: bytes | None = None, most: int | None = None):
+        self._path, self._content, self._lock = path, content, threading.Lock()
+        if content is not None:
+            self.size = len(content)
+            return
+        with open_regular(path, most) as file:
+            self._descriptor = os.dup(file.fileno())
+        self._closed = weakref.finalize(self, os.close, self._descriptor)
+        self.size = os.fstat(self._descriptor).st_size
+
+    def read(self, start: int, size: int) -> bytes:
+        """Bytes `start` to `start + size - 1`. Raises UntrustedFileError where the file is shorter."""
+        if start + size > self.size:
+            raise UntrustedFileError(f"{self._path}: {size:,} bytes at {start:,} lie outside of the file")
+        if self._content is not None:
+            return self._content[start : start + size]
+        with self._lock:
+            os.lseek(self._descriptor, start, os.SEEK_SET)
+            found = os.read(self._descriptor, size)
+        if len(found) < size:  # it was cut since it was opened
+            raise UntrustedFileError(f"{self._path}: cut short while it was read")
+        return found
+
+    def close(self) -> None:
+        """Let go of the file; it is closed as well when nothing refers to this any more."""
+        if self._content is None:
+            self._closed()
+
+
 def read_json(path: str | Path, most: int = JSON_BYTES) -> dict[str, Any]:
     """The JSON object in a file. NaN and Infinity are refused, as they are no JSON.
 
@@ -79,7 +124,8 @@ def read_json(path: str | Path, most: int = JSON_BYTES) -> dict[str, Any]:
         UntrustedFileError: the file is missing, is no regular file, is too large or holds no JSON object.
     """
     try:
-        values = json.loads(read_bytes(path, most).decode("utf-8"), parse_constant=_refuse_constant)
+        text = read_bytes(path, most).decode("utf-8")
+        values = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except FileNotFoundError as error:
         raise UntrustedFileError(f"{path}: missing") from error
     except UntrustedFileError:
@@ -89,6 +135,36 @@ def read_json(path: str | Path, most: int = JSON_BYTES) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UntrustedFileError(f"{path}: expected a JSON object, got {type(values).__name__}")
     return values
+
+
+def tensor_shapes(path: str | Path, most: int = WEIGHTS_BYTES) -> dict[str, tuple[int, ...]]:
+    """The shapes that a safetensors file claims, whose size is as it claims.
+
+    Raises:
+        UntrustedFileError: the file is missing, is no regular file, is too large or no safetensors file.
+    """
+    try:
+        octets = Octets(path, most=most)
+    except FileNotFoundError as error:
+        raise UntrustedFileError(f"{path}: missing") from error
+    with contextlib.closing(octets), _no_safetensors(path):
+        length = int.from_bytes(octets.read(0, 8), "little")
+        if length > JSON_BYTES:
+            raise ValueError(f"its header has {length:,} bytes, at most {JSON_BYTES:,} are allowed")
+        header = json.loads(octets.read(8, length))
+        header.pop("__metadata__", None)
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        if octets.size != 8 + length + end:
+            raise ValueError(f"{octets.size:,} bytes, expected {8 + length + end:,} by its header")
+        return {name: tuple(entry["shape"]) for name, entry in header.items()}
+
+
+@contextlib.contextmanager
+def _no_safetensors(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise UntrustedFileError(f"{path}: damaged, not a safetensors file ({error})") from error
 
 
 def check_frame(what: str | Path, shape: Sequence[int], itemsize: int = 1) -> None:
@@ -114,6 +190,19 @@ def check_episode(what: str | Path, frames: int, frame_bytes: int) -> None:
         raise UntrustedFileError(
             f"{what}: {frames:,} frames take {size:,} bytes; at most {EPISODE_BYTES:,} are allowed for an "
             "episode. Cut it into shorter episodes, or make its frames smaller"
+        )
+
+
+def check_unpacked(what: str | Path, stored: int, unpacked: int) -> None:
+    """Refuse a file of `stored` bytes that unpacks to more than `FULL_BYTES` and more than `TIMES` its size.
+
+    Raises:
+        UntrustedFileError: names `what`, both sizes and the ceiling.
+    """
+    if unpacked > max(FULL_BYTES, TIMES * stored):
+        raise UntrustedFileError(
+            f"{what}: {stored:,} stored bytes claim to hold {unpacked:,}; at most {FULL_BYTES:,} are allowed, or "
+            f"{TIMES:,} times the stored ones. Do not trust where it comes from"
         )
 
 
@@ -169,3 +258,10 @@ def _kind(mode: int) -> str:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    """A number in JSON; 1e999 would become infinite."""
+    if math.isinf(value := float(text)):
+        raise ValueError(f"{text} is too large a number")
+    return value

@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from worldmodel.checkpoint import blaming, build, check_kind, load_weights, save_weights
+from worldmodel.checkpoint import Shapes, build, check_kind, check_shapes, load_weights, save_weights
 from worldmodel.config import to_dict, typed
 from worldmodel.data.store import EpisodeStore
 from worldmodel.data.tokens import TokenStore, token_key
+from worldmodel.io.untrusted import errors_name
 from worldmodel.progress import progress
 from worldmodel.tokenizer.vqvae import VQVAE, TokenizerConfig
 
@@ -31,11 +34,19 @@ def load_tokenizer(folder: str | Path) -> VQVAE:
 
     Raises: ValueError when the folder is incomplete, damaged or holds no tokenizer.
     """
-    config, tensors = load_weights(folder)
-    check_kind(folder, config, "tokenizer")
-    with blaming(folder):
-        settings, frame_shape = typed(TokenizerConfig, config["tokenizer"]), tuple(config["frame_shape"])
-        return build(lambda: VQVAE(settings, frame_shape), tensors).eval()
+
+    def fits(config: dict[str, Any], shapes: Shapes) -> None:
+        check_kind(folder, config, "tokenizer")
+        check_shapes(lambda: _made(config), shapes)
+
+    config, tensors = load_weights(folder, fits)
+    with errors_name(folder):
+        return build(lambda: _made(config), tensors).eval()
+
+
+def _made(config: Mapping[str, Any]) -> VQVAE:
+    """The tokenizer that a config.json describes, with new weights."""
+    return VQVAE(typed(TokenizerConfig, config["tokenizer"]), tuple(config["frame_shape"]))
 
 
 def fingerprint(tokenizer: VQVAE) -> str:

@@ -1,0 +1,92 @@
+"""Stored chunks: packed by Zstd, followed by a fletcher32 checksum, and unpacked by HDF5 in a file of our own.
+
+HDF5 never sees the file that a chunk comes from. It sees a file in memory that is made here, with the filters that are
+named here, and one stored chunk whose size and claims were checked: a chunk of fewer bytes than its checksum, or one
+that unpacks to less than it should, makes HDF5 2.0.0 read outside of its memory.
+"""
+
+import os
+import secrets
+import threading
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+FILTERS = (32015, 3)  # Zstd and fletcher32, by their numbers in HDF5
+CHECKSUM_BYTES = 4
+MAGIC = b"\x28\xb5\x2f\xfd"  # of a Zstd frame
+MOST_SIZES = 16  # arrays that are kept, one for each size of a chunk
+OPTIONS: dict[str, Any] = {"fletcher32": True, **hdf5plugin.Zstd(1)}  # how well it is packed does not matter here
+
+
+def packed_bytes(size: int) -> int:
+    """The most that `size` bytes take when they are stored."""
+    return size + size // 128 + 1024
+
+
+def unpack(stored: bytes, out: np.ndarray) -> None:
+    """Fill `out`, a contiguous array, with a stored chunk.
+
+    Raises:
+        ValueError: the chunk is not one of as many bytes as `out`.
+        OSError: it is damaged.
+    """
+    if len(stored) > packed_bytes(out.nbytes) or _unpacked_bytes(stored[:-CHECKSUM_BYTES]) != out.nbytes:
+        raise ValueError(f"{len(stored):,} stored bytes are no chunk of {out.nbytes:,}")
+    _unpacker(stored, out.reshape(-1).view(np.uint8))
+
+
+def _unpacked_bytes(frame: bytes) -> int | None:
+    """What a Zstd frame claims to hold; None where it is no frame, or does not say."""
+    if len(frame) < 6 or frame[:4] != MAGIC:
+        return None
+    flags = frame[4]
+    width, single = flags >> 6, flags >> 5 & 1
+    size = (1 << width) if width or single else 0
+    start = 5 + (not single)
+    if not size or flags & 0b1011 or len(frame) < start + size:  # the last bits: reserved, and a dictionary
+        return None
+    return int.from_bytes(frame[start : start + size], "little") + 256 * (width == 1)
+
+
+class _Unpacker:
+    """Arrays of one chunk in memory, where HDF5 unpacks."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._file: Any = None
+        self._arrays: dict[int, Any] = {}
+
+    def __call__(self, stored: bytes, out: np.ndarray) -> None:
+        with self._lock:
+            array = self._array(out.nbytes)
+            array.write_direct_chunk((0,), stored)
+            array.read(h5py.h5s.ALL, h5py.h5s.ALL, out)
+
+    def _array(self, size: int) -> Any:
+        if self._file is None or (size not in self._arrays and len(self._arrays) == MOST_SIZES):
+            self._renew()
+        if size not in self._arrays:
+            made = self._file.create_dataset(str(size), (size,), np.uint8, chunks=(size,), **OPTIONS)
+            self._arrays[size] = made.id
+        return self._arrays[size]
+
+    def _renew(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._arrays, name = {}, f"chunk {secrets.token_hex(8)}"  # HDF5 opens no name twice, not even in memory
+        self._file = h5py.File(name, "w", driver="core", backing_store=False, libver=("v110", "v110"))
+
+
+_unpacker = _Unpacker()
+
+
+def _forget() -> None:
+    global _unpacker
+    _unpacker = _Unpacker()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)  # HDF5's handles must not cross a fork, nor a lock that is held
