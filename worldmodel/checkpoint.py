@@ -34,7 +34,6 @@ M = TypeVar("M", bound=nn.Module)
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 FORMAT = 1  # of config.json; raised when old folders can no longer be read
 Shapes = Mapping[str, tuple[int, ...]]  # of tensors, by name
-blaming = errors_name  # its former name
 
 
 def save_weights(folder: str | Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

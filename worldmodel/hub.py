@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from worldmodel.checkpoint import CONFIG, WEIGHTS, blaming, check_kind, load_weights, read_sealed
+from worldmodel.checkpoint import CONFIG, WEIGHTS, check_kind, load_weights, read_sealed
+from worldmodel.io.untrusted import errors_name
 
 CARD, REPORT = "README.md", "report.json"
 FILES = (WEIGHTS, CONFIG, CARD)
@@ -206,7 +207,7 @@ def measured(report: Path, folder: str | Path) -> dict[str, Any]:
     Raises: ValueError where it is damaged, or tells of other weights, or of dreams drawn at another temperature.
     """
     found, about = read_report(report), read_sealed(Path(folder) / CONFIG)
-    with blaming(report):
+    with errors_name(report):
         if found["made_with"]["world"] != about["weights"]:
             raise ValueError(f"measured of other weights than those in {folder}; run scripts/evaluate.py first")
         told = found["made_with"].get("settings", {}).get("sampler", {})  # a temperature there came before the world's
@@ -222,7 +223,7 @@ def read_report(path: Path) -> dict[str, Any]:
     Raises: ValueError where it is missing, damaged or changed by hand, or holds other things.
     """
     found = read_sealed(path)
-    with blaming(path):
+    with errors_name(path):
         for name, figure in found["figures"].items():
             if not _is_figure(figure):
                 raise ValueError(f"{name}: expected a value with its interval, count and unit, got {figure!r:.80}")

@@ -21,9 +21,10 @@ from worldmodel.actions import Scale, scale_from_json, space_from_json, space_to
 from worldmodel.agents import Chunked, Policy
 from worldmodel.agents.acting import Acting, ActingVecEnv
 from worldmodel.agents.eyes import Eyes
-from worldmodel.checkpoint import blaming, build, check_kind, load_weights, save_weights
+from worldmodel.checkpoint import build, check_kind, load_weights, save_weights
 from worldmodel.config import to_dict, typed, within
 from worldmodel.dream import DreamEnv, DreamVectorEnv, Observation, action_space, as_array, observation_space, single
+from worldmodel.io.untrusted import errors_name
 from worldmodel.tokenizer import VQVAE, TokenizerConfig
 from worldmodel.world import WorldModel
 
@@ -274,7 +275,7 @@ class PolicyAgent:
         """
         config, tensors = load_weights(folder)
         check_kind(folder, config, "agent")
-        with blaming(folder):
+        with errors_name(folder):
             shape, coding = tuple(config["frame_shape"]), typed(TokenizerConfig, config["tokenizer"], "tokenizer")
             settings = typed(PolicyConfig, config["policy"], "policy")
             space = space_from_json(config["action_space"])
