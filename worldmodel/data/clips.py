@@ -54,21 +54,22 @@ class Windows:
     an episode that is too short is drawn from its beginning on.
 
     Raises:
-        ValueError: none is long enough; `what` names the items and `setting` what to change.
+        ValueError: none is long enough; `what` names the items and `setting` the key to lower, if there is one.
     """
 
     def __init__(
         self, lengths: Mapping[int, int], length: int, seed: int, *, what: str, setting: str, even: bool = False
     ):
         if length < 1 or seed < 0:
-            raise ValueError(f"expected {setting} >= 1 and seed >= 0, got {length} and {seed}")
+            raise ValueError(f"expected {setting or 'a length'} >= 1 and seed >= 0, got {length} and {seed}")
         self.over = length - 1 if even else 0  # items by which a window may hang over
         fitting = {
             index: places for index, count in lengths.items() if (places := count - length + 1 + 2 * self.over) > 0
         }
         if not fitting:
             longest = f"the longest of {len(lengths)} has {max(lengths.values())}" if lengths else "there are none"
-            raise ValueError(f"no episode has {length} {what} ({longest}): lower {setting} or collect longer episodes")
+            lower = f"lower {setting}, or " if setting else ""
+            raise ValueError(f"no episode has {length} {what} ({longest}): {lower}collect longer episodes")
         self.seed = seed
         self._last = np.array([max(lengths[index] - length, 0) for index in fitting], np.int64)  # start of the last
         self._episodes = np.array(list(fitting), np.int64)
@@ -102,7 +103,7 @@ class ClipBatches(Dataset):
     def __init__(self, store: EpisodeStore, episodes: Sequence[int], *, length: int, batch_size: int, seed: int):
         self.store, self.length, self.batch_size = store, length, batch_size
         lengths = {index: store.length(index) for index in episodes}
-        self.windows = Windows(lengths, length, seed, what="frames", setting="the clip length")
+        self.windows = Windows(lengths, length, seed, what="frames", setting="the clip length (clip_latents)")
         self.encoder = ActionEncoder(store.info.action_space)
 
     def __getitem__(self, step: int) -> Clip:

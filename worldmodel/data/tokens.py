@@ -248,7 +248,9 @@ class TokenBatches(Dataset):
         self.tokens, self.store, self.length, self.batch_size = tokens, store, length, batch_size
         self.stride = tokens.info.time_stride
         lengths = {index: self._latents(index) for index in episodes}
-        self.windows = Windows(lengths, length, seed, what="latents", setting="the clip length", even=True)
+        self.windows = Windows(
+            lengths, length, seed, what="latents", setting="the clip length (clip_latents)", even=True
+        )
         self.encoder = encoder or ActionEncoder(store.info.action_space)
         self.episodes = tuple(episodes)
 

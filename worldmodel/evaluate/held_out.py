@@ -61,13 +61,14 @@ def draw(
     count: int,
     seed: int,
     encoder: ActionEncoder | None = None,
+    setting: str = "",
 ) -> HeldOut:
     """`count` clips of so many latents, uniform over all places in the episodes where one fits.
 
-    Raises: ValueError when no episode is so long.
+    Raises: ValueError when no episode is so long; names `setting`, the key to lower, if there is one.
     """
     lengths = {index: len(tokens.tokens(index)) for index in episodes}
-    windows = Windows(lengths, latents, seed, what="latents", setting="the length of the clips")
+    windows = Windows(lengths, latents, seed, what="latents", setting=setting)
     places = sorted(windows.draw(0, count))
     stride, encoder = tokens.info.time_stride, encoder or ActionEncoder(store.info.action_space)
     columns = []

@@ -119,7 +119,7 @@ class Case:
         context = self.world.whole(self.config.context)
         given, stride = self.world.tokenizer.latents(context), self.tokens.info.time_stride
         ahead = max(1, reach(self.tokens, self.held_out, given + -(-config.horizon // stride)) - given)
-        clips = self._draw(self.held_out, given + ahead, config.clips)
+        clips = self._draw(self.held_out, given + ahead, config.clips, "report.context")
         how = {"context": context, "sampler": self.config.sampler, "seed": self.config.seed}
         section = rollouts(self.world, clips, config, **how, alike=self.alike, features=self.features)
         if ahead * stride < config.horizon:
@@ -147,8 +147,8 @@ class Case:
             "clips where there are fewer than 5 episodes."
         )
 
-    def _draw(self, episodes: Sequence[int], latents: int, count: int) -> HeldOut:
-        how = {"seed": self.config.seed, "encoder": self.world.encoder}
+    def _draw(self, episodes: Sequence[int], latents: int, count: int, setting: str = "") -> HeldOut:
+        how = {"seed": self.config.seed, "encoder": self.world.encoder, "setting": setting}
         return draw(self.store, self.tokens, episodes, latents=latents, count=count, **how)
 
 

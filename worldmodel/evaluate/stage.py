@@ -72,7 +72,8 @@ def clips_of(
     follow = world.whole(1 + max(0, min(horizon, lengths[len(lengths) // 2] - given))) - 1
     if follow < 1:
         raise ValueError(
-            f"half of the episodes have fewer than {given} + {horizon} frames, too few to dream after; lower context"
+            f"half of the episodes have fewer than {given} + {horizon} frames, too few to dream after; "
+            "lower context, a key of this part of report, or collect longer episodes"
         )
     frames, actions = real_clips(store, episodes, length=given + follow, clips=clips, seed=seed)
     return Clips(frames[:, :given], frames[:, given:], actions[:, : given - 1], actions[:, given - 1 :])
