@@ -94,7 +94,7 @@ def play(config: EvaluateAgentConfig) -> dict[str, Any]:
     return {"returns": intervals, "ranking": ranked, "episodes": episodes}
 
 
-def rank(config: EvaluateAgentConfig, world: WorldModel, folder: Path, playing: Any) -> dict[str, float]:
+def rank(config: EvaluateAgentConfig, world: WorldModel, folder: Path, playing: Any) -> dict[str, float | None]:
     """How well dreams rank the agents in a folder."""
     agents = {
         path.name: PolicyAgent.load(path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()

@@ -233,7 +233,7 @@ def read_report(path: Path) -> dict[str, Any]:
 def _is_figure(figure: Any) -> bool:
     if not isinstance(figure, dict) or not isinstance(figure.get("unit"), str):
         return False
-    numbers = [figure.get(name) for name in ("value", "low", "high")]
+    numbers: list[Any] = [figure.get(name) for name in ("value", "low", "high")]
     known = all(type(x) in (int, float) and math.isfinite(x) for x in numbers)
     return known and isinstance(figure.get("not_applicable", ""), str)
 

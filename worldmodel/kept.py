@@ -48,7 +48,7 @@ class SealedFile(IndexDataCacheFile):
         return super()._load_data(name)
 
     @contextlib.contextmanager
-    def _open_for_write(self, filepath: str) -> Iterator[io.BytesIO]:
+    def _open_for_write(self, filepath: str) -> Iterator[Any]:
         written = io.BytesIO()
         yield written
         with super()._open_for_write(filepath) as file:
