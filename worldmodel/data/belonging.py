@@ -64,7 +64,8 @@ def _outside(space: Space, actions: np.ndarray) -> np.ndarray:
     """For each action, whether it lies outside the space."""
     low, high = (np.asarray(bound).reshape(-1) for bound in _bounds(space))
     flat = actions.reshape(len(actions), -1)
-    return ~((flat >= low) & (flat <= high) & np.isfinite(flat)).all(axis=1)
+    inside = (flat >= low) & (flat <= high) & np.isfinite(flat)
+    return np.asarray(~inside.all(axis=1))
 
 
 def _bounds(space: Space) -> tuple[np.ndarray | int, np.ndarray | int]:

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,8 +127,9 @@ def _collect(
     """`collect`, by the holder of the lock."""
     tasks, failures, played, began = deque(missing), [], list[_Played](), time.monotonic()
     limit = math.inf if collector.store.indices and len(missing) < HOPELESS else HOPELESS
-    attempts = _hopeful(_attempts(collector, tasks, workers, timeout), limit)
-    with bar_of(name="collect", total=len(missing), unit="episode", shown=shown and bool(missing)) as bar:
+    hopeful = _hopeful(_attempts(collector, tasks, workers, timeout), limit)
+    bar_shown = bar_of(name="collect", total=len(missing), unit="episode", shown=shown and bool(missing))
+    with contextlib.closing(hopeful) as attempts, bar_shown as bar:
         for attempt in _settled(attempts, tasks, retries, told=shown):
             if attempt.problem:
                 seed = env_and_policy_seeds(collector.store.info, attempt.task)[0]
@@ -197,7 +198,7 @@ def _settled(attempts: Iterable[Attempt], tasks: deque[int], retries: int, told:
             yield attempt
 
 
-def _hopeful(attempts: Iterator[Attempt], limit: float) -> Iterator[Attempt]:
+def _hopeful(attempts: Generator[Attempt, None, None], limit: float) -> Generator[Attempt, None, None]:
     """The attempts, until the first `limit` of them have all failed."""
     failed = 0
     with contextlib.closing(attempts):
@@ -211,7 +212,9 @@ def _hopeful(attempts: Iterator[Attempt], limit: float) -> Iterator[Attempt]:
             yield attempt
 
 
-def _attempts(collector: "_Collector", tasks: deque[int], workers: int, timeout: float | None) -> Iterator[Attempt]:
+def _attempts(
+    collector: "_Collector", tasks: deque[int], workers: int, timeout: float | None
+) -> Generator[Attempt, None, None]:
     """Attempts at the tasks, as they end; whatever ends them, no engine and no half file stays behind."""
     store = collector.store
     try:
