@@ -104,11 +104,12 @@ def test_a_module_is_built_only_for_weights_that_fit_it():
     assert made == ["meta"]
 
 
-def test_a_world_of_weights_that_are_no_numbers_dreams_without_a_crash(tmp_path):
+def test_a_world_of_weights_that_are_no_numbers_is_refused_on_disk_and_at_its_first_step(tmp_path):
     world = small_world()
     with torch.no_grad():
         [parameter.fill_(float("nan")) for parameter in world.parameters()]
     world.save(tmp_path)
-    loaded = WorldModel.load(tmp_path)
-    _, step = loaded.step(loaded.begin(1), [0])
-    assert 0 <= int(step.tokens.min()) <= int(step.tokens.max()) < loaded.prior.codes
+    with pytest.raises(ValueError, match="holds NaN or infinity"):
+        WorldModel.load(tmp_path)
+    with pytest.raises(ValueError, match="no finite probability"):
+        world.step(world.begin(1), [0])
