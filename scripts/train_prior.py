@@ -60,8 +60,8 @@ def train_prior(config: TrainPriorConfig) -> None:
     train, held_out = split_for_training(store)
     shape = {"length": config.clip_latents, "batch_size": config.fit.batch_size, "seed": config.fit.seed}
     info = told_of(config, store, train)
-    shape["encoder"] = encoder = ActionEncoder(info.action_space, info.action_scale)
-    batches, checks = (TokenBatches(tokens, store, episodes, **shape) for episodes in (train, held_out))
+    encoder = ActionEncoder(info.action_space, info.action_scale)
+    batches, checks = (TokenBatches(tokens, store, each, encoder=encoder, **shape) for each in (train, held_out))
     prior = new_prior(config, store, tokenizer, batches)
     longest = max(store.length(index) for index in held_out)
     horizon = min(HORIZON, (longest - CONTEXT) // 4 * 4)

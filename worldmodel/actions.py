@@ -265,8 +265,8 @@ def reach(space: Space, scale: Scale | None) -> Space:
     for axis, (centre, spread) in _by_data(scale * (len(low) // len(scale))):
         low[axis] = max(low[axis], centre - REACH * spread)
         high[axis] = min(high[axis], centre + REACH * spread)
-    ends = (nearest(each.reshape(space.shape), space) for each in (low, high))
-    return Box(*ends, space.shape, space.dtype.type)
+    low, high = (nearest(each.reshape(space.shape), space) for each in (low, high))
+    return Box(low, high, space.shape, space.dtype.type)
 
 
 def nearest(values: np.ndarray, space: Box) -> np.ndarray:

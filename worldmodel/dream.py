@@ -137,7 +137,8 @@ class DreamVectorEnv(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         chances = [seeding.np_random() for _ in range(num_envs)]
-        self._generators, self._seeds = ([each[i] for each in chances] for i in (0, 1))
+        self._generators = [generator for generator, _ in chances]
+        self._seeds = [own for _, own in chances]
         self._beginnings: dict[int, DreamState] = {}
         self._state: DreamState | None = None
         self._begun, self._over = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
@@ -163,7 +164,7 @@ class DreamVectorEnv(VectorEnv):
         return self._spec
 
     @spec.setter
-    def spec(self, spec: EnvSpec | None) -> None:
+    def spec(self, spec: EnvSpec | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._spec = _plain(spec)
 
     def reset(self, *, seed: Seeds | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -405,7 +406,7 @@ class DreamEnv(gymnasium.Env):
         return self._spec
 
     @spec.setter
-    def spec(self, spec: EnvSpec | None) -> None:
+    def spec(self, spec: EnvSpec | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._spec = _plain(spec)
 
     @property
@@ -413,7 +414,7 @@ class DreamEnv(gymnasium.Env):
         return self.dreams._generators[self.place]
 
     @_np_random.setter
-    def _np_random(self, value: np.random.Generator) -> None:
+    def _np_random(self, value: np.random.Generator) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self.dreams._generators[self.place] = value
 
     @property
@@ -421,7 +422,7 @@ class DreamEnv(gymnasium.Env):
         return self.dreams._seeds[self.place]
 
     @_np_random_seed.setter
-    def _np_random_seed(self, value: int) -> None:
+    def _np_random_seed(self, value: int) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self.dreams._seeds[self.place] = value
 
     @property
@@ -511,9 +512,9 @@ def _masked(mask: Any, count: int) -> np.ndarray:
 def _seeds(seed: Seeds | None, count: int) -> list[int | None]:
     if seed is None:
         return [None] * count
-    if isinstance(seed, np.ndarray) and seed.ndim:
-        seed = seed.tolist()
-    seeds: list[int | None] = list(seed) if isinstance(seed, Sequence) else [int(seed) + i for i in range(count)]
+    seeds: list[int | None] = np.asarray(seed, object).tolist() if np.ndim(seed) else []  # pyright: ignore
+    if isinstance(seed, int | np.integer):
+        seeds = [int(seed) + i for i in range(count)]
     if len(seeds) != count:
         raise ValueError(f"seed: expected a number or {count} of them, got {len(seeds)}")
     return seeds

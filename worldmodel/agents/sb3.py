@@ -176,13 +176,11 @@ class GridFeatures(BaseFeaturesExtractor):
             layers: list[nn.Module] = [nn.Conv2d(shape[2], channels, 3, padding=1), nn.SiLU()]
             layers += [nn.Conv2d(channels, channels, 3, stride=2, padding=1), nn.SiLU()]
         else:
-            small = {"kernel_size": 3, "stride": 2, "padding": 1}
-            kernels = [{"kernel_size": 8, "stride": 4}, {"kernel_size": 4, "stride": 2}, {"kernel_size": 3}]
-            kernels = kernels if min(shape[1:]) >= LARGE else [small] * 3
+            kernels = [(8, 4, 0), (4, 2, 0), (3, 1, 0)] if min(shape[1:]) >= LARGE else [(3, 2, 1)] * 3
             widths = [shape[0], channels // 2, channels, channels]
             layers = []
-            for width, wider, kernel in zip(widths, widths[1:], kernels, strict=False):
-                layers += [nn.Conv2d(width, wider, **kernel), nn.SiLU()]
+            for width, wider, (side, stride, padding) in zip(widths, widths[1:], kernels, strict=False):
+                layers += [nn.Conv2d(width, wider, side, stride, padding), nn.SiLU()]
         self.grid = nn.Sequential(*layers, nn.Flatten())
         flat = self._look(torch.zeros(1, *shape)).shape[1]
         self.vector = nn.Sequential(nn.Linear(flat, units), nn.SiLU())
