@@ -308,13 +308,22 @@ def test_a_step_without_a_finite_probability_is_refused():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_world_whose_weights_are_no_numbers_is_refused(value, tmp_path):
-    for part in ("prior.start", "tokenizer.quantizer.codebook", "prior.outcome.rewards", "starts.actions"):
+    for part in ("prior.start", "tokenizer.quantizer.codebook", "prior.outcome.log_weight", "starts.actions"):
         world = small_world()
         values = world.starts.actions if part == "starts.actions" else world.state_dict()[part]
         values.view(-1)[0] = value
         world.save(tmp_path / part)
         with pytest.raises(ValueError, match=f"{part}.*(holds NaN or infinity|finite actions)"):
             WorldModel.load(tmp_path / part)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_world_whose_rewards_are_no_numbers_is_not_written(value, tmp_path):
+    world = small_world()
+    world.prior.outcome.rewards[0] = value
+    with pytest.raises(ValueError, match="JSON"):
+        world.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_info_survives_json_with_any_action_space():
