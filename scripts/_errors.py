@@ -37,9 +37,11 @@ NAMED = {"worldmodel.data.collect.EngineError", "torch.OutOfMemoryError"}
 ENGINES = {"ale_py", "deepmind_lab", "gymnasium", "minari", "vizdoom"}
 DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 NO_ROOM = ("No space left on device", "Disk quota exceeded", "File too large")
-ROOM = "make room, then run the same command again: it goes on from there"
+ROOM = "make room, then run the same command again"
 AGAIN = 0.05  # seconds
 STOPPED = "stopped; what is finished is whole, and the same command goes on from there"
+STOPPED_ELSE = "stopped; the same command begins this work again"
+RESUMED = {"collect", "train_tokenizer", "train_prior", "train_agent", "improve"}  # scripts that go on
 OUR_FAULT = "error: this is a fault of worldmodel, not yours: please report the lines above and the command"
 
 _process = os.getpid()
@@ -97,7 +99,7 @@ def leave(signum: int, frame: FrameType | None = None) -> NoReturn:
     global _signum
     if os.getpid() == _process and not _signum:
         _signum = signum
-        _say(STOPPED)
+        _say(STOPPED if Path(sys.argv[0]).stem in RESUMED else STOPPED_ELSE)
         if _early:
             os._exit(128 + signum)
     raise SystemExit(128 + signum)

@@ -2,6 +2,7 @@
 
 from _run import begin_with, made_already, real_env, script
 
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 import gymnasium
 import numpy as np
+from _resume import FOLDER, Resume
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize
@@ -24,6 +26,7 @@ from worldmodel.evaluate.figures import bootstrap
 from worldmodel.hub import located
 from worldmodel.io.lock import writer_lock
 from worldmodel.progress import progress
+from worldmodel.threads import threads
 from worldmodel.world import WorldModel
 
 
@@ -63,8 +66,9 @@ def main(config: TrainAgentConfig) -> None:
         check_world(config, world)
         with writer_lock(config.out, "training"):
             record.unlink(missing_ok=True)  # from here on the files are in between
-            found = train(config, world)
+            found = train(config, world, made)
             write_json(record, {"made_with": made, "real_returns": found})
+            shutil.rmtree(config.out / FOLDER, ignore_errors=True)
     found = read_json(record)["real_returns"]
     print(f"agent: {config.out}; mean real return by step: {', '.join(f'{k}: {v:.4g}' for k, v in found.items())}")
 
@@ -94,7 +98,7 @@ def check_world(config: TrainAgentConfig, world: WorldModel) -> None:
             env.close()
 
 
-def train(config: TrainAgentConfig, world: WorldModel) -> dict[str, float]:
+def train(config: TrainAgentConfig, world: WorldModel, made: dict[str, Any]) -> dict[str, float]:
     """The mean real return at each evaluation."""
     make_env = real_env(world.info)
     env = VecMonitor(dreams(config, world) if config.source == "dream" else reality(config, world, make_env))
@@ -104,10 +108,15 @@ def train(config: TrainAgentConfig, world: WorldModel) -> dict[str, float]:
     if config.init is not None:
         begin_with(model.policy, PolicyAgent.load(config.init).policy)
     check = RealReturn(config, world, make_env)
-    bar = Progress(config.ppo.steps)
-    model.learn(config.ppo.steps, CallbackList([check, bar]), tb_log_name="logs", log_interval=1)
-    bar.bar.close()
-    check.measure()
+    resume = Resume(config.out, made, check.progress, config.seed)
+    saved = resume.find()
+    with threads(saved.progress["threads"] if saved else None):
+        resume.take_up(model, saved)
+        bar = Progress(config.ppo.steps, resume.steps)
+        how: dict[str, Any] = {"tb_log_name": "logs", "log_interval": 1, "reset_num_timesteps": saved is None}
+        model.learn(config.ppo.steps - resume.steps, CallbackList([check, resume, bar]), **how)
+        bar.bar.close()
+        check.measure()
     env.close()
     return check.found
 
@@ -131,13 +140,18 @@ class RealReturn(BaseCallback):
 
     def __init__(self, config: TrainAgentConfig, world: WorldModel, make_env: Any):
         super().__init__()
-        self.config, self.world, self.next = config, world, config.eval_every
+        self.config, self.world = config, world
         self.returns = partial(returns, make_env, episodes=config.eval_episodes, seed=config.seed + 1)
-        self.found: dict[str, float] = {}
+        self.progress: dict[str, Any] = {"next": config.eval_every, "found": {}}  # a resumed training goes on with it
+
+    @property
+    def found(self) -> dict[str, float]:
+        """The mean real return by step."""
+        return self.progress["found"]
 
     def _on_rollout_end(self) -> None:
-        if self.next and self.num_timesteps >= self.next and self.num_timesteps < self.config.ppo.steps:
-            self.next += self.config.eval_every
+        if self.config.eval_every and self.progress["next"] <= self.num_timesteps < self.config.ppo.steps:
+            self.progress["next"] += self.config.eval_every
             self.measure()
 
     def _on_step(self) -> bool:
@@ -161,9 +175,9 @@ class RealReturn(BaseCallback):
 class Progress(BaseCallback):
     """A bar over all steps."""
 
-    def __init__(self, steps: int):
+    def __init__(self, steps: int, done: int):
         super().__init__()
-        self.bar = progress(name="agent", total=steps, unit="step")
+        self.bar = progress(name="agent", total=steps, done=done, unit="step")
 
     def _on_step(self) -> bool:
         self.bar.update(self.training_env.num_envs)

@@ -3,13 +3,20 @@
 import json
 import os
 import re
+import runpy
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.test_scripts import TINY, WORLDS, run
+from tests.test_scripts import ROOT, TINY, WORLDS, run
+from tests.test_threads import SCRIPTS
 from worldmodel.io.lock import writer_lock
+from worldmodel.training.checkpoint import Checkpoint, save
 
 pytestmark = pytest.mark.slow
 
@@ -53,3 +60,51 @@ def test_a_second_training_of_a_run_ends_in_one_line_that_says_who_trains(traine
     with writer_lock(trained / part, "training"):
         printed = run(script, *settings, *TINY[script], folder=trained, ok=False)
     assert re.fullmatch(rf"error: \S+/{part}: process {os.getpid()} on \S+, since .*\(training\).*\n", printed), printed
+
+
+AGENT = [*TINY["train_agent"], "ppo.steps=256", "eval_every=96"]
+
+
+def returns_of(folder: Path) -> dict[str, float]:
+    return json.loads((folder / "agent.json").read_text())["real_returns"]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_an_agent_that_was_stopped_ends_as_one_that_was_not(trained, signum):
+    run("train_agent", *AGENT, f"out={trained / 'whole'}", folder=trained)
+    command = [sys.executable, "scripts/train_agent.py", f"run={trained}", *AGENT]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    training = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+    while not list((trained / "agent/resume/checkpoints").glob("0*")):
+        assert training.poll() is None
+        time.sleep(0.02)
+    training.send_signal(signum)
+    said = training.communicate(timeout=60)[1]
+    assert training.returncode in (128 + signum, -signum) and not (trained / "agent/agent.json").exists()
+    assert signum == signal.SIGKILL or "the same command goes on from there" in said
+    assert "agent: goes on from step" in run("train_agent", *AGENT, folder=trained)
+    same = [(trained / name / "weights.safetensors").read_bytes() for name in ("whole", "agent")]
+    assert same[0] == same[1] and returns_of(trained / "whole") == returns_of(trained / "agent")
+    assert not (trained / "agent/resume").exists()
+    assert "goes on from step" not in run("train_agent", *AGENT, folder=trained)
+
+
+def test_an_agent_of_other_settings_does_not_take_up_what_was_saved(trained):
+    Resume = runpy.run_path(str(ROOT / "scripts/_resume.py"))["Resume"]
+    save(trained / "agent/resume", Checkpoint(32, {}, {"made_with": {"seed": 0}}))
+    other, own = (Resume(trained / "agent", {"seed": seed}, {}, 0) for seed in (1, 0))
+    assert other.find() is None and own.find() is not None
+    other.take_up(None, None)
+    assert own.find() is None
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_what_a_stopped_script_says_is_true_of_it(script, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    errors = runpy.run_path(str(ROOT / "scripts/_errors.py"))
+    monkeypatch.setattr(sys, "argv", [f"scripts/{script}.py"])
+    errors["begin"]()
+    with pytest.raises(SystemExit):
+        errors["leave"](signal.SIGTERM)
+    goes_on = script in {"collect", "train_tokenizer", "train_prior", "train_agent", "improve"}
+    assert ("goes on from there" in capsys.readouterr().err) == goes_on

@@ -1,0 +1,65 @@
+"""Trainings of agents that go on where they were stopped: their state lies in OUT/resume while they last."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+
+from worldmodel.agents.checkpoint import load_ppo_state, ppo_state
+from worldmodel.training.checkpoint import Checkpoint, latest, load_optimizer_tensors, optimizer_tensors, save
+
+FOLDER = "resume"
+ANEW = "real environments cannot be saved: their episodes begin anew, so the agent differs from one in a single go"
+
+
+class Resume(BaseCallback):
+    """Saves a training before each rollout but the first, and takes up one that was saved.
+
+    made: what decides the agent; a state that was made with something else is dropped. progress: what another
+    callback has to keep, changed in place. seed: of environments that cannot be saved, for their new episodes.
+    """
+
+    def __init__(self, out: Path, made: dict[str, Any], progress: dict[str, Any], seed: int):
+        super().__init__()
+        self.folder, self.made, self.kept, self.seed = out / FOLDER, made, progress, seed
+        self.steps = 0  # of the newest state
+
+    def find(self) -> Checkpoint | None:
+        """The newest state of this very training.
+
+        Raises: ValueError where there are some, and all of them are damaged.
+        """
+        found = latest(self.folder)
+        return found if found is not None and found.progress.get("made_with") == self.made else None
+
+    def take_up(self, model: PPO, found: Checkpoint | None) -> None:
+        """Give a fresh model the state that was found, and say so; without one, forget older trainings."""
+        if found is None:
+            self.forget()
+            return
+        self.steps = found.step
+        load_optimizer_tensors(model.policy.optimizer, found.tensors.pop("optimizer"))
+        load_ppo_state(model, found.tensors, found.progress["ppo"], self.seed + found.step)
+        self.kept.update(found.progress["kept"])
+        note = "" if "dreams" in found.tensors else f"; {ANEW}"
+        print(f"agent: goes on from step {found.step}{note}", file=sys.stderr)
+
+    def forget(self) -> None:
+        """Delete all states."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps > self.steps:
+            assert isinstance(self.model, PPO)
+            tensors, values = ppo_state(self.model)
+            tensors["optimizer"] = optimizer_tensors(self.model.policy.optimizer)
+            progress = {"made_with": self.made, "ppo": values, "kept": self.kept, "threads": torch.get_num_threads()}
+            save(self.folder, Checkpoint(self.num_timesteps, tensors, progress))
+            self.steps = self.num_timesteps
+
+    def _on_step(self) -> bool:
+        return True
