@@ -33,6 +33,7 @@ M = TypeVar("M", bound=nn.Module)
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 FORMAT = 1  # of config.json; raised when old folders can no longer be read
+DIGEST_LENGTH = 64  # of a sha256
 Shapes = Mapping[str, tuple[int, ...]]  # of tensors, by name
 
 
@@ -196,7 +197,9 @@ def read_sealed(path: Path) -> dict[str, Any]:
         ValueError: the file is missing, holds no JSON object, or was changed.
     """
     values = read_json(path)
-    if (seal := values.pop("sha256", None)) is not None and seal != _seal(values):
+    name, last = next(reversed(values.items()), ("", None))
+    renamed = name != "sha256" and isinstance(last, str) and len(last) == DIGEST_LENGTH  # the name of the seal changed
+    if renamed or ((seal := values.pop("sha256", None)) is not None and seal != _seal(values)):
         raise UntrustedFileError(f"{path}: damaged, or changed by hand; if that was meant, delete its entry sha256")
     return values
 

@@ -102,7 +102,55 @@ def hostile(tried: int, folder: Path) -> Row:
     """Files whose makers knew what they did; there are as many as `tests.torture.hostile.CASES`, whatever is asked."""
     from tests.torture.hostile import CASES
 
-    return judged("hostile", len(CASES), folder)
+    return judged("hostile", len(CASES), folder, "files made to harm")
+
+
+def agents(tried: int, folder: Path) -> Row:
+    """Folders of agents: weights and config."""
+    from tests.torture.readers import small_agent
+
+    for seed, name in enumerate(("agent", "other")):
+        small_agent(seed).save(folder / name)
+    return judged("agents", tried, folder)
+
+
+def descriptions(tried: int, folder: Path) -> Row:
+    """Sealed JSON: dataset.json and report.json."""
+    from tests.torture.readers import REPORT, info
+    from worldmodel.checkpoint import write_sealed
+
+    for name, seed in (("right", 5), ("other", 6)):
+        (folder / name).mkdir()
+        write_sealed(folder / name / "dataset.json", {**info().to_json(), "seed": seed})
+        write_sealed(folder / name / "report.json", {**REPORT, "seed": seed})
+    return judged("descriptions", tried, folder)
+
+
+def structures(tried: int, folder: Path) -> Row:
+    """Episode files whose HDF5 structures or headers were changed, with right checksums; see `structures`."""
+    import numpy as np
+
+    from tests.test_episode_store import make_episode
+    from worldmodel.data import hdf5
+
+    for index, (steps, infos) in enumerate(((90, 1), (40, 12), (9, 0))):
+        names = {f"x{i}": np.arange(steps + 1) for i in range(infos)}
+        (folder / f"{index}.h5").write_bytes(hdf5.to_bytes(make_episode(index, steps, infos=names)))
+    return judged("structures", tried, folder, "episodes, resealed")
+
+
+def special_files(tried: int, folder: Path) -> Row:
+    """Every reader and every kind of what is no regular file, whatever is asked."""
+    from tests.torture.doors import KINDS, READERS
+
+    return judged("special_files", len(READERS) * len(KINDS), folder, "special files")
+
+
+def bombs(tried: int, folder: Path) -> Row:
+    """Files that claim much; there are as many as `tests.torture.bombs.CASES`, whatever is asked."""
+    from tests.torture.bombs import CASES
+
+    return judged("bombs", len(CASES), folder, "bombs")
 
 
 def outcomes_of(kind: str, tried: int, folder: Path) -> list[str]:
@@ -118,13 +166,13 @@ def outcomes_of(kind: str, tried: int, folder: Path) -> list[str]:
     return outcomes
 
 
-def judged(kind: str, tried: int, folder: Path) -> Row:
+def judged(kind: str, tried: int, folder: Path, title: str = "") -> Row:
     """What a reader of a kind made of its files."""
     outcomes = outcomes_of(kind, tried, folder)
     counts = Counter(outcome if outcome in ("refused", "same") else "failed" for outcome in outcomes)
     wrong = [f"{i}: {outcome}" for i, outcome in enumerate(outcomes) if outcome not in ("refused", "same")]
     note = f"{counts['refused']} refused, {counts['same']} read as they were; {'; '.join(wrong[:3])}".rstrip("; ")
-    return Row(f"{kind}, damaged" if kind != "hostile" else "files made to harm", tried, len(wrong), note)
+    return Row(title or f"{kind}, damaged", tried, len(wrong), note)
 
 
 def try_all(attempts: Iterable[Callable[[], str]]) -> None:

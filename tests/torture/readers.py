@@ -3,9 +3,13 @@
 python -m tests.torture.readers KIND FOLDER FIRST LAST
 """
 
+import contextlib
+import random
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,9 +18,15 @@ import torch
 from tests.helpers_env import counter_info
 from tests.helpers_models import small_world
 from tests.test_episode_store import assert_same, make_episode
+from tests.torture import doors
+from tests.torture.bombs import CASES as BOMBS
+from tests.torture.doors import prepared
 from tests.torture.files import attempts, try_all
 from tests.torture.foreign import foreign
 from tests.torture.hostile import CASES
+from tests.torture.structures import blocks, change_header, changed
+from worldmodel.checkpoint import read_sealed
+from worldmodel.data.hdf5 import EpisodeFile
 from worldmodel.data.info import DatasetInfo
 from worldmodel.data.store import EpisodeStore
 from worldmodel.data.tokens import TokenStore
@@ -98,7 +108,90 @@ def hostile(folder: Path, numbers: range) -> None:
     try_all([lambda case=case, own=own: case(own) for _, case, own in prepared])
 
 
+def small_agent(seed: int) -> Any:
+    from worldmodel.agents.sb3 import PolicyAgent, PolicyConfig, empty_policy
+
+    torch.manual_seed(seed)
+    config, world = PolicyConfig(channels=4, units=8), small_world()
+    policy = empty_policy(world.tokenizer, world.info.action_space, config)
+    return PolicyAgent(policy, world.tokenizer, world.info.action_space, config)
+
+
+def agents(folder: Path, numbers: range) -> None:
+    from worldmodel.agents.sb3 import PolicyAgent
+
+    right = PolicyAgent.load(folder / "agent")
+    paths = [folder / "agent" / name for name in ("config.json", "weights.safetensors")]
+
+    def read() -> str:
+        agent = PolicyAgent.load(folder / "agent")
+        assert agent.config == right.config and agent.space == right.space
+        for part in ("policy", "tokenizer"):
+            states = [getattr(each, part).state_dict().values() for each in (agent, right)]
+            assert all(torch.equal(one, two) for one, two in zip(*states, strict=True))
+        return "same"
+
+    try_all(attempts(paths, lambda path: (folder / "other" / path.name).read_bytes(), read, numbers, []))
+
+
+REPORT = {
+    "made_with": {"world": "0" * 64, "settings": {"clips": 384, "seed": 3}},
+    "figures": {f"rollout/psnr/{i}": {"value": 20.5 + i, "low": 19.25, "high": 21.0, "unit": "dB"} for i in range(9)},
+    "notes": ["measured of 3 episodes"],
+}
+
+
+def descriptions(folder: Path, numbers: range) -> None:
+    place = folder / "right"
+
+    def read() -> str:
+        assert DatasetInfo.load(place).to_json() | {"seed": 5} == info().to_json()
+        assert read_sealed(place / "report.json") | {"seed": 5} == {**REPORT, "seed": 5}  # 6: the other one, whole
+        return "same"
+
+    other = lambda path: (folder / "other" / path.name).read_bytes()  # noqa: E731
+    try_all(attempts(sorted(place.iterdir()), other, read, numbers, []))
+
+
+def structures(folder: Path, numbers: range) -> None:
+    paths = sorted(folder.glob("?.h5"))
+    contents = [path.read_bytes() for path in paths]
+    places = [blocks(content) for content in contents]
+    right = [EpisodeFile(path).episode() for path in paths]
+
+    def attempt(number: int) -> str:
+        chance, path = random.Random(number), folder / f"{number} changed.h5"
+        which, header = chance.randrange(len(paths)), chance.random() < 0.2
+        path.write_bytes(contents[which] if header else changed(contents[which], places[which], chance))
+        try:
+            if header:
+                change_header(path, chance)
+            with contextlib.closing(EpisodeFile(path)) as file:
+                found = file.episode()
+                file.frames(0, 3)
+            if not header:  # a maker of headers may well say something else
+                assert_same(found, right[which])
+            return "same"
+        finally:
+            path.unlink()
+
+    try_all(partial(attempt, number) for number in numbers)
+
+
+def special_files(folder: Path, numbers: range) -> None:
+    whole = prepared(folder / f"whole {numbers.start}")
+    try_all(doors.attempts(whole)[numbers.start : numbers.stop])
+
+
+def bombs(folder: Path, numbers: range) -> None:
+    cases = list(BOMBS.items())[numbers.start : numbers.stop]
+    for name, _ in cases:
+        (folder / name).mkdir(exist_ok=True)
+    try_all([partial(case, folder / name) for name, case in cases])
+
+
 if __name__ == "__main__":
     name, place, first, last = sys.argv[1:]
-    kinds = {each.__name__: each for each in (episodes, worlds, tokens, checkpoints, hostile, foreign)}
+    ours = (episodes, worlds, tokens, checkpoints, agents, descriptions, structures, hostile, special_files, bombs)
+    kinds = {each.__name__: each for each in (*ours, foreign)}
     kinds[name](Path(place), range(int(first), int(last)))

@@ -7,7 +7,18 @@ from pathlib import Path
 
 from tests.torture import Row
 from tests.torture.collection import collection_kills, collectors_racing, engine_faults, full_disk, lock_kills
-from tests.torture.files import checkpoints, episodes, hostile, tokens, worlds
+from tests.torture.files import (
+    agents,
+    bombs,
+    checkpoints,
+    descriptions,
+    episodes,
+    hostile,
+    special_files,
+    structures,
+    tokens,
+    worlds,
+)
 from tests.torture.foreign import decoders
 from tests.torture.ranks import ranks
 from tests.torture.scripts import full_disks
@@ -27,8 +38,13 @@ ROWS: tuple[tuple[Callable[[int, Path], Row], int, int], ...] = (
     (worlds, 400, 2_000),
     (tokens, 500, 2_500),
     (checkpoints, 300, 1_500),
+    (agents, 100, 500),
+    (descriptions, 300, 1_500),
+    (structures, 500, 5_000),
     (hostile, 1, 1),  # as many as there are
     (decoders, 60, 2_000),
+    (special_files, 1, 1),  # all readers, all kinds
+    (bombs, 1, 1),  # as many as there are
     (ranks, 20, 30),
     (soak, 300, 100_000),
 )

@@ -50,9 +50,10 @@ def open_regular(path: str | Path, most: int | None = None) -> BinaryIO:
     except IsADirectoryError as error:  # Windows says PermissionError, which names the folder as well
         raise UntrustedFileError(f"{path}: expected a file, got a folder") from error
     except OSError as error:
-        if error.errno not in (errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP):
+        if error.errno not in (errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP, errno.ELOOP):
             raise
-        raise UntrustedFileError(f"{path}: expected a regular file, got a socket or a device") from error
+        found = "a socket, a device or a circle of links"
+        raise UntrustedFileError(f"{path}: expected a regular file, got {found}") from error
     try:
         _check(path, os.fstat(descriptor), most)
         return os.fdopen(descriptor, "rb")
