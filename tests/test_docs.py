@@ -37,3 +37,11 @@ def test_every_page_is_reached_from_the_index() -> None:
 
 def test_the_front_page_has_at_most_170_lines() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 170
+
+
+def test_the_table_of_what_was_tried_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "results" / "robustness.md").read_text()
+    named = re.findall(r"`(test_\w+)::(test_\w+)`", page)
+    assert len(named) > 50
+    gone = [f"{f}::{t}" for f, t in named if f"def {t}(" not in (ROOT / f"tests/{f}.py").read_text()]
+    assert gone == []
