@@ -66,18 +66,19 @@ class _Unpacker:
             array.read(h5py.h5s.ALL, h5py.h5s.ALL, out)
 
     def _array(self, size: int) -> Any:
-        if self._file is None or (size not in self._arrays and len(self._arrays) == MOST_SIZES):
-            self._renew()
         if size not in self._arrays:
-            made = self._file.create_dataset(str(size), (size,), np.uint8, chunks=(size,), **OPTIONS)
+            full = self._file is None or len(self._arrays) == MOST_SIZES
+            file: Any = self._renewed() if full else self._file
+            made = file.create_dataset(str(size), (size,), np.uint8, chunks=(size,), **OPTIONS)
             self._arrays[size] = made.id
         return self._arrays[size]
 
-    def _renew(self) -> None:
+    def _renewed(self) -> Any:
         if self._file is not None:
             self._file.close()
         self._arrays, name = {}, f"chunk {secrets.token_hex(8)}"  # HDF5 opens no name twice, not even in memory
         self._file = h5py.File(name, "w", driver="core", backing_store=False, libver=("v110", "v110"))
+        return self._file
 
 
 _unpacker = _Unpacker()

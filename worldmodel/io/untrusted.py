@@ -9,6 +9,7 @@ A file may come from anyone. Three rules hold before a decoder sees a byte of it
 
 import contextlib
 import errno
+import io
 import json
 import math
 import os
@@ -17,7 +18,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 JSON_BYTES = 1 << 24  # of a JSON file
 FRAME_BYTES = 1 << 26  # of one decoded frame: 4096 x 4096 pixels of four channels
@@ -32,7 +33,7 @@ class UntrustedFileError(ValueError):
     """A file from outside that is refused; the message names the file, the problem and the remedy."""
 
 
-def open_regular(path: str | Path, most: int | None = None) -> BinaryIO:
+def open_regular(path: str | Path, most: int | None = None) -> io.BufferedReader:
     """Open a regular file for reading, without waiting.
 
     Args:
