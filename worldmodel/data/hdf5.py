@@ -257,12 +257,15 @@ class EpisodeFile:
 
     def _chunk(self, name: str, number: int) -> np.ndarray:
         """The rows of an array in one of its chunks."""
-        shape, dtype = tuple(self.header.arrays[name]["shape"]), np.dtype(self.header.arrays[name]["dtype"])
-        found = self._arrays[name]
-        address, size, _ = found.places[number].tolist()
-        rows = np.empty(found.chunk, dtype)
+        claimed, chunk = self.header.arrays[name], self._arrays[name].chunk
+        rows = np.empty(chunk, claimed["dtype"])
+        self._unpack(name, number, rows)
+        return rows[: claimed["shape"][0] - number * chunk[0]]
+
+    def _unpack(self, name: str, number: int, rows: np.ndarray) -> None:
+        """Fill `rows`, as many as a chunk has."""
+        address, size, _ = self._arrays[name].places[number].tolist()
         unpack(self._octets.read(address, size), rows)
-        return rows[: shape[0] - number * found.chunk[0]]
 
     def array(self, name: str) -> np.ndarray:
         """A whole array, checked against its sha256."""
@@ -270,7 +273,11 @@ class EpisodeFile:
             claimed, rows = self.header.arrays[name], self._arrays[name].chunk[0]
             values = np.empty(claimed["shape"], claimed["dtype"])
             for number in range(len(self._arrays[name].places)):
-                values[number * rows : (number + 1) * rows] = self._chunk(name, number)
+                part = values[number * rows : (number + 1) * rows]
+                if len(part) == rows:
+                    self._unpack(name, number, part)
+                else:  # the last chunk has more rows than the array
+                    part[...] = self._chunk(name, number)
             if _sha256(values) != claimed["sha256"]:
                 raise ValueError(f"{name} does not match its sha256")
             if values.dtype.kind == "b" and values.view(np.uint8).max() > 1:
