@@ -65,7 +65,7 @@ def test_a_run_that_accumulates_takes_its_batches_in_order_and_is_another_run(tm
 
     fitted(Seen(), tmp_path, steps=3, accumulate=2)
     assert seen == [0, 1, 2, 3, 4, 5]
-    with pytest.raises(ValueError, match=r"fit\.accumulate: 2 there, None here"):
+    with pytest.raises(ValueError, match=r"fit\.batches_per_step: 2 there, 1 here"):
         fitted(Clips(), tmp_path, steps=6)
 
 
