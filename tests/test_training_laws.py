@@ -1,6 +1,7 @@
 """Laws of training that hold by a single line each: a broken line changes results, not the shape of anything."""
 
 import math
+from dataclasses import dataclass
 
 import h5py
 import pytest
@@ -27,7 +28,7 @@ from worldmodel.prior import pixelcnn
 from worldmodel.prior.noise import plain_uniform, uniform
 from worldmodel.tokenizer.vqvae import to_float
 from worldmodel.training import fit
-from worldmodel.training.optim import Ema
+from worldmodel.training.optim import Ema, adamw
 
 
 @pytest.mark.parametrize("time_stride", [1, 2])
@@ -100,6 +101,49 @@ def test_the_average_of_weights_warms_up_as_stated():
         assert float(ema.model.weight) == pytest.approx(by_hand, abs=1e-5)
 
 
+def test_a_codebook_that_learns_by_the_loss_is_not_pulled_to_zero():
+    tokenizer = small_tokenizer(learning="loss")
+    pulled = [p for group in adamw(tokenizer, CONFIG).param_groups if group["weight_decay"] for p in group["params"]]
+    assert pulled and all(p is not tokenizer.quantizer.codebook for p in pulled)
+
+
+def test_a_restarted_code_stays_where_it_was_put_and_forgets_its_moments():
+    tokenizer = small_tokenizer(learning="loss").train()
+    quantizer, optimizer = tokenizer.quantizer, adamw(tokenizer, CONFIG)
+    frames = random_frames(2, 2)
+    for _ in range(3):  # all codes that are used have moments now
+        tokenizer.loss(clip_frames(frames))[0].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    dead = int(quantizer.mass.argmax())  # a code in use, which would move
+    quantizer.mass[dead] = 0
+    quantizer.config.decay = 1.0  # its use is not seen in this step
+    tokenizer.loss(clip_frames(frames))[0].backward()
+    drawn = quantizer.codebook[dead].detach().clone()
+    optimizer.step()
+    assert torch.equal(quantizer.codebook[dead], drawn)
+    state = optimizer.state[quantizer.codebook]
+    assert not state["exp_avg"][dead].any() and not state["exp_avg_sq"][dead].any()
+    assert state["exp_avg"].any() and quantizer.codebook.fresh_rows is None
+
+
+@pytest.mark.parametrize("learning", ["ema", "loss"])
+def test_a_whole_tokenizer_learns_with_either_kind_of_codebook(tmp_path, learning):
+    frames = random_frames(4, 3) // 8 + torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1, 1) * 32
+
+    class Same(Batches):
+        def __getitem__(self, step):
+            return Movable(frames)
+
+    tokenizer = small_tokenizer(learning=learning)
+    before = float(tokenizer.eval().loss(clip_frames(frames))[1]["psnr"])
+    settings = {**vars(CONFIG), "steps": 60, "ema_decay": 0.0}
+    result = fit(tokenizer, Same(), type(CONFIG)(**settings), tmp_path)
+    after = float(result.model.loss(clip_frames(frames))[1]["psnr"])
+    assert after > before + 1.0
+    assert len(result.model.encode(frames).unique()) >= 3  # four clips, four levels of brightness
+
+
 @pytest.mark.parametrize(("clip_norm", "clipped"), [(0.01, True), (0, False)])
 def test_the_gradient_of_an_update_is_no_longer_than_clip_norm(tmp_path, clip_norm, clipped):
     norms = []
@@ -165,9 +209,14 @@ def test_two_chunks_of_frames_that_changed_places_are_noticed(tmp_path):
 
 def clip_frames(frames):
     """A batch for the tokenizer's loss."""
+    return Movable(frames)
 
-    class Frames:
-        def __init__(self):
-            self.frames = frames
 
-    return Frames()
+@dataclass(frozen=True)
+class Movable:
+    """Frames as a batch that `fit` takes."""
+
+    frames: torch.Tensor
+
+    def to(self, device) -> "Movable":
+        return Movable(self.frames.to(device))

@@ -87,6 +87,7 @@ class Quantizer(nn.Module):
         start = torch.randn(config.codes, config.code_width)
         if config.learning == "loss":
             self.codebook = nn.Parameter(start)
+            self.codebook.no_weight_decay = True  # pyright: ignore[reportAttributeAccessIssue]  (see `adamw`)
         else:
             self.register_buffer("codebook", start)
         self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
@@ -177,6 +178,10 @@ class Quantizer(nn.Module):
             drawn = drawn if get_rank() == 0 else torch.empty_like(drawn)
             broadcast(drawn, 0)
         self.codebook.data[which] = drawn
+        if self.config.learning == "loss":
+            fresh = torch.zeros(len(self.codebook), dtype=torch.bool, device=z.device)
+            fresh[which] = True
+            self.codebook.fresh_rows = fresh  # pyright: ignore[reportAttributeAccessIssue]  (see `adamw`)
         mass = self.mass.mean()
         self.mass[which] = mass
         self.sums[which] = drawn * mass

@@ -3,7 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -57,17 +57,35 @@ def learning_rate(step: int, config: FitConfig) -> float:
 def adamw(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
     """AdamW over what is trained in a model; weight decay pulls on matrices and kernels only.
 
+    A parameter may say more of itself. With `no_weight_decay = True` it is not pulled to zero. Rows that the model
+    has set anew since the last step, marked in its bool tensor `fresh_rows`, are left alone by this step and lose
+    their moments: these belong to the rows that were there before.
+
     Raises:
         ValueError: nothing in the model is to be trained.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     if not trained:
         raise ValueError(f"{type(model).__name__} has no parameters that require gradients: nothing to fit")
+    decays = {p: p.ndim >= 2 and not getattr(p, "no_weight_decay", False) for p in trained}
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trained if decays[p]], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if not decays[p]], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, fused=True)
+    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, fused=True)
+    optimizer.register_step_pre_hook(_forget_fresh_rows)
+    return optimizer
+
+
+def _forget_fresh_rows(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+        if (rows := getattr(parameter, "fresh_rows", None)) is None:
+            continue
+        moments = optimizer.state.get(parameter, {})
+        for values in (parameter.grad, moments.get("exp_avg"), moments.get("exp_avg_sq")):
+            if values is not None:
+                values[rows] = 0
+        parameter.fresh_rows = None
 
 
 class Ema(Generic[M]):
