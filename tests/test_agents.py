@@ -10,6 +10,8 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from envs.maze import MazeConfig, MazeEnv
 from tests.helpers_env import CounterEnv, counter_info
 from tests.helpers_models import small_tokenizer, small_world
+from tests.torture.bombs import safetensors, sparse
+from worldmodel import checkpoint
 from worldmodel.agents import RandomAgent
 from worldmodel.agents.planner import Planner, PlannerConfig, proposal
 from worldmodel.agents.sb3 import PolicyAgent, PolicyConfig, empty_policy
@@ -132,6 +134,14 @@ def test_agents_saved_with_the_kernels_for_large_frames_still_fit():
 def test_a_folder_that_holds_no_agent_is_refused(tmp_path):
     small_world().save(tmp_path)
     with pytest.raises(ValueError, match="expected an agent, got world"):
+        PolicyAgent.load(tmp_path)
+
+
+def test_weights_that_do_not_fit_an_agent_are_not_read(tmp_path, monkeypatch):
+    agent_of().save(tmp_path)
+    sparse(tmp_path / "weights.safetensors", safetensors(10**9), 10**9 + len(safetensors(10**9)))
+    monkeypatch.setattr(checkpoint, "_sha256", lambda path: pytest.fail("the weights were read to their end"))
+    with pytest.raises(ValueError, match=r"do not fit config\.json"):
         PolicyAgent.load(tmp_path)
 
 

@@ -21,7 +21,7 @@ from worldmodel.actions import Scale, scale_from_json, space_from_json, space_to
 from worldmodel.agents import Chunked, Policy
 from worldmodel.agents.acting import Acting, ActingVecEnv
 from worldmodel.agents.eyes import Eyes
-from worldmodel.checkpoint import build, check_kind, load_weights, save_weights
+from worldmodel.checkpoint import Shapes, build, check_kind, check_shapes, load_weights, save_weights
 from worldmodel.config import to_dict, typed, within
 from worldmodel.dream import DreamEnv, DreamVectorEnv, Observation, action_space, as_array, observation_space, single
 from worldmodel.io.untrusted import errors_name
@@ -271,20 +271,26 @@ class PolicyAgent:
 
         Raises: ValueError when the folder is incomplete, damaged, or holds no agent.
         """
-        config, tensors = load_weights(folder)
-        check_kind(folder, config, "agent")
+
+        def fits(config: dict[str, Any], shapes: Shapes) -> None:
+            check_kind(folder, config, "agent")
+            check_shapes(lambda: _parts(config), shapes)
+
+        config, tensors = load_weights(folder, fits)
         with errors_name(folder):
-            shape, coding = tuple(config["frame_shape"]), typed(TokenizerConfig, config["tokenizer"], "tokenizer")
+            parts: Any = build(lambda: _parts(config), tensors)
+            space, scale = space_from_json(config["action_space"]), scale_from_json(config.get("action_scale"))
             settings = typed(PolicyConfig, config["policy"], "policy")
-            space = space_from_json(config["action_space"])
-            tokenizer = build(lambda: VQVAE(coding, shape), _part(tensors, "tokenizer.")).eval()
-            scale = scale_from_json(config.get("action_scale"))
-            policy = build(lambda: empty_policy(tokenizer, space, settings, scale), _part(tensors, "policy."))
-            return cls(policy, tokenizer, space, settings, scale)
+            return cls(parts["policy"], parts["tokenizer"].eval(), space, settings, scale)
 
 
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+def _parts(config: Mapping[str, Any]) -> nn.ModuleDict:
+    """The policy and the tokenizer that a config.json describes, with new weights."""
+    shape, coding = tuple(config["frame_shape"]), typed(TokenizerConfig, config["tokenizer"], "tokenizer")
+    tokenizer, settings = VQVAE(coding, shape), typed(PolicyConfig, config["policy"], "policy")
+    scale = scale_from_json(config.get("action_scale"))
+    policy = empty_policy(tokenizer, space_from_json(config["action_space"]), settings, scale)
+    return nn.ModuleDict({"policy": policy, "tokenizer": tokenizer})
 
 
 def empty_policy(
