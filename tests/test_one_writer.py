@@ -1,5 +1,6 @@
 """One writer for the episodes of a run, and one dataset of one kind: nothing is mixed, lost or left behind."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -277,6 +278,23 @@ def test_episodes_of_another_policy_or_seed_keep_their_origin_round_after_round(
     assert survey(second)["origins"] == {"seed 3, policy random": 2}
     again = import_episodes(second.folder, tmp_path / "copy")
     assert again.origins() == second.origins()
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_episodes_behind_links_are_adopted_themselves(tmp_path, monkeypatch, linked):
+    first = filled(tmp_path / "first", (0,))
+    (tmp_path / "disk").mkdir()
+    first.path(0).rename(tmp_path / "disk" / "x.h5")
+    first.path(0).symlink_to("../disk/x.h5")
+    second = EpisodeStore.create(tmp_path / "deeper" / "second", counter_info())
+    if not linked:
+        monkeypatch.setattr(os, "link", refuses)
+    assert second.adopt(first) == 1
+    assert not second.path(0).is_symlink() and second.damaged() == {}
+
+
+def refuses(*_):
+    raise OSError(errno.EXDEV, "Invalid cross-device link")
 
 
 def test_an_adopted_episode_that_is_collected_anew_loses_its_origin(tmp_path):

@@ -22,6 +22,7 @@ from worldmodel.data.info import FILE as INFO_FILE
 from worldmodel.data.info import DatasetInfo, differences
 from worldmodel.data.origins import Origins, read_origins, settings, write_origins
 from worldmodel.io.lock import writer_lock
+from worldmodel.io.untrusted import read_bytes
 from worldmodel.progress import progress
 
 __all__ = ["DatasetInfo", "EpisodeError", "EpisodeStore", "Header"]
@@ -214,10 +215,11 @@ class EpisodeStore:
                 check_values(earlier.path(index), earlier.actions(index), earlier.rewards(index), self.info)
             self._keep_origins(earlier, new)
             for index in new:
+                source = os.path.realpath(earlier.path(index))  # else a link to a link might lead nowhere
                 try:
-                    os.link(earlier.path(index), self.path(index))
+                    os.link(source, self.path(index))
                 except OSError:  # another disk, or one without links
-                    write_whole(self.path(index), earlier.path(index).read_bytes())
+                    write_whole(self.path(index), read_bytes(source, hdf5.MOST_BYTES))
         self.forget()
         return len(new)
 
