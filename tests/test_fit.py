@@ -1,5 +1,6 @@
 """Fitting: stopping costs nothing, not even the last bit, and what goes wrong is named and leaves no trace."""
 
+import math
 import os
 import shutil
 import signal
@@ -342,6 +343,15 @@ def test_metrics_changed_by_hand_are_measured_again(tmp_path):
     path = tmp_path / "metrics.json"
     path.write_text(path.read_text().replace('"validation/step": 20.0', '"validation/step": 21.0'))
     assert fit(Net(), Batches(0, interrupt), CONFIG, tmp_path, evaluate=fall).metrics == whole.metrics
+
+
+def test_metrics_that_are_not_finite_end_no_training(tmp_path, capsys):
+    odd = {"good": 1.5, "none": math.nan, "much": math.inf}
+    first = fit(Net(), Batches(), CONFIG, tmp_path, evaluate=lambda *_: odd)
+    assert "not finite, so metrics.json has null for it: none, much" in capsys.readouterr().out
+    assert read_json(tmp_path / "metrics.json")["metrics"] == {"good": 1.5, "none": None, "much": None}
+    again = fit(Net(), Batches(0, interrupt), CONFIG, tmp_path, evaluate=fall)
+    assert first.metrics["good"] == again.metrics["good"] == 1.5 and math.isnan(again.metrics["much"])
 
 
 def test_ranks_and_accumulated_batches_make_one_number_that_is_compared(tmp_path):

@@ -7,6 +7,7 @@ rounding alone, where the mean over all of them is the mean of their losses.
 """
 
 import atexit
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -226,7 +227,8 @@ class _Run(Generic[M]):
         with self._writer() as writer:
             metrics = self.evaluate(evaluate, writer)
         if self.fabric.is_global_zero:
-            write_sealed(path, {"step": self.step, "run": run, "course": self.course, "metrics": metrics})
+            figures = _as_json(metrics)
+            write_sealed(path, {"step": self.step, "run": run, "course": self.course, "metrics": figures})
         return metrics
 
     def _record_conditions(self) -> None:
@@ -368,7 +370,17 @@ def _measured(path: Path, run: str) -> dict[str, float] | None:
         found = read_sealed(path)
     except ValueError:
         return None
-    return found.get("metrics") if found.get("run") == run else None
+    match found:
+        case {"run": known, "metrics": dict(metrics)} if known == run:
+            return {name: math.nan if value is None else value for name, value in metrics.items()}
+    return None
+
+
+def _as_json(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """The metrics with null for those that are not finite, which JSON cannot hold; a line says which these are."""
+    if lost := [name for name, value in metrics.items() if not math.isfinite(value)]:
+        tqdm.write(f"not finite, so metrics.json has null for it: {', '.join(lost)}")
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def _mean(measured: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor, dict[str, Tensor]]:
