@@ -14,6 +14,7 @@ class Hub:
     """Repositories in memory: names of files to their bytes; `fetched` has the files whose content was asked for.
 
     `status`, where it is not 0, is all that the Hub answers.
+    `sizes` are those that it claims in place of the true ones.
     """
 
     def __init__(self) -> None:
@@ -21,6 +22,7 @@ class Hub:
         self.fetched: list[str] = []
         self.url = ""
         self.status = 0
+        self.sizes: dict[str, int | None] = {}
 
     def commit(self, repo: str) -> str:
         files = self.repos[repo]
@@ -58,7 +60,8 @@ class Door(BaseHTTPRequestHandler):
             tree = [{"type": "file", "path": n, "size": len(x), "oid": hashlib.sha1(x).hexdigest()} for n, x in files]
             return self.answer(200, tree)
         if path[0] == "api":
-            siblings = [{"rfilename": name} for name in self.hub.repos[repo]]
+            files = self.hub.repos[repo].items()
+            siblings = [{"rfilename": n, "size": self.hub.sizes.get(n, len(x))} for n, x in files]
             return self.answer(200, {"id": repo, "sha": self.hub.commit(repo), "siblings": siblings})
         return self.file(repo, "/".join(path[4:]))
 

@@ -77,6 +77,19 @@ def test_a_repository_with_names_that_lead_out_is_refused_and_nothing_is_fetched
     assert hub.fetched == []
 
 
+@pytest.mark.parametrize(
+    ("name", "size"), [("config.json", 10**8), ("README.md", 10**8), ("weights.safetensors", 10**11)]
+)
+def test_a_file_that_is_too_large_by_the_hubs_own_word_is_refused_and_nothing_is_fetched(hub, world, name, size):
+    push(world, REPO)
+    hub.sizes[name] = size
+    with pytest.raises(ValueError, match=rf"{name} has {size:,} bytes, expected at most .*nothing was fetched"):
+        pull(REPO)
+    assert hub.fetched == []
+    hub.sizes[name] = None  # the Hub need not say it
+    assert (pull(REPO) / name).is_file()
+
+
 def test_other_harmless_files_are_left_where_they_are(hub, world):
     push(world, REPO)
     hub.repos[REPO] |= {"dream.gif": b"GIF89a", "more/config.json": b"{}", ".gitattributes": b""}

@@ -16,10 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from worldmodel.checkpoint import CONFIG, WEIGHTS, check_kind, load_weights, read_sealed
-from worldmodel.io.untrusted import errors_name
+from worldmodel.io.untrusted import JSON_BYTES, WEIGHTS_BYTES, errors_name
 
 CARD, REPORT = "README.md", "report.json"
-FILES = (WEIGHTS, CONFIG, CARD)
+FILES = {WEIGHTS: WEIGHTS_BYTES, CONFIG: JSON_BYTES, CARD: JSON_BYTES}  # what travels, and the most bytes of it
 HARMLESS = {".safetensors", ".json", ".md", ".txt", ".gif", ".png", ".jpg", ".mp4"}  # may lie beside them
 PLACE = re.compile(r"hf:/+([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")  # a Path makes one slash of two
 WORLDS = Path(__file__).with_name("worlds")  # a folder for each world that comes with the package
@@ -62,7 +62,8 @@ def pull(repo: str, *, revision: str | None = None, endpoint: str = "") -> Path:
     Where the Hub cannot be reached, the copy that was pulled last is used, with a warning that says so.
 
     Raises:
-        ValueError: the repository holds files that could run code or lead out of their folder, or no world.
+        ValueError: the repository holds files that could run code or lead out of their folder, or that are too large,
+            or no world.
         OSError: there is none, it is not yours to see, or it cannot be reached and no copy is in the cache.
     """
     try:
@@ -78,8 +79,11 @@ class HubOutOfReach(OSError):
 def _fetch(repo: str, revision: str | None, endpoint: str) -> Path:
     hub = _library()
     with _asking(repo):
-        found = hub.HfApi(endpoint=endpoint or None).model_info(repo, revision=revision, timeout=TIMEOUT)
-    _refuse_strangers(repo, [each.rfilename for each in found.siblings or ()])
+        api = hub.HfApi(endpoint=endpoint or None)
+        found = api.model_info(repo, revision=revision, timeout=TIMEOUT, files_metadata=True)
+    sizes = {each.rfilename: each.size for each in found.siblings or ()}
+    _refuse_strangers(repo, [*sizes])
+    _refuse_large(repo, sizes)
     # By the commit whose names were looked at: a branch may have moved on.
     where = {"revision": found.sha, "endpoint": endpoint or None}
     with _asking(repo):
@@ -275,6 +279,13 @@ def _refuse_strangers(repo: str, names: list[str]) -> None:
             raise ValueError(f"{repo}: holds {name!r}, which may run code; nothing was fetched")
     if missing := {WEIGHTS, CONFIG} - set(names):
         raise ValueError(f"{repo}: holds no world, as {', '.join(sorted(missing))} is missing")
+
+
+def _refuse_large(repo: str, sizes: dict[str, int | None]) -> None:
+    """Before anything is fetched; a file whose size the Hub does not say is judged when it is read."""
+    for name, most in FILES.items():
+        if (size := sizes.get(name)) is not None and size > most:
+            raise ValueError(f"{repo}: {name} has {size:,} bytes, expected at most {most:,}; nothing was fetched")
 
 
 def _library() -> Any:
