@@ -73,6 +73,54 @@ def test_words_are_words(word):
     assert is_word(word)
 
 
+@pytest.mark.parametrize(
+    "cell",
+    ["#DIV/0!", "#NAME?", "#WERT!", "=A1", "=B2*2", "null", "<NA>", "1e5", "left\0", "up\u200b", "x=0.5", "w" * 101],
+)
+def test_the_cell_that_is_no_word_is_named_where_most_cells_are_words(tmp_path, cell):
+    with pytest.raises(ValueError, match=r"actions\.csv, line 3 \(episode one\): action: expected words in this col"):
+        import_episodes(folder_with(tmp_path, rows("left", cell, "right")), tmp_path / "mine")
+
+
+@pytest.mark.parametrize("wrapped", ["np.float64({})", "tensor({})", "array([{}])", "speed={}", "v: {}", "={}", "$ {}"])
+def test_numbers_in_a_wrapping_do_not_become_words(tmp_path, wrapped):
+    cells = [wrapped.format(number) for number in ("0.5", "-1", ".25")]
+    with pytest.raises(ValueError, match=r"actions\.csv, line 2 \(episode one\): action: expected numbers"):
+        import_episodes(folder_with(tmp_path, rows(*cells)), tmp_path / "mine")
+
+
+def test_words_that_look_the_same_are_one_action(tmp_path):
+    table = rows("E\u0301t\u00e9", "\u00c9te\u0301", "turn\u00a0left")
+    store = import_episodes(folder_with(tmp_path, table), tmp_path / "mine")
+    assert store.info.action_names == ("turn left", "\u00c9t\u00e9")
+
+
+@pytest.mark.parametrize("words", [("left", "LEFT"), ("True", "TRUE"), ("no-op", "No-Op")])
+def test_words_that_differ_in_capitals_alone_are_refused_with_both_episodes(tmp_path, words):
+    table = "episode,action\n" + f"one,{words[0]}\n" * 3 + f"two,{words[1]}\n" * 3
+    with pytest.raises(ValueError, match=r"in .*(one|two) and .* in .*(one|two) differ in capital letters alone"):
+        import_episodes(folder_with(tmp_path, table, {"one": 4, "two": 4}), tmp_path / "mine")
+    keys = import_episodes(folder_with(tmp_path / "keys", rows("w", "W", "a")), tmp_path / "keys/mine")
+    assert keys.info.action_names == ("W", "a", "w")
+
+
+ODD_ARRAYS = {
+    "actions": [np.array(1), np.zeros((3, 0)), np.array([["a", "b"]] * 3), np.array([0, -1, 1]), np.zeros(3, complex)],
+    "rewards": [np.array(1.0), np.ones((3, 1)), np.ones((1, 3)), np.ones(4), np.array(["1"] * 3), np.zeros(3, object)],
+    "video": [np.zeros((4, 0, 9, 3), np.uint8), np.zeros((0, 6, 9, 3), np.uint8), np.zeros((4, 6, 9, 3))],
+}
+
+
+@pytest.mark.parametrize(("name", "array"), [(name, array) for name, each in ODD_ARRAYS.items() for array in each])
+def test_arrays_of_npz_files_that_are_none_of_an_episode_are_refused_with_file_and_shape(tmp_path, name, array):
+    (tmp_path / "npz").mkdir()
+    arrays = {"video": film(4), "actions": np.array([0, 1, 1]), name: array}
+    np.savez(tmp_path / "npz/a.npz", **arrays)
+    with pytest.raises(ValueError, match=r"npz/a\.npz[:,].*expected .*, got") as caught:
+        import_episodes(tmp_path / "npz", tmp_path / "mine")
+    assert ".partial" not in str(caught.value)
+
+
 def test_words_in_one_episode_and_numbers_in_another_are_refused_with_both_names(tmp_path):
     table = "episode,action\n" + "one,left\n" * 3 + "two,0\n" * 3
     with pytest.raises(ValueError, match=r"got words \(\) in .*one and numbers \(\) in .*two"):
@@ -144,7 +192,11 @@ def test_tables_that_say_the_same_in_other_ways_come_in_alike(tmp_path, table):
         (PLAIN.encode("utf-16"), r"actions\.csv.*utf-8"),
         (PLAIN.replace("0.5", "0.5\0"), r"actions\.csv"),
         ("", "got none"),
-        (PLAIN.replace("one", " "), "missing for"),
+        (PLAIN.replace("one", " "), r"missing for an empty name \(actions\.csv, line 2\), one"),
+        (PLAIN + "# end,0,0\n", r"missing for # end \(actions\.csv, line 5\)"),
+        (PLAIN + "# end\n", r"line 5: expected 3 fields, episode, action, reward; got 1"),
+        (PLAIN.replace("\n", ",\n"), r"line 1: .*got episode, action, reward, one without a name"),
+        ("sep=,\n" + PLAIN, r"line 1: expected columns"),
     ],
 )
 def test_tables_that_cannot_be_read_for_certain_are_refused(tmp_path, table, error):

@@ -66,8 +66,10 @@ def infer(folder: Path, source: Source, size: Size, actions: Given) -> DatasetIn
     """
     first = next(source.episodes(), None)
     picture = None if first is None else next(iter(first.pictures()), None)
-    if first is None or picture is None:
+    if first is None:
         raise ValueError(f"{folder} holds no episode with a frame")
+    if picture is None:
+        raise ValueError(f"{first.name}: expected an episode with a frame, got none")
     if size is not None and min(size) < 1:
         raise ValueError(f"size: expected a height and width of 1 or more, got {list(size)}")
     with errors_name(f"{first.name}, frame 0"):
@@ -86,18 +88,36 @@ def _action_space(source: Source, given: Given) -> tuple[Space, tuple[str, ...]]
     if given is None and source.action_space is not None:
         return source.action_space, ()
     kinds: dict[tuple[str, tuple[int, ...]], str] = {}  # of actions: the first episode that has them
-    every = []
+    every: dict[str, np.ndarray] = {}
     for found in source.episodes():
         kinds.setdefault(_kind(found), found.name)
         _check_same_kind(kinds)
-        every.append(found.actions)
+        every[found.name] = found.actions
         if given is None and found.actions.dtype.kind in "iu":
             _check_choices(found)
-    values = np.concatenate(every)
+    values = np.concatenate([*every.values()])
     if values.dtype.kind == "U" and given is None:
         names = np.unique(values).tolist()
+        _check_capitals(names, every)
         return Discrete(len(names)), tuple(names)
     return _number_space(values, given), ()
+
+
+def _check_capitals(names: list[str], every: dict[str, np.ndarray]) -> None:
+    """Left and LEFT are one action that was written in two ways; a and A may be two keys of a keyboard.
+
+    Raises:
+        ValueError: names of several letters that differ in capital letters alone; says where each is.
+    """
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(name.casefold(), name)
+        if other != name and len(name) > 1:
+            where = [next(each for each, actions in every.items() if word in actions) for word in (other, name)]
+            raise ValueError(
+                f"actions: {other!r} in {where[0]} and {name!r} in {where[1]} differ in capital letters alone; "
+                "write them alike"
+            )
 
 
 def _kind(found: Found) -> tuple[str, tuple[int, ...]]:
@@ -107,8 +127,12 @@ def _kind(found: Found) -> tuple[str, tuple[int, ...]]:
         ValueError: neither, or numbers that are none; names the episode.
     """
     actions = found.actions
+    if not actions.ndim or 0 in actions.shape[1:]:
+        raise ValueError(f"{found.name}: actions: expected one for each step, (t,) or (t, n), got {actions.shape}")
     if actions.dtype.kind not in "biufU":
         raise ValueError(f"{found.name}: actions: expected numbers or words, got {actions.dtype}")
+    if actions.dtype.kind == "U" and actions.ndim > 1:
+        raise ValueError(f"{found.name}: actions: expected one word for each step, got {actions.shape}")
     if actions.dtype.kind == "f":
         check_finite(found.name, "actions", actions)
     return "words" if actions.dtype.kind == "U" else "numbers", actions.shape[1:]
@@ -126,9 +150,12 @@ def _check_same_kind(kinds: dict[tuple[str, tuple[int, ...]], str]) -> None:
 def _check_choices(found: Found) -> None:
     """Each integer is a choice: the greatest one says how many there are."""
     if len(found.actions):
-        rows = found.actions.reshape(len(found.actions), -1).max(axis=1)
-        step = int(rows.argmax())
-        check_choices(f"{found.name}, step {step}: actions", int(rows[step]) + 1)
+        rows = found.actions.reshape(len(found.actions), -1)
+        step, least = int(rows.max(axis=1).argmax()), int(rows.min(axis=1).argmin())
+        check_choices(f"{found.name}, step {step}: actions", int(rows[step].max()) + 1)
+        if (value := rows[least].min()) < 0:
+            where = f"{found.name}, step {least}: actions"
+            raise ValueError(f"{where}: expected choices >= 0, got {value}; numbers need actions=[least,greatest]")
 
 
 def _number_space(values: np.ndarray, given: Given) -> Space:
@@ -140,8 +167,6 @@ def _number_space(values: np.ndarray, given: Given) -> Space:
     if given is None and values.dtype.kind == "f":
         numbers = values.astype(np.float32)
         return Box(numbers.min(axis=0), numbers.max(axis=0), shape, np.float32)
-    if given is None and values.min() < 0:
-        raise ValueError(f"actions: expected choices >= 0, got {values.min()}; numbers need actions=[least,greatest]")
     choices = values.astype(np.int64).max(axis=0) + 1 if given is None else np.full(shape, given)
     return MultiDiscrete(choices) if shape else Discrete(int(choices))
 
@@ -193,6 +218,8 @@ def _as_rewards(found: Found) -> np.ndarray:
     rewards = np.zeros(len(found.actions), np.float32) if found.rewards is None else found.rewards
     if rewards.dtype.kind not in "biuf":
         raise ValueError(f"rewards: expected numbers, got {rewards.dtype}")
+    if rewards.shape != (len(found.actions),):
+        raise ValueError(f"rewards: expected one for each of {len(found.actions)} steps, got {rewards.shape}")
     check_finite(found.name, "rewards", rewards)
     return rewards.astype(np.float32)
 
@@ -238,6 +265,8 @@ def channels_last(picture: np.ndarray) -> UInt8[np.ndarray, "H W c"]:
     kind, shape = picture.dtype, picture.shape
     if kind != np.uint8 or picture.ndim not in (2, 3):
         raise ValueError(f"expected uint8 pictures (h, w, c) or (h, w), got {kind} {shape}")
+    if not picture.size:
+        raise ValueError(f"expected pictures of 1 pixel or more, got {shape}")
     if picture.ndim == 2:
         return picture[..., None]
     if shape[2] in (1, 2, 3, 4):

@@ -9,6 +9,9 @@ import numpy as np
 INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 NO_WORDS = {"na", "null", "nan", "nat", "inf", "infinity"}  # how tables write a value that is missing or no number
+# A spreadsheet's errors (#DIV/0!, #WERT!), its formulas (=A1), and numbers in a wrapping (np.int64(1), x=0.5).
+NO_WORD = re.compile(r"#[^\Wa-z][^a-z]*|=.*|.*[=:(\[]\s*[+-]?\.?\d.*", re.DOTALL)
+LETTERS = 100  # of the longest word
 
 
 class CellError(ValueError):
@@ -20,12 +23,18 @@ class CellError(ValueError):
 
 
 def numbers_or_words(cells: Sequence[str]) -> np.ndarray:
-    """Words where every cell is one, else numbers.
+    """Words where every cell is one, else numbers. Words that look the same are the same word.
 
     Raises:
-        CellError: the first cell that is neither, or that differs from the others.
+        CellError: the first cell that is neither, or that differs from most of the others.
     """
-    return np.array(cells, np.str_) if cells and all(map(is_word, cells)) else numbers(cells)
+    words = [is_word(cell) for cell in cells]
+    if cells and all(words):
+        return np.array([" ".join(unicodedata.normalize("NFC", cell).split()) for cell in cells], np.str_)
+    if 2 * sum(words) > len(words):
+        place = words.index(False)
+        raise CellError(place, f"expected words in this column, as in most cells, got {_shown(cells[place])}")
+    return numbers(cells)
 
 
 def numbers(cells: Sequence[str]) -> np.ndarray:
@@ -58,8 +67,11 @@ def _integers(cells: Sequence[str]) -> np.ndarray:
 def is_word(cell: str) -> bool:
     """Whether a cell is a name: its first letter or digit is a letter, or it is a sign like an arrow.
 
-    "left", "turn_2", "↑" and "<" are; "", "-", "N/A", "0,5", "1st" and "(5)" are not.
+    "left", "turn_2", "↑" and "<" are; "", "-", "N/A", "0,5", "1st", "(5)", "#REF!", "x=0.5" and what holds a
+    character that cannot be seen are not.
     """
+    if len(cell) > LETTERS or NO_WORD.fullmatch(cell) or any(unicodedata.category(sign)[0] == "C" for sign in cell):
+        return False
     kinds = [unicodedata.category(sign)[0] for sign in cell if unicodedata.category(sign)[0] in "LN"]
     if kinds:
         plain = "".join(sign for sign in cell if sign.isalnum()).lower()

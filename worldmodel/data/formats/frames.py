@@ -77,10 +77,12 @@ def read(folder: Path) -> Source:
                 f"{path}: {min(twice)} has rows in {table[min(twice)].path.name} as well; keep one of them"
             )
         table |= steps
-    if lonely := clips.keys() ^ table.keys():
+    if lonely := sorted(clips.keys() ^ table.keys()):
+        places = {name: f" ({steps.path.name}, line {steps.lines[0]})" for name, steps in table.items()}
+        shown = ", ".join((name or "an empty name") + places.get(name, "") for name in lonely[:5])
         raise ValueError(
             f"{folder}: expected a clip and rows of a table for every episode; "
-            f"one of them is missing for {', '.join(sorted(lonely)[:5])} ({len(lonely)} in all)"
+            f"one of them is missing for {shown}; {len(lonely)} in all"
         )
     return Source(len(clips), lambda: (_found(path, table[name]) for name, path in clips.items()))
 

@@ -61,7 +61,7 @@ def _find(path: Path) -> Found:
             raise ValueError(f"{path}: expected each array once")
         frames = _shape(path, archive, "video")[0]
         small = {name: _array(path, archive, name) for name in OURS[1:] if name in names}
-    actions = small["actions"][1:] if len(small["actions"]) == frames else small["actions"]
+    actions = small["actions"][1:] if small["actions"].shape[:1] == (frames,) else small["actions"]
     if actions.dtype.kind == "U":
         actions = _parsed(path, actions)
     infos = [name for name in names if name.startswith(INFOS)]

@@ -85,7 +85,7 @@ def read_table(path: Path, name: str, named: bool) -> dict[str, Steps]:
 
 def _add(episodes: dict[str, Steps], path: Path, name: str, line: int, columns: list[str], row: list[str]) -> None:
     if len(row) != len(columns):
-        raise ValueError(f"{path}, line {line}: expected {len(columns)} fields, {', '.join(columns)}")
+        raise ValueError(f"{path}, line {line}: expected {len(columns)} fields, {', '.join(columns)}; got {len(row)}")
     cells = dict(zip(columns, map(str.strip, row), strict=True))
     episode = normal(cells.get("episode", name))
     steps = episodes.setdefault(episode, Steps(path, episode, {column: [] for column in columns}))
@@ -102,7 +102,8 @@ def _check_columns(path: Path, columns: list[str], named: bool) -> None:
         raise ValueError(f"{path}: expected each column once, got {', '.join(columns)}")
     if not actions or actions not in (["action"], several) or (named and "episode" not in columns):
         hint = "; separate them by commas" if len(columns) == 1 else ""
-        raise ValueError(f"{path}: expected columns {known}, got {', '.join(columns) or 'none'}{hint}")
+        got = ", ".join(column or "one without a name" for column in columns) or "none"
+        raise ValueError(f"{path}, line 1: expected columns {known}, got {got}{hint}")
 
 
 def normal(name: str) -> str:
