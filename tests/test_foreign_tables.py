@@ -54,10 +54,18 @@ def test_a_cell_that_is_no_number_among_numbers_is_refused_by_line_and_episode(t
         import_episodes(folder_with(tmp_path, rows(*actions)), tmp_path / "mine")
 
 
-@pytest.mark.parametrize("cell", ["", "N/A", "-", "0", "2.5", '"0,5"', "1st", "nan", "NULL", "(5)", "#N/A", "?"])
+@pytest.mark.parametrize(
+    "cell",
+    ["", "N/A", "-", "0", "2.5", '"0,5"', "1st", "nan", "NULL", "(5)", "#N/A", "?", "a\0b", "a\u200bb", "\u202eup"],
+)
 def test_a_cell_that_is_no_word_among_words_is_refused_by_line_and_episode(tmp_path, cell):
-    with pytest.raises(ValueError, match=r"actions\.csv, line \d \(episode one\): action: "):
+    with pytest.raises(ValueError, match=r"actions\.csv, line 4 \(episode one\): action: expected words"):
         import_episodes(folder_with(tmp_path, rows("left", "right", cell)), tmp_path / "mine")
+
+
+def test_an_empty_row_of_a_spreadsheet_is_refused_by_its_line(tmp_path):
+    with pytest.raises(ValueError, match=r"actions\.csv, line 5: episode: expected a name, got an empty cell"):
+        import_episodes(folder_with(tmp_path, rows("0", "1", "0") + ",\n"), tmp_path / "mine")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +200,7 @@ def test_tables_that_say_the_same_in_other_ways_come_in_alike(tmp_path, table):
         (PLAIN.encode("utf-16"), r"actions\.csv.*utf-8"),
         (PLAIN.replace("0.5", "0.5\0"), r"actions\.csv"),
         ("", "got none"),
-        (PLAIN.replace("one", " "), r"missing for an empty name \(actions\.csv, line 2\), one"),
+        (PLAIN.replace("one", " "), "line 2: episode: expected a name"),
         (PLAIN + "# end,0,0\n", r"missing for # end \(actions\.csv, line 5\)"),
         (PLAIN + "# end\n", r"line 5: expected 3 fields, episode, action, reward; got 1"),
         (PLAIN.replace("\n", ",\n"), r"line 1: .*got episode, action, reward, one without a name"),

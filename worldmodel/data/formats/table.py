@@ -87,7 +87,8 @@ def _add(episodes: dict[str, Steps], path: Path, name: str, line: int, columns: 
     if len(row) != len(columns):
         raise ValueError(f"{path}, line {line}: expected {len(columns)} fields, {', '.join(columns)}; got {len(row)}")
     cells = dict(zip(columns, map(str.strip, row), strict=True))
-    episode = normal(cells.get("episode", name))
+    if not (episode := normal(cells.get("episode", name))):
+        raise ValueError(f"{path}, line {line}: episode: expected a name, got an empty cell; delete empty rows")
     steps = episodes.setdefault(episode, Steps(path, episode, {column: [] for column in columns}))
     steps.lines.append(line)
     for column, cell in cells.items():
