@@ -97,6 +97,15 @@ def test_a_folder_in_place_of_a_file_and_one_that_takes_nothing_are_told(example
         assert fresh(example)(3.0) == 7
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_in_place_of_a_file_is_told_and_nobody_waits_for_it(example):
+    for path in files(example):
+        path.unlink()
+        os.mkfifo(path)
+    with pytest.warns(UserWarning, match="cannot be read .*expected a regular file, got a pipe"):
+        assert fresh(example)(3.0) == 7
+
+
 def test_every_kernel_is_kept_under_a_seal():
     from worldmodel import kernels
 

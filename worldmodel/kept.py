@@ -16,7 +16,10 @@ from typing import Any
 
 from numba.core.caching import IndexDataCacheFile
 
+from worldmodel.io.untrusted import UntrustedFileError, read_bytes
+
 SEAL = hashlib.sha256().digest_size  # bytes at the end of each file
+MOST_BYTES = 1 << 28  # of a file
 
 
 def sealed(dispatcher: Any) -> Any:
@@ -57,10 +60,10 @@ class SealedFile(IndexDataCacheFile):
     def _whole(self, path: str) -> bool:
         """Whether the file is there and as it was written; warns where it is damaged."""
         try:
-            found = Path(path).read_bytes()
+            found = read_bytes(path, MOST_BYTES)
         except FileNotFoundError:
             return False
-        except OSError as error:
+        except (OSError, UntrustedFileError) as error:
             _warn(f"what was compiled cannot be read ({error}); it is compiled anew")
             return False
         if whole := hashlib.sha256(found[:-SEAL]).digest() == found[-SEAL:]:
