@@ -289,7 +289,7 @@ def _fixed_array(read: Source, address: int, count: int, name: str) -> np.ndarra
     header = _Fields(_checked(read(address, 28), b"FAHD"))
     _, client, entry, bits = (header.number(1) for _ in range(4))
     found, block = header.number(8), header.number(8)
-    if client != 1 or found != count or not 13 <= entry <= 20 or bits > 32:
+    if client != 1 or found != count or not 13 <= entry <= 20 or bits > 32 or count * entry > MOST_BYTES:
         raise ValueError(f"{name}: the index is not that of {count:,} chunks")
     page = 1 << bits
     pages = -(-count // page) if count > page else 0

@@ -111,7 +111,7 @@ def _copy(value: Tensor, parameter: Tensor) -> Tensor:
 
 def _saved(folder: Path) -> list[Path]:
     """Folders of checkpoints, oldest first."""
-    return sorted(path for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
+    return sorted(path for path in (folder / "checkpoints").glob("*") if path.name.isdigit() and path.is_dir())
 
 
 def _read(saved: Path) -> Checkpoint:
