@@ -27,10 +27,11 @@ from torch import nn
 from yaml import YAMLError
 
 import envs
-from worldmodel.checkpoint import read_json
+from worldmodel.checkpoint import CONFIG, described, read_sealed
 from worldmodel.config import to_dict, typed, unknown_key
 from worldmodel.data.store import EpisodeStore
 from worldmodel.hub import WARM, comes_along, drawn_at
+from worldmodel.io.untrusted import errors_name
 from worldmodel.threads import set_threads
 from worldmodel.world import WorldInfo
 
@@ -151,9 +152,13 @@ def real_env(info: WorldInfo) -> Callable[[], gymnasium.Env]:
 
 
 def made_with(config: Any, world: Path, store: EpisodeStore | None) -> dict[str, Any]:
-    """What decides a result: the settings, the world with its weights and temperature, and the episodes, if any."""
-    about = read_json(world / "config.json")
-    weights, drawn = about.get("weights"), drawn_at(about.get("config", {}).get("info", {}))
+    """What decides a result: the settings, the world with its weights and temperature, and the episodes, if any.
+
+    Raises: ValueError where the world's config.json is damaged.
+    """
+    about, weights = described(world)
+    with errors_name(world / CONFIG):
+        drawn = drawn_at(about["info"])
     made = {"settings": to_dict(config), "world": weights, "episodes": store and store.fingerprint()}
     return made | ({} if drawn == WARM else {"temperature": list(drawn)})
 
@@ -161,8 +166,8 @@ def made_with(config: Any, world: Path, store: EpisodeStore | None) -> dict[str,
 def made_already(path: Path, made: dict[str, Any]) -> bool:
     """Whether the result at `path` is whole and was made with just this."""
     try:
-        return read_json(path).get("made_with") == made
-    except ValueError:  # missing or damaged
+        return read_sealed(path).get("made_with") == made
+    except ValueError:  # missing, damaged, or changed by hand
         return False
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from worldmodel.agents import Agent, RandomAgent
 from worldmodel.agents.planner import Planner, PlannerConfig
 from worldmodel.agents.sb3 import PolicyAgent
-from worldmodel.checkpoint import read_json, write_json
+from worldmodel.checkpoint import described, read_sealed, write_sealed
 from worldmodel.config import to_dict
 from worldmodel.evaluate.agents import dream_returns, ranking, returns
 from worldmodel.evaluate.figures import bootstrap
@@ -45,8 +45,8 @@ class EvaluateAgentConfig:
 def main(config: EvaluateAgentConfig) -> None:
     made = {"settings": to_dict(config), "weights": weights(config)}
     if not made_already(config.out, made):
-        write_json(config.out, {"made_with": made, **play(config)})
-    found = read_json(config.out)
+        write_sealed(config.out, {"made_with": made, **play(config)})
+    found = read_sealed(config.out)
     for name, figures in found["returns"].items():
         print(f"  {name:12} {figures['mean']:9.3f}  [{figures['low']:.3f}, {figures['high']:.3f}]  {figures['count']}")
     for run, figures in found["ranking"].items():
@@ -63,7 +63,7 @@ def weights(config: EvaluateAgentConfig) -> dict[str, str]:
     """What stands behind the names: the weights of each world and agent."""
     parts = [part for group in config.agents.values() for part in group]
     folders = [path for run in config.runs for path in (world_of(config, run), *(run / part for part in parts))]
-    return {str(folder): read_json(folder / "config.json")["weights"] for folder in folders}
+    return {str(folder): described(folder)[1] for folder in folders}
 
 
 def world_of(config: EvaluateAgentConfig, run: Path) -> Path:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from worldmodel.checkpoint import write_json
+from worldmodel.checkpoint import write_sealed
 from worldmodel.data.clips import split
 from worldmodel.data.store import EpisodeStore
 from worldmodel.hub import located
@@ -50,7 +50,7 @@ def main(config: RolloutConfig) -> None:
     if not (video.is_file() and made_already(record, made)):
         record.unlink(missing_ok=True)  # from here on the files are in between
         imagine(config, store, video)
-        write_json(record, {"made_with": made})
+        write_sealed(record, {"made_with": made})
     print(f"video: {video}\ncontact sheet: {config.out / 'sheet.png'}\ntokens: {config.out / 'tokens.npy'}")
     if (report := config.run / "report.json").is_file():
         print(f"figures: {report}")

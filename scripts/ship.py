@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worldmodel.checkpoint import CONFIG, read_json, write_sealed
+from worldmodel.checkpoint import described, read_sealed, write_sealed
 from worldmodel.evaluate.horizon import kept_horizon
 from worldmodel.hub import CARD, REPORT, card, measured
 from worldmodel.training.checkpoint import latest
@@ -42,7 +42,7 @@ def main(config: ShipConfig) -> None:
     (config.to / REPORT).unlink(missing_ok=True)  # it may be of earlier weights
     if found is not None:
         write_sealed(config.to / REPORT, found)
-    about, figures = read_json(config.to / CONFIG)["config"], {} if found is None else found["figures"]
+    about, figures = described(config.to)[0], {} if found is None else found["figures"]
     (config.to / CARD).write_text(card(about, config.to.name, figures, origin(config, found)), encoding="utf-8")
     size = sum(path.stat().st_size for path in config.to.iterdir())
     if size >= MOST_BYTES:
@@ -57,7 +57,7 @@ def origin(config: ShipConfig, found: dict[str, Any] | None) -> dict[str, Any]:
     """What the world was made with: the commands, and such seeds as the run still knows."""
     told: dict[str, Any] = {f"step {i}": command for i, command in enumerate(config.commands, 1)}
     if (episodes := config.run / "episodes" / "dataset.json").is_file():
-        told["seed of the episodes"] = read_json(episodes).get("seed")
+        told["seed of the episodes"] = read_sealed(episodes).get("seed")
     for part in ("tokenizer", "prior"):
         if (checkpoint := latest(config.run / part)) is not None:
             told[f"seed of the {part}"] = checkpoint.progress["fit"]["seed"]

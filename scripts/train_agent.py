@@ -18,13 +18,14 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, Ve
 from worldmodel.agents.acting import Acting
 from worldmodel.agents.eyes import EncodedEnv, check_spaces
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PPOConfig, make_ppo, ppo_agent
-from worldmodel.checkpoint import read_json, write_json
+from worldmodel.checkpoint import CONFIG, described, read_sealed, write_sealed
 from worldmodel.config import to_dict
 from worldmodel.dream import action_space
 from worldmodel.evaluate.agents import returns
 from worldmodel.evaluate.figures import bootstrap
 from worldmodel.hub import located
 from worldmodel.io.lock import writer_lock
+from worldmodel.io.untrusted import errors_name
 from worldmodel.progress import progress
 from worldmodel.threads import threads
 from worldmodel.world import WorldModel
@@ -67,17 +68,18 @@ def main(config: TrainAgentConfig) -> None:
         with writer_lock(config.out, "training"):
             record.unlink(missing_ok=True)  # from here on the files are in between
             found = train(config, world, made)
-            write_json(record, {"made_with": made, "real_returns": found})
+            write_sealed(record, {"made_with": made, "real_returns": found})
             shutil.rmtree(config.out / FOLDER, ignore_errors=True)
-    found = read_json(record)["real_returns"]
+    found = read_sealed(record)["real_returns"]
     print(f"agent: {config.out}; mean real return by step: {', '.join(f'{k}: {v:.4g}' for k, v in found.items())}")
 
 
 def made_of(config: TrainAgentConfig) -> dict[str, Any]:
     """What decides the agent: the settings, the weights of the world, and where that ends dreams by itself."""
-    about = read_json(config.world / "config.json")
-    made = {"settings": to_dict(config), "world": about.get("weights")}
-    trusted = about.get("config", {}).get("info", {}).get("trust_horizon")
+    about, weights = described(config.world)
+    made = {"settings": to_dict(config), "world": weights}
+    with errors_name(config.world / CONFIG):
+        trusted = about["info"].get("trust_horizon")
     its_own = config.source == "dream" and config.dream.horizon is None and trusted is not None
     return made | ({"trust_horizon": trusted} if its_own else {})
 

@@ -12,7 +12,7 @@ from gymnasium.spaces import Box
 from torch.utils.tensorboard import SummaryWriter
 
 from worldmodel.actions import ActionEncoder, Scale, scale_of, space_to_json
-from worldmodel.checkpoint import read_json
+from worldmodel.checkpoint import described, read_sealed
 from worldmodel.config import to_dict
 from worldmodel.data.clips import split_for_training
 from worldmodel.data.store import EpisodeStore
@@ -82,7 +82,7 @@ def train_prior(config: TrainPriorConfig) -> None:
 
     identity = {"prior": to_dict(config.prior), "tokens": tokens.info.key, "clip": config.clip_latents}
     identity["actions"] = action_coding(info)
-    identity["init"] = None if config.init is None else read_json(config.init / "world" / "config.json")["weights"]
+    identity["init"] = None if config.init is None else described(config.init / "world")[1]
     result = fit(prior, batches, config.fit, config.run / "prior", evaluate=evaluate, identity=identity)
 
     def finish() -> None:
@@ -119,7 +119,7 @@ def action_coding(info: WorldInfo) -> Any:
 def course_of(folder: Path) -> list[dict[str, Any]]:
     """The course of a training, see `FitResult`; empty where it is not recorded."""
     try:
-        return read_json(folder / "metrics.json").get("course", [])
+        return read_sealed(folder / "metrics.json").get("course", [])
     except ValueError:
         return []
 

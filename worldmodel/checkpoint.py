@@ -72,7 +72,7 @@ def load_weights(
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).exists():
             raise ValueError(f"{folder}: expected a model with {CONFIG} and {WEIGHTS}, but {name} is missing")
-    config, digest = _description(folder / CONFIG)
+    config, digest = described(folder)
     if fits is not None:
         shapes = tensor_shapes(folder / WEIGHTS)
         with errors_name(folder):
@@ -80,8 +80,13 @@ def load_weights(
     return config, read_tensors(folder / WEIGHTS, digest)
 
 
-def _description(path: Path) -> tuple[dict[str, Any], str]:
-    """The config in a config.json, and the sha256 of the weights beside it."""
+def described(folder: str | Path) -> tuple[dict[str, Any], str]:
+    """The config of the model in `folder`, and the sha256 of its weights, which are not looked at.
+
+    Raises:
+        ValueError: config.json is missing, damaged, or of a newer format.
+    """
+    path = Path(folder) / CONFIG
     description = read_sealed(path)
     if description.get("format") != FORMAT:
         raise ValueError(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from worldmodel.checkpoint import CONFIG, WEIGHTS, check_kind, load_weights, read_sealed
+from worldmodel.checkpoint import CONFIG, WEIGHTS, check_kind, described, load_weights, read_sealed
 from worldmodel.io.untrusted import JSON_BYTES, WEIGHTS_BYTES, errors_name
 
 CARD, REPORT = "README.md", "report.json"
@@ -45,10 +45,9 @@ def push(
     check_kind(folder, config, "world")
     figures = {} if report is None else measured(report, folder)["figures"]
     hub = _library()
-    content = {
-        CARD: card(config, f"hf://{repo}", figures).encode(),
-        **{name: folder / name for name in (CONFIG, WEIGHTS)},
-    }
+    with errors_name(folder / CONFIG):
+        text = card(config, f"hf://{repo}", figures)
+    content = {CARD: text.encode(), **{name: folder / name for name in (CONFIG, WEIGHTS)}}
     files = [hub.CommitOperationAdd(name, each) for name, each in content.items()]
     api = hub.HfApi(endpoint=endpoint or None)
     with _asking(repo):
@@ -210,13 +209,13 @@ def measured(report: Path, folder: str | Path) -> dict[str, Any]:
 
     Raises: ValueError where it is damaged, or tells of other weights, or of dreams drawn at another temperature.
     """
-    found, about = read_report(report), read_sealed(Path(folder) / CONFIG)
+    found, (config, weights) = read_report(report), described(folder)
     with errors_name(report):
-        if found["made_with"]["world"] != about["weights"]:
+        if found["made_with"]["world"] != weights:
             raise ValueError(f"measured of other weights than those in {folder}; run scripts/evaluate.py first")
         told = found["made_with"].get("settings", {}).get("sampler", {})  # a temperature there came before the world's
         drawn = found["made_with"].get("temperature", WARM) if told.get("temperature") is None else drawn_at(told)
-        if tuple(drawn) != drawn_at(about["config"]["info"]):
+        if tuple(drawn) != drawn_at(config["info"]):
             raise ValueError(f"measured at another temperature than that of {folder}; run scripts/evaluate.py first")
         return {name: found[name] for name in ("made_with", "figures")}
 
