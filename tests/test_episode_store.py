@@ -280,3 +280,18 @@ def test_damaged_episodes_are_found_by_several_processes_and_moved_away_never_de
     assert store.quarantine(0).name == "episode_000000.h5.1"
     assert (store.folder / "quarantine/episode_000000.h5").read_bytes() == b"not an episode"
     assert store.indices == (1, 3)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), PermissionError(errno.EACCES, "no"), OSError(errno.EMFILE, "many")])
+def test_an_episode_that_the_machine_cannot_read_is_not_called_damaged(tmp_path, monkeypatch, error):
+    store = EpisodeStore.create(tmp_path, counter_info())
+    store.write(make_episode())
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(hdf5, "Octets", fail)
+    for work in (lambda: store.read(0), lambda: store.verify(0), store.repair):
+        with pytest.raises(type(error)):
+            work()
+    assert store.path(0).exists() and not (tmp_path / "quarantine").exists()

@@ -14,6 +14,7 @@ have to be those that `to_bytes` writes, within the ceilings of `worldmodel.io.u
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -56,6 +57,7 @@ MOST_BYTES = EPISODE_BYTES + EPISODE_BYTES // 8  # of a file: what cannot be pac
 HEADER_BYTES = 60_000  # larger attributes lie elsewhere in the file
 MOST_CHUNKS = 1 << 19  # of an array
 CHECKS = "checks"  # older files have none, and are held to fletcher32 alone
+MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}  # errors that say nothing of a file
 DTYPE = re.compile(r"[<>|][biuf](1|2|4|8|16)")
 
 
@@ -342,14 +344,16 @@ def _check_together(header: Header) -> None:
 
 @contextlib.contextmanager
 def _blaming(path: Path) -> Iterator[None]:
-    """Whatever is wrong with a file, or raised over it, becomes one EpisodeError."""
+    """Whatever is wrong with a file becomes one EpisodeError. A file that the machine cannot read is not damaged."""
     try:
         yield
-    except EpisodeError:
+    except (EpisodeError, MemoryError):
         raise
     except FileNotFoundError:
         raise EpisodeError(f"{path}: no such episode; scripts/collect.py collects what is missing") from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in MACHINE:
+            raise
         remedy = "scripts/data.py repair moves it away, and the same scripts/collect.py command collects it again"
         problem = str(error).removeprefix(f"{path}: ")
         raise EpisodeError(f"{path}: damaged or unreadable: {problem}; {remedy}") from error
