@@ -9,6 +9,7 @@ import torch
 
 LARGEST = 2**63 - 1  # of integers in torch and NumPy
 POSITIVE = 1e-9  # for numbers that may be small, but not 0
+FINITE = 1e30  # for numbers that may be large, but not infinite
 
 # Keys with their least and greatest value; "" and words under these names are no numbers, and pass.
 LIMITS: dict[str, tuple[float, float]] = {
@@ -20,8 +21,11 @@ LIMITS: dict[str, tuple[float, float]] = {
         ("workers", "retries", "eval_every", "eval_episodes", "start", "episode", "starts", "seed"), (0, LARGEST)
     ),
     **dict.fromkeys(("walk", "top_k", "temperature_until", "warmup_steps"), (0, LARGEST)),
-    **dict.fromkeys(("timeout", "fps", "learning_rate", "clip_range", "top_p"), (POSITIVE, math.inf)),
-    **dict.fromkeys(("temperature", "guidance", "ent_coef", "max_grad_norm", "truncate_on_surprise"), (0, math.inf)),
+    **dict.fromkeys(("timeout",), (POSITIVE, math.inf)),
+    **dict.fromkeys(("fps",), (POSITIVE, 1000)),
+    **dict.fromkeys(("learning_rate", "clip_range", "top_p"), (POSITIVE, FINITE)),
+    **dict.fromkeys(("temperature", "guidance", "ent_coef"), (0, FINITE)),
+    **dict.fromkeys(("max_grad_norm", "truncate_on_surprise"), (0, math.inf)),
     **dict.fromkeys(("gamma", "gae_lambda", "action_dropout", "discount"), (0, 1)),
     **dict.fromkeys(("hold",), (1, 1e9)),
 }
@@ -58,7 +62,7 @@ def _check(name: str, key: str, value: Any) -> None:
     low, high = LIMITS.get(key, (-widest, widest))
     if low <= value <= min(high, widest):
         return
-    if value > high or value > widest or low == -widest or high < LARGEST:
+    if value > high or value > widest or low == -widest or (high < LARGEST and low != POSITIVE):
         raise ValueError(f"{name}: expected {low:g} to {min(high, widest):g}, got {value}")
     raise ValueError(f"{name}: expected {'more than 0' if low == POSITIVE else f'at least {low}'}, got {value}")
 

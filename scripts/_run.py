@@ -86,7 +86,8 @@ def composed(schema: type, name: str) -> list[Any]:
     several = bool(SEVERAL & {*sys.argv})
     with readable(), tempfile.TemporaryDirectory() if several else contextlib.nullcontext() as folder:
         if several:
-            sys.argv.append(f"hydra.sweep.dir={folder}")  # it would leave a folder `multirun`
+            place = next((i for i, each in enumerate(sys.argv) if i and "=" in each), len(sys.argv))
+            sys.argv.insert(place, f"hydra.sweep.dir={folder}")  # it would leave a folder `multirun`
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(keep)()
     for each in found:
         if isinstance(each, Exception):

@@ -136,9 +136,10 @@ def test_references_to_other_keys_stay_references():
     assert compose("rollout", "run=a b", "world=a\\${x}/${run")["world"] == "a\\${x}/${run"
 
 
-def test_several_values_are_several_runs_where_that_is_asked_for(monkeypatch, tmp_path):
+@pytest.mark.parametrize("given", [["-m", "seed=0,1", "run=a b"], ["seed=0,1", "run=a b", "--multirun"]])
+def test_several_values_are_several_runs_where_that_is_asked_for(monkeypatch, tmp_path, given):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["scripts/collect.py", "-m", "seed=0,1", "run=a b"])
+    monkeypatch.setattr(sys, "argv", ["scripts/collect.py", *given])
     found = shared("_run").composed(schema("collect"), "collect")
     assert [(values["seed"], values["run"]) for values in found] == [(0, "a b"), (1, "a b")]
     assert not list(tmp_path.iterdir())
