@@ -52,6 +52,24 @@ def test_weights_beyond_the_ceiling_are_neither_read_nor_written(
         untrusted.tensor_shapes(tmp_path / "weights.safetensors", 100)
 
 
+def test_what_a_writer_leaves_is_swept_and_what_is_not_its_own_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, strange = tmp_path / "a[1].json", tmp_path / ".a[1].json.mine.tmp"
+    left = [tmp_path / f".a[1].json.{pid}.tmp" for pid in (2**22 + 1, 10**30)]
+    [each.touch() for each in (strange, *left)]
+    write_json(path, {})
+    assert set(tmp_path.iterdir()) == {path, strange}
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "sync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_json(path, {"new": 1})
+    assert set(tmp_path.iterdir()) == {path, strange} and json.loads(path.read_text()) == {}
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_json_does_not_have_are_not_written(tmp_path: Path, number: float) -> None:
     for write in (write_json, write_sealed):

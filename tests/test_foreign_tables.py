@@ -63,6 +63,13 @@ def test_a_cell_that_is_no_word_among_words_is_refused_by_line_and_episode(tmp_p
         import_episodes(folder_with(tmp_path, rows("left", "right", cell)), tmp_path / "mine")
 
 
+def test_pictures_without_pixels_are_refused_by_their_episode(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    np.savez(tmp_path / "theirs/a.npz", video=film(4)[:, :, :0], actions=np.array([0, 1, 0]))
+    with pytest.raises(ValueError, match=r"a\.npz, frame 0: expected uint8 pictures"):
+        import_episodes(tmp_path / "theirs", tmp_path / "mine")
+
+
 def test_an_empty_row_of_a_spreadsheet_is_refused_by_its_line(tmp_path):
     with pytest.raises(ValueError, match=r"actions\.csv, line 5: episode: expected a name, got an empty cell"):
         import_episodes(folder_with(tmp_path, rows("0", "1", "0") + ",\n"), tmp_path / "mine")

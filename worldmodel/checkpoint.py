@@ -8,6 +8,7 @@ and before the weights are read to their end. Whatever is wrong with it is one V
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -185,9 +186,12 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     except ValueError as error:
         raise ValueError(f"{path}: {error}; JSON has null for a value that is not there") from error
     aside = _aside(path)
-    aside.write_text(text + "\n", encoding="utf-8")
-    sync(aside)
-    os.replace(aside, path)
+    try:
+        aside.write_text(text + "\n", encoding="utf-8")
+        sync(aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
@@ -225,8 +229,9 @@ def _seal(values: Mapping[str, Any]) -> str:
 
 def _aside(path: Path) -> Path:
     """Where a file is written before it takes its place; what killed writers left there is deleted."""
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
-        if not _alive(int(left.suffixes[-2][1:])):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        writer = left.name.split(".")[-2]
+        if writer.isdecimal() and not _alive(int(writer)):
             left.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
@@ -234,7 +239,7 @@ def _aside(path: Path) -> Path:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:  # somebody else's
         return True

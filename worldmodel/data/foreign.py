@@ -263,7 +263,7 @@ def channels_last(picture: np.ndarray) -> UInt8[np.ndarray, "H W c"]:
         ValueError: another type or shape. Four channels in front are frames one upon the other, not colours.
     """
     kind, shape = picture.dtype, picture.shape
-    if kind != np.uint8 or picture.ndim not in (2, 3):
+    if kind != np.uint8 or picture.ndim not in (2, 3) or not picture.size:
         raise ValueError(f"expected uint8 pictures (h, w, c) or (h, w), got {kind} {shape}")
     if not picture.size:
         raise ValueError(f"expected pictures of 1 pixel or more, got {shape}")

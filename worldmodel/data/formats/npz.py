@@ -154,7 +154,8 @@ def _header(path: Path, name: str, file: Any) -> tuple[tuple[int, ...], bool, np
         raise ValueError(f"{name}: expected plain numbers or text, got {dtype}")
     if name == "video" and not shape:
         raise ValueError("video: expected frames (t, h, w, c)")
-    check_episode(f"{path}, {name}", math.prod(shape), dtype.itemsize)
+    rows, *rest = shape or (1,)
+    check_episode(f"{path}, {name}", rows, math.prod(rest) * dtype.itemsize)
     return shape, fortran, dtype
 
 
