@@ -7,6 +7,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
 from worldmodel.actions import ActionEncoder, nearest, reach, scale_of, space_from_json, space_to_json
+from worldmodel.data.policies import make_policy
 
 WIDE = Box(np.array([-2, -np.inf], np.float32), np.array([2, 3], np.float32))
 SPACES = [
@@ -204,3 +205,41 @@ def test_the_nearest_action_is_in_the_space_and_whole_where_it_holds_integers(dt
             assert space.contains(nearest(np.array(numbers), space))
         expected = np.array([3, 1] if dtype in INTEGERS else [2.6, 1.4], dtype)
         np.testing.assert_array_equal(nearest(np.array([2.6, 1.4]), space), expected)
+
+
+LARGEST = float(np.finfo(np.float32).max)
+NO_BOUNDS = [
+    Box(-LARGEST, LARGEST, (2,), np.float32),
+    Box(-np.finfo(np.float64).max, np.finfo(np.float64).max, (2,), np.float64),
+    Box(0, LARGEST, (2,), np.float32),
+    Box(-LARGEST, 0, (2,), np.float32),
+    Box(-65504, 65504, (2,), np.float16),
+    Box(np.array([-1, -1e30], np.float32), np.array([1, 1e30], np.float32)),
+    *(Box(np.iinfo(kind).min, np.iinfo(kind).max, (2,), kind) for kind in (np.int32, np.int64, np.uint32, np.uint64)),
+    Box(5, 2**62, (2,), np.int64),
+    Box(-(2**62), -5, (2,), np.int64),
+]
+
+
+@pytest.mark.parametrize("space", NO_BOUNDS, ids=str)
+def test_where_bounds_are_a_sham_actions_of_ordinary_size_are_tried_and_told_apart(space):
+    policy = make_policy("random", space, np.random.default_rng(0))
+    actions = np.stack([policy(None) for _ in range(50)])
+    assert all(map(space.contains, actions)) and actions.dtype == space.dtype
+    assert np.abs(actions.astype(float)).max() < 10
+    vectors = ActionEncoder(space, scale_of(space, [actions])).encode(actions)
+    assert (vectors.std(axis=0) > 0.4).all() and np.abs(vectors).max() < 6
+
+
+@pytest.mark.parametrize("bound", [1e3, 1e5, 1e6, 1e30, LARGEST, np.inf])
+def test_actions_far_smaller_than_their_bounds_are_scaled_by_the_data(bound):
+    space = Box(-bound, bound, (1,), np.float32)
+    actions = np.linspace(-0.5, 0.5, 30, dtype=np.float32)[:, None]
+    vectors = ActionEncoder(space, scale_of(space, [actions])).encode(actions)
+    assert vectors.std() == pytest.approx(1.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("space", [Box(-1, 1, (0,)), Box(-1, 1, (2, 0)), MultiDiscrete(np.zeros(0, int))], ids=str)
+def test_a_space_without_a_number_is_refused(space):
+    with pytest.raises(ValueError, match="expected at least one number in an action"):
+        space_to_json(space)

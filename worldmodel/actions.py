@@ -16,7 +16,7 @@ INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 NUMBERS = INTEGERS | {"float16", "float32", "float64", "bool"}  # NumPy would take "9999999f8" for a type as well
 
 Scale = tuple[tuple[float, float] | None, ...]  # centre and spread of each axis of a Box; None: its bounds count
-ORDINARY = 1e4  # width of an axis up to which its bounds count, whatever the data
+ORDINARY = 1024.0  # width of an axis up to which its bounds count, whatever the data
 USED = 1e-3  # share of a wider axis that the data must cover, or its bounds count as none
 FARTHEST = 1e9  # of an encoded number: beyond it, what a network computes means nothing
 REACH = 2.0  # spreads from the centre that count as within reach of the data
@@ -31,7 +31,9 @@ def space_to_json(space: Space) -> dict[str, Any]:
         ValueError: a space with more choices than are allowed.
     """
     if isinstance(space, Discrete | MultiDiscrete | MultiBinary | Box):
-        check_choices("action space", _columns(space))
+        if not (columns := _columns(space)):
+            raise ValueError(f"action space: expected at least one number in an action, got {space!r}")
+        check_choices("action space", columns)
     if isinstance(space, Discrete):
         return {"kind": "discrete", "n": int(space.n), "start": int(space.start), "dtype": str(space.dtype)}
     if isinstance(space, MultiDiscrete):
@@ -235,7 +237,7 @@ def scale_of(space: Space | None, actions: Iterable[np.ndarray]) -> Scale | None
     """The scale of a Box by its data, the actions `n *space` of some episodes: mean and standard deviation of each axis
     whose bounds count as none. None where all bounds count, or the space is no Box.
 
-    Bounds count as none where they are infinite, and where they are wide (over 10,000) and the data covers less than
+    Bounds count as none where they are infinite, and where they are wide (over 1,024) and the data covers less than
     a thousandth of that.
 
     Raises:

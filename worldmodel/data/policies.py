@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 from gymnasium import Space
+from gymnasium.spaces import Box
 
 Policy = Callable[[Any], Any]  # observation -> action
 NAMES = ("random", "sticky")
+FAR = 1e9  # a bound that far from 0 says nothing of the actions that are meant
+STEPS = 2  # of integers without bounds: so far from the one that is nearest to 0
 
 
 def make_policy(name: str, action_space: Space, rng: np.random.Generator, hold: float = 8.0) -> Policy:
@@ -35,11 +38,32 @@ def make_policy(name: str, action_space: Space, rng: np.random.Generator, hold: 
         if maker:
             return function(text, rng)
         return lambda observation: function(observation, rng, action_space)
-    space = copy.deepcopy(action_space)  # seeding the env's own would reach into its randomness
+    space = _tried(action_space)
     space.seed(int(rng.integers(2**31)))
     if name == "sticky":
         return _Sticky(space, rng, hold)
     return lambda observation: space.sample()
+
+
+def _tried(space: Space) -> Space:
+    """A copy of the space, to be sampled; bounds of a Box that no action is meant to reach count as none there.
+
+    Numbers of size 1 are drawn there. Gymnasium would draw from all that the bounds allow: numbers that overflow,
+    and of 64-bit integers always the least.
+    """
+    if not isinstance(space, Box) or space.dtype.kind == "b":
+        return copy.deepcopy(space)  # seeding the env's own would reach into its randomness
+    low, high = space.low, space.high
+    far = FAR if space.dtype.kind in "iu" else min(FAR, float(np.finfo(space.dtype).max))
+    no_low, no_high = (low <= -far) & (high > -far), (high >= far) & (low < far)
+    if not (no_low | no_high).any():
+        return copy.deepcopy(space)
+    if space.dtype.kind == "f":
+        return Box(np.where(no_low, -np.inf, low), np.where(no_high, np.inf, high), space.shape, space.dtype.type)
+    near = np.clip(np.zeros_like(low), low, high)
+    low = np.where(no_low, np.maximum(low, near - STEPS), low)
+    high = np.where(no_high, np.minimum(high, near + STEPS), high)
+    return Box(low, high, space.shape, space.dtype.type)
 
 
 class _Sticky:
