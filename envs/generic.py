@@ -94,7 +94,10 @@ def _seen(inner: gymnasium.Env, config: GenericConfig) -> tuple[str | None, tupl
         raise TypeError(f"{config.id}: expected an action space of {expected}, got {inner.action_space}")
     space = inner.observation_space
     key = _image_key(space, config)
-    return key, tuple(name for name in space.spaces if name != key) if isinstance(space, spaces.Dict) else ()
+    if isinstance(space, spaces.Dict):
+        return key, tuple(name for name in space.spaces if name != key)
+    several = isinstance(space, spaces.Tuple | spaces.Sequence | spaces.Graph | spaces.OneOf)
+    return key, (f"all of its {type(space).__name__}, since frames are what it renders",) if several else ()
 
 
 def _rendering(inner: gymnasium.Env, config: GenericConfig) -> gymnasium.Env:

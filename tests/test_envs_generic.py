@@ -224,6 +224,9 @@ def test_entries_of_the_observation_that_no_frame_shows_are_listed(picture):
     assert picture(two, key="image").unused_observations == ("state", "other")
     assert picture(spaces.Dict(state=NUMBERS)).unused_observations == ("state",)
     assert picture(COLOUR).unused_observations == () == picture(NUMBERS).unused_observations
+    assert picture(spaces.Tuple((COLOUR, NUMBERS))).unused_observations == (
+        "all of its Tuple, since frames are what it renders",
+    )
 
 
 def test_a_picture_of_changing_size_becomes_frames_of_one_size():

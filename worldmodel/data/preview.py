@@ -5,6 +5,7 @@ An engine may crash, hang or end its process while it starts, so it is asked in 
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,8 @@ def preview(
     """
     inspector = _Inspector(make_env, config, settings)
     if not workers:
-        return inspector(0).result
+        with closing(inspector):
+            return inspector(0).result
     (attempt,) = watched(inspector, deque([0]), workers=1, timeout=timeout)
     if attempt.problem:
         raise EngineError(f"the environment cannot be made: {attempt.problem}")
@@ -48,20 +50,21 @@ def preview(
 
 
 class _Inspector:
+    env: gymnasium.Env | None = None
+
     def __init__(self, make_env: Callable[[], gymnasium.Env], config: Mapping[str, Any], settings: dict[str, Any]):
         self.make_env, self.config, self.settings = make_env, config, settings
 
     def __call__(self, task: int) -> Attempt:
         with engine_errors("make", passing=(ValueError, TypeError, ImportError, OSError)):
-            env = self.make_env()
-        try:
-            return Attempt(task, Preview(describe(env, self.config, **self.settings), _unused(env)))
-        finally:
-            with tell_of_closing(), engine_errors("close"):
-                env.close()
+            self.env = self.make_env()
+        return Attempt(task, Preview(describe(self.env, self.config, **self.settings), _unused(self.env)))
 
     def close(self) -> None:
-        """Nothing is open between two calls."""
+        """Close the environment: after its description has arrived, since closing may never end."""
+        if self.env is not None:
+            with tell_of_closing(), engine_errors("close"):
+                self.env.close()
 
 
 def _unused(env: gymnasium.Env) -> tuple[str, ...]:
