@@ -57,7 +57,7 @@ def door(work: Callable[[], object]) -> None:
     """
     try:
         work()
-        sys.stdout.flush()  # else a full disk or a closed pipe would show after the end
+        print(end="", flush=True)  # else a full disk or a closed pipe would show after the end
     except BaseException as error:
         end(error)
     if _elsewhere:
@@ -128,7 +128,8 @@ def message(error: BaseException) -> str:
     if (place := _their_frame(error)) is not None and place not in text:
         text = f"{text if text.startswith(kind) else f'{kind}: {text}'} ({place})"
     notes = (" ".join(str(note).split()) for note in getattr(error, "__notes__", ()))
-    return "; ".join([text, *notes])
+    line = "; ".join([text, *notes])
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)  # none that steers a terminal
 
 
 def install() -> None:

@@ -45,6 +45,7 @@ def as_typed(schema: type, arguments: Sequence[str]) -> list[str]:
         if not (match := SETTING.fullmatch(argument)):
             return argument
         plus, key, text = match.groups()
+        plus = plus or ("++" if _is_free(schema, key) else "")
         return f"{plus}{key}={_value(_hints(schema, key), text, several, literal)}"
 
     return [setting(argument) for argument in arguments]
@@ -113,6 +114,16 @@ def _hints(schema: type, key: str) -> tuple[Any, ...]:
         found = (_below(each, names[1:]) for each in envs.SCHEMAS.values())
         return tuple({option for hint in found if hint is not None for option in _options(hint)}) or (Any,)
     return _options(_below(schema, names) or Any)
+
+
+def _is_free(schema: type, key: str) -> bool:
+    """Whether a key stands within a mapping of free keys, or is one: Hydra wants plus signs to add to it."""
+    names = key.split(".")
+    for last in range(2, len(names) + 1):
+        above = _hints(schema, ".".join(names[:last]))
+        if above and all(typing.get_origin(hint) in (dict, Mapping) for hint in above):
+            return True
+    return False
 
 
 def _below(hint: Any, names: Sequence[str]) -> Any:

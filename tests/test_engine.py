@@ -1,6 +1,7 @@
 """Environments are programs of others: each fault of one is named in one line, and costs what it spoils alone."""
 
 import signal
+import time
 import warnings
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Tuple
 from tests.helpers_env import CounterEnv, counter_info
 from worldmodel.data.collect import collect, describe
 from worldmodel.data.engine import EngineError
+from worldmodel.data.preview import preview
 from worldmodel.data.store import EpisodeStore
 
 
@@ -123,6 +125,25 @@ def test_what_means_the_same_is_stored_the_same(tmp_path, place, value):
 def test_a_reward_of_true_is_one(tmp_path):
     store, _ = gather(tmp_path, partial(LyingEnv, put(1, True)))
     assert (store.rewards(0)[3:] == 1).all()
+
+
+def raising(error):
+    def change(values):
+        raise error
+
+    return change
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("error", [GeneratorExit("out"), StopIteration("out"), BaseException("out"), SystemExit(0)])
+def test_errors_that_steer_python_itself_are_an_engines_like_all_others(tmp_path, error, workers):
+    found = problem(tmp_path, partial(LyingEnv, raising(error)), workers=workers)
+    assert_found(rf"^step raised {type(error).__name__}: (out|0) \(.*, in step 3\)", found)
+
+
+def test_the_words_of_an_engine_steer_no_terminal(tmp_path):
+    found = problem(tmp_path, partial(LyingEnv, raising(ValueError("a\x1b[31m\x00\u202e\nb"))))
+    assert r"a\x1b[31m\x00\u202e b" in found
 
 
 @pytest.mark.parametrize(
@@ -384,3 +405,16 @@ def test_the_report_counts_cut_and_rewarded_episodes(tmp_path):
 def test_an_env_that_truncates_at_max_steps_itself_is_not_cut(tmp_path):
     store, report = gather(tmp_path, partial(LyingEnv, lambda v: (*v[:2], False, True, v[4])), max_steps=4)
     assert (report.cut, store.header(0).truncated, store.length(0)) == (0, True, 5)
+
+
+class ClosesNever(CounterEnv):
+    def close(self):
+        time.sleep(1000)
+
+
+@pytest.mark.slow
+def test_an_env_whose_closing_never_ends_is_described_and_collected_from(tmp_path):
+    seen = preview(ClosesNever, {}, workers=1, timeout=60, seed=5)
+    assert seen.info.frame_shape == (6, 5, 3)
+    store, report = gather(tmp_path, ClosesNever, workers=1)
+    assert report.failures == () and store.indices == (0,)

@@ -131,6 +131,20 @@ def test_a_whole_config_has_the_paths_that_were_typed(monkeypatch):
     assert (config.env["name"], config.env["height"]) == ("maze", 12)
 
 
+@pytest.mark.parametrize(
+    ("given", "kwargs"),
+    [
+        ("env.kwargs={kind: a, depth: 3}", {"kind": "a", "depth": 3}),
+        ("env.kwargs.kind=a", {"kind": "a"}),
+        ("env.kwargs.map.size=3", {"map": {"size": 3}}),
+        ("+env.kwargs.kind=a", {"kind": "a"}),
+        ("env.kwargs={}", {}),
+    ],
+)
+def test_a_mapping_of_free_keys_takes_new_ones_without_a_plus(given, kwargs):
+    assert compose("collect", "env=gymnasium", given)["env"]["kwargs"] == kwargs
+
+
 def test_references_to_other_keys_stay_references():
     assert compose("rollout", "run=a b", "out=${run}/c", "world=${x}")["out"] == "a b/c"
     assert compose("rollout", "run=a b", "world=a\\${x}/${run")["world"] == "a\\${x}/${run"

@@ -70,13 +70,14 @@ def _asks_to_stop(error: BaseException) -> bool:
     """Whether a person or the machine asked this process to stop: the status is then 128 and the signal's number."""
     if isinstance(error, SystemExit):
         return isinstance(error.code, int) and 128 < error.code < 192
-    return type(error) in (KeyboardInterrupt, GeneratorExit)
+    return type(error) is KeyboardInterrupt
 
 
 def _words(error: BaseException) -> str:
-    """The message of an error on one line."""
+    """The message of an error on one line, without characters that steer a terminal."""
     try:
-        return " ".join(str(error).split())[:MESSAGE]
+        words = " ".join(str(error).split())[:MESSAGE]
+        return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in words)
     except Exception:
         return "(its message cannot be shown)"
 
