@@ -81,7 +81,8 @@ def _make(config: GenericConfig, **more: Any) -> gymnasium.Env:
     except ModuleNotFoundError as error:
         raise ImportError(f"{config.id}: {error}; install it, or put its folder on PYTHONPATH") from error
     except gymnasium.error.Error as error:  # unregistered, malformed, or too old
-        raise unknown("Gymnasium id", config.id, gymnasium.registry, setting="env.id") from error
+        name = config.id.rpartition(":")[2]  # without the module that was imported first
+        raise unknown("Gymnasium id", name, gymnasium.registry, setting="env.id") from error
     except Exception as error:  # what the constructor of a stranger raises
         told = " ".join(str(error).split())
         raise ValueError(f"{config.id}: making it raised {type(error).__name__}: {told}; check env.kwargs") from error

@@ -5,14 +5,14 @@ from _run import made_already, made_with, real_env, script
 from dataclasses import dataclass
 from pathlib import Path
 
-from worldmodel.checkpoint import write_sealed
+from worldmodel.checkpoint import CONFIG, read_sealed, write_sealed
 from worldmodel.data.store import EpisodeStore
 from worldmodel.evaluate.board import log_report
 from worldmodel.evaluate.horizon import keep_horizon, trusted
 from worldmodel.evaluate.page import page
 from worldmodel.evaluate.report import Case, ReportConfig, measure, to_json
 from worldmodel.evaluate.targets import verdict
-from worldmodel.hub import located, read_report
+from worldmodel.hub import read_report, world_folder
 from worldmodel.tokenizer import fingerprint, load_tokenizer, tokenize
 from worldmodel.world import WorldModel
 
@@ -32,7 +32,7 @@ class EvaluateConfig:
 @script(EvaluateConfig)
 def main(config: EvaluateConfig) -> None:
     path, looks, logs = config.out / "report.json", config.out / "report.html", config.out / "report"
-    store, folder = EpisodeStore.open(config.episodes), located(config.world)
+    store, folder = EpisodeStore.open(config.episodes), world_folder(config.world)
     made = made_with(config.report, folder, store)
     if not (looks.is_file() and made_already(path, made)):
         world = WorldModel.load(folder, config.device)
@@ -55,7 +55,16 @@ def main(config: EvaluateConfig) -> None:
         print(f"  {name:52} {figure['value']:12.4g} {between:24} {figure['unit']:6} {said}".rstrip())
     for name, why in report.get("not_applicable", {}).items():
         print(f"  {name:52} {verdict('', None, why)}")
+    print(cut(read_sealed(folder / CONFIG)["config"]["info"].get("trust_horizon")))
     print(f"report: {looks}\nfigures: {path}\nlogs: tensorboard --logdir {config.run.parent}")
+
+
+def cut(trust_horizon: int | None) -> str:
+    """Where the dreams of a world with this trust horizon end by default, in words."""
+    if trust_horizon is None:
+        return "trust horizon: none is kept with the world; its dreams are as long as its longest episode"
+    ends = f"trust horizon: {trust_horizon} steps; dreams of this world end after {max(trust_horizon, 1)} by default"
+    return f"{ends}; horizon= (dream.horizon= in train_agent.py) takes another number"
 
 
 def check_tokenizer(folder: Path, world: WorldModel) -> None:

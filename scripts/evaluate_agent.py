@@ -16,7 +16,7 @@ from worldmodel.checkpoint import described, read_sealed, write_sealed
 from worldmodel.config import to_dict
 from worldmodel.evaluate.agents import dream_returns, ranking, returns
 from worldmodel.evaluate.figures import bootstrap
-from worldmodel.hub import located
+from worldmodel.hub import world_folder
 from worldmodel.progress import progress
 from worldmodel.world import WorldModel
 
@@ -68,7 +68,7 @@ def weights(config: EvaluateAgentConfig) -> dict[str, str]:
 
 def world_of(config: EvaluateAgentConfig, run: Path) -> Path:
     """The folder of the world that a run's agents dream of."""
-    return run / "world" if config.world is None else located(config.world)
+    return world_folder(run / "world" if config.world is None else config.world)
 
 
 def play(config: EvaluateAgentConfig) -> dict[str, Any]:

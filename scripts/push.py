@@ -5,7 +5,7 @@ from _run import script
 from dataclasses import dataclass
 from pathlib import Path
 
-from worldmodel.hub import located, push
+from worldmodel.hub import push, world_folder
 
 
 @dataclass
@@ -23,7 +23,7 @@ class PushConfig:
 def main(config: PushConfig) -> None:
     report = config.run / "report.json"
     settings = {"private": config.private, "endpoint": config.endpoint}
-    address = push(located(config.world), config.repo, report=report if report.is_file() else None, **settings)
+    address = push(world_folder(config.world), config.repo, report=report if report.is_file() else None, **settings)
     print(f"pushed: {address}\nload it: WorldModel.load('hf://{config.repo}')")
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from worldmodel.checkpoint import write_sealed
 from worldmodel.data.clips import split
 from worldmodel.data.store import EpisodeStore
-from worldmodel.hub import located
+from worldmodel.hub import world_folder
 from worldmodel.prior import SamplerConfig
 from worldmodel.progress import progress
 from worldmodel.rollout import Beginning, Recording, beginning, dream, film, own_beginning, plan
@@ -43,7 +43,7 @@ class RolloutConfig:
 
 @script(RolloutConfig)
 def main(config: RolloutConfig) -> None:
-    config.world = located(config.world)
+    config.world = world_folder(config.world)
     record, video = config.out / "rollout.json", config.out / "rollout.mp4"
     store = real_episodes(config)
     made = made_with(config, config.world, store)

@@ -23,7 +23,7 @@ from worldmodel.config import to_dict
 from worldmodel.dream import action_space
 from worldmodel.evaluate.agents import returns
 from worldmodel.evaluate.figures import bootstrap
-from worldmodel.hub import located
+from worldmodel.hub import world_folder
 from worldmodel.io.lock import writer_lock
 from worldmodel.io.untrusted import errors_name
 from worldmodel.progress import progress
@@ -59,7 +59,7 @@ class TrainAgentConfig:
 
 @script(TrainAgentConfig)
 def main(config: TrainAgentConfig) -> None:
-    config.world = located(config.world)
+    config.world = world_folder(config.world)
     record = config.out / "agent.json"
     made = made_of(config)
     if not made_already(record, made):

@@ -113,7 +113,7 @@ def test_classic_control_is_seen_as_it_is_rendered(name):
     assert isinstance(env.action_space, spaces.Box if name == "Pendulum-v1" else spaces.Discrete)
 
 
-@pytest.mark.parametrize("wrong", ["CartPol-v1", "CartPole v1", "CartPole-v99"])
+@pytest.mark.parametrize("wrong", ["CartPol-v1", "CartPole v1", "CartPole-v99", "json:CartPole-v99"])
 def test_an_unknown_id_is_answered_with_close_ones(wrong):
     with pytest.raises(ValueError, match="Did you mean CartPole-v1"):
         envs.make(GenericConfig(id=wrong))

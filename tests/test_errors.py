@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf.errors import ConfigKeyError
 from safetensors import SafetensorError
 
-from tests.helpers_scripts import leaves, schema, shared
+from tests.helpers_scripts import entry, leaves, module, schema, shared
 from tests.test_scripts import ROOT
 from worldmodel.config import typed
 from worldmodel.data.collect import EngineError
@@ -224,3 +225,23 @@ def test_scripts_run_from_another_folder_and_leave_nothing_of_hydras_there(tmp_p
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.rglob("*.h5")) == ["episode_000000.h5"]
     assert [path.name for path in tmp_path.iterdir()] == ["mine (1)"]
+
+
+@pytest.mark.parametrize("script", ["rollout", "train_agent", "evaluate_agent", "push"])
+def test_a_script_without_a_world_names_the_script_that_makes_one(script, tmp_path, monkeypatch, capsys):
+    more = ["repo=a/b"] if script == "push" else []
+    monkeypatch.setattr("sys.argv", [f"{script}.py", f"run={tmp_path / 'none'}", *more])
+    assert leaves(entry(script)) == 2
+    assert "none/world holds no world (config.json is missing); run scripts/train_prior.py" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        (None, "as long as its longest episode"),
+        (0, "0 steps; .* end after 1 by default"),
+        (7, "end after 7 by default"),
+    ],
+)
+def test_an_evaluation_says_where_dreams_will_end(kept, expected):
+    assert re.search(expected, module("evaluate").cut(kept))

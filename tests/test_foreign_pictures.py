@@ -311,3 +311,32 @@ def test_a_picture_that_is_a_folder_is_refused(tmp_path):
     write_pictures(theirs / "one/1.png", film(1))
     with pytest.raises(ValueError, match=r"1\.png: expected .*got a folder"):
         import_episodes(theirs, tmp_path / "mine")
+
+
+def jpeg_instead(theirs: Path) -> None:
+    for path in (theirs / "one").iterdir():
+        path.rename(path.with_suffix(".jpg"))
+
+
+def no_clip(theirs: Path) -> None:
+    (theirs / "one").rename(theirs / "two")
+    write_table(theirs, ["episode", "action"], [["one", 0], ["two", 0], ["two", 1]])
+
+
+def no_rows(theirs: Path) -> None:
+    write_pictures(theirs / "a", film(3))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (jpeg_instead, "one has no PNG pictures in the folder one"),
+        (no_clip, r"one has no clip \(one\.mp4 or one/\)"),
+        (no_rows, "a has no rows in a table"),
+    ],
+)
+def test_an_episode_without_a_clip_or_rows_is_told_what_is_missing(tmp_path, change, expected):
+    theirs = foreign(tmp_path / "theirs", [0, 1])
+    change(theirs)
+    with pytest.raises(ValueError, match=expected):
+        import_episodes(theirs, tmp_path / "mine")

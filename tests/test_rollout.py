@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 
 from tests.helpers_dreams import noise_store
 from tests.helpers_models import small_world
@@ -42,6 +42,13 @@ def test_random_actions_of_a_box_stay_inside_it():
 def test_an_unknown_action_is_refused_with_the_known_ones(kind):
     with pytest.raises(ValueError, match="noop, forward, left, right"):
         plan(kind, small_world().info, REAL, 3, 0)
+
+
+def test_an_unknown_action_where_none_has_a_name_is_refused_with_the_numbers():
+    info = WorldInfo((16, 24, 3), Discrete(3))
+    with pytest.raises(ValueError, match=r"'forward' in Discrete\(3\).* use a number of that space"):
+        plan("forward", info, REAL, 3, 0)
+    assert plan("2", info, REAL, 2, 0).tolist() == [2, 2]
 
 
 @pytest.mark.parametrize("stride", [1, 2])

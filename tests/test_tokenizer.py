@@ -270,3 +270,8 @@ def test_saving_then_loading_gives_the_same_tokens(tmp_path):
     loaded, frames = load_tokenizer(tmp_path), random_frames(2, 3)
     assert torch.equal(loaded.encode(frames), tokenizer.encode(frames))
     assert fingerprint(loaded) == fingerprint(tokenizer) != fingerprint(small_tokenizer(time_stride=2))
+
+
+def test_frames_that_do_not_divide_into_tokens_are_told_every_key_that_helps():
+    with pytest.raises(ValueError, match=r"30x32.*env\.height.*size=.*tokenizer\.space_stride"):
+        VQVAE(TokenizerConfig(), (30, 32, 3))

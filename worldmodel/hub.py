@@ -152,6 +152,19 @@ def located(world: str | Path) -> Path:
     return folder
 
 
+def world_folder(world: str | Path) -> Path:
+    """`located`, for a script that needs a trained world there.
+
+    Raises: ValueError as `located`, or where the folder holds no world; the message says which script makes one.
+    """
+    folder = located(world)
+    if not (folder / CONFIG).exists():
+        raise ValueError(
+            f"{folder} holds no world ({CONFIG} is missing); run scripts/train_prior.py to make one, or name another"
+        )
+    return folder
+
+
 def shipped() -> list[str]:
     """The names of the worlds that come with the package."""
     return sorted(path.parent.name for path in WORLDS.glob(f"*/{CONFIG}"))

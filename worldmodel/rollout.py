@@ -107,7 +107,7 @@ def _action(name: str, info: WorldInfo) -> np.ndarray:
     except ValueError:
         action = None
     if action is None or not info.action_space.contains(action):
-        names = ", ".join(info.action_names) or "none: use episode or random"
+        names = ", ".join(info.action_names) or "none: use a number of that space, episode or random"
         raise ValueError(f"actions: no action {name!r} in {info.action_space}; the named ones are {names}")
     return action
 

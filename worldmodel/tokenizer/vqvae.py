@@ -105,7 +105,7 @@ class VQVAE(nn.Module):
         if height % config.space_stride or width % config.space_stride:
             raise ValueError(
                 f"frames of {height}x{width} do not divide into tokens of {config.space_stride} pixels: "
-                "change env.height and env.width, or tokenizer.space_stride"
+                "change env.height and env.width (size= of an import), or tokenizer.space_stride"
             )
         self.config = config
         self.frame_shape = tuple(frame_shape)

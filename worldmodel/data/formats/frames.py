@@ -78,13 +78,22 @@ def read(folder: Path) -> Source:
             )
         table |= steps
     if lonely := sorted(clips.keys() ^ table.keys()):
-        places = {name: f" ({steps.path.name}, line {steps.lines[0]})" for name, steps in table.items()}
-        shown = ", ".join((name or "an empty name") + places.get(name, "") for name in lonely[:5])
-        raise ValueError(
-            f"{folder}: expected a clip and rows of a table for every episode; "
-            f"one of them is missing for {shown}; {len(lonely)} in all"
-        )
+        raise ValueError(_lonely(folder, lonely, set(clips), table))
     return Source(len(clips), lambda: (_found(path, table[name]) for name, path in clips.items()))
+
+
+def _lonely(folder: Path, names: list[str], clips: set[str], table: dict[str, Steps]) -> str:
+    """Which episodes have only a clip or only rows, and what the first of them lacks."""
+    first, what = names[0], "rows in a table"
+    if first not in clips:
+        inside = (folder / first).is_dir()
+        what = f"PNG pictures in the folder {first}" if inside else f"clip ({first}.mp4 or {first}/)"
+    places = {name: f" ({steps.path.name}, line {steps.lines[0]})" for name, steps in table.items()}
+    shown = ", ".join((name or "an empty name") + places.get(name, "") for name in names[:5])
+    return (
+        f"{folder}: expected a clip and rows of a table for every episode; "
+        f"one of them is missing for {shown}; {len(names)} in all: {first} has no {what}"
+    )
 
 
 def _clips(folder: Path) -> dict[str, Path]:
