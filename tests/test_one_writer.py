@@ -196,6 +196,16 @@ def test_a_link_is_followed_and_stays_a_link(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a", "disk", "not_there", "run"]
 
 
+def test_a_link_to_a_folder_that_is_not_there_yet_is_followed_by_every_writer(tmp_path):
+    for name in ("episodes", "tokens", "agent"):
+        (tmp_path / name).symlink_to(f"disk/{name}")
+    gather(tmp_path / "episodes")
+    TokenStore.create(tmp_path / "tokens", key="x", codes=4, grid=(1, 1), time_stride=1)
+    with writer_lock(tmp_path / "agent", "training"):
+        assert (tmp_path / "disk/agent").is_dir()
+    assert (tmp_path / "disk/episodes/episode_000001.h5").is_file() and (tmp_path / "disk/tokens/tokens.json").is_file()
+
+
 def test_a_folder_that_cannot_be_replaced_is_refused_before_the_work(tmp_path, monkeypatch):
     def busy(source, target):
         raise OSError(16, "Device or resource busy", str(source), None, str(target))

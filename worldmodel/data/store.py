@@ -21,7 +21,7 @@ from worldmodel.data.hdf5 import EpisodeError, EpisodeFile, Header
 from worldmodel.data.info import FILE as INFO_FILE
 from worldmodel.data.info import DatasetInfo, differences
 from worldmodel.data.origins import Origins, read_origins, settings, write_origins
-from worldmodel.io.lock import writer_lock
+from worldmodel.io.lock import make_folder, writer_lock
 from worldmodel.io.untrusted import read_bytes
 from worldmodel.progress import progress
 
@@ -55,7 +55,7 @@ class EpisodeStore:
             FolderInUse: another process writes there.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         if not (folder / INFO_FILE).exists() or differences(DatasetInfo.load(folder).to_json(), info.to_json()):
             with writer_lock(folder, "collection"):
                 sweep(folder)

@@ -26,7 +26,7 @@ from worldmodel.config import typed
 from worldmodel.data.clips import Batch, Windows
 from worldmodel.data.files import Recent, sweep, write_whole
 from worldmodel.data.store import EpisodeStore
-from worldmodel.io.lock import lock_file
+from worldmodel.io.lock import lock_file, make_folder
 from worldmodel.io.untrusted import open_regular
 
 SCHEMA = 2
@@ -94,7 +94,7 @@ class TokenStore:
         folder, info = Path(folder), TokenInfo(key, codes, (grid[0], grid[1]), time_stride)
         if folder.is_dir() and any(folder.iterdir()) and _load(folder) != info:
             _clear(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_sealed(folder / FILE, asdict(info))
         sweep(folder)
         return cls(folder, info)

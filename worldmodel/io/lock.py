@@ -53,8 +53,7 @@ def writer_lock(folder: str | Path, work: str) -> Iterator[bool]:
         OSError: the file of the lock cannot be made.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    key = os.path.realpath(folder)
+    key = make_folder(folder)
     until = time.monotonic() + PATIENCE
     with _own_process(key, folder, work, until):
         file, locked = _lock(folder, work, until)
@@ -63,6 +62,13 @@ def writer_lock(folder: str | Path, work: str) -> Iterator[bool]:
             yield locked
         finally:
             _give_up(file, lock_file(folder), locked and os.getpid() == owner)  # a fork does not own it
+
+
+def make_folder(folder: str | Path) -> str:
+    """Make a folder where it is missing, also one that a link leads to; returns its path without links."""
+    real = os.path.realpath(folder)
+    os.makedirs(real, exist_ok=True)
+    return real
 
 
 def lock_file(folder: str | Path) -> Path:
