@@ -24,6 +24,12 @@ SPACES = [
 ]
 
 
+@pytest.mark.parametrize("space", [Box(-1, 1, (0,), np.float32), Box(-1, 1, (3, 0), np.float32)])
+def test_actions_of_no_numbers_are_refused(space):
+    with pytest.raises(ValueError, match="action space: expected actions of one number or more, got Box"):
+        space_to_json(space)
+
+
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_a_space_survives_json_with_its_dtype(space):
     back = space_from_json(json.loads(json.dumps(space_to_json(space), allow_nan=False)))

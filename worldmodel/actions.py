@@ -28,12 +28,10 @@ def space_to_json(space: Space) -> dict[str, Any]:
 
     Raises:
         TypeError: a space that is none of the four kinds.
-        ValueError: a space with more choices than are allowed.
+        ValueError: a space of no numbers, or with more choices than are allowed.
     """
     if isinstance(space, Discrete | MultiDiscrete | MultiBinary | Box):
-        if not (columns := _columns(space)):
-            raise ValueError(f"action space: expected at least one number in an action, got {space!r}")
-        check_choices("action space", columns)
+        _check_columns("action space", space)
     if isinstance(space, Discrete):
         return {"kind": "discrete", "n": int(space.n), "start": int(space.start), "dtype": str(space.dtype)}
     if isinstance(space, MultiDiscrete):
@@ -59,8 +57,14 @@ def space_from_json(values: Mapping[str, Any]) -> Space:
             space = _space(values)
     except (ArithmeticError, AssertionError, AttributeError, LookupError, ValueError) as error:
         raise ValueError(f"action space in JSON: {type(error).__name__}: {error}") from error
-    check_choices("action space in JSON", _columns(space))
+    _check_columns("action space in JSON", space)
     return space
+
+
+def _check_columns(what: str, space: Space) -> None:
+    if not (columns := _columns(space)):
+        raise ValueError(f"{what}: expected actions of one number or more, got {space}")
+    check_choices(what, columns)
 
 
 def _columns(space: Space) -> int:

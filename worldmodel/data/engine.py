@@ -127,7 +127,7 @@ def _number(reward: Any) -> float:
     if not isinstance(value, int | float):
         raise EngineError(f"reward: expected one number, got {_kind(reward)}")
     if not abs(value) <= LARGEST:
-        raise EngineError(f"reward {value}: expected a finite number that float32 can hold")
+        raise EngineError(f"reward {_short(value)}: expected a finite number that float32 can hold")
     return float(value)
 
 
