@@ -511,11 +511,27 @@ def test_settings_that_are_none_are_refused(monkeypatch):
         ({"obs": "pixels"}, "obs: expected frames, tokens or latent, got 'pixels'"),
         ({"starts": "ends"}, "starts: expected resets or anywhere, got 'ends'"),
         ({"horizon": -1}, "horizon >= 0"),
+        ({"horizon": np.nan}, "horizon >= 0"),
         ({"max_episode_steps": 0}, "max_episode_steps >= 1"),
+        ({"truncate_on_surprise": np.nan}, "truncate_on_surprise: expected 0 bits or more"),
+        ({"truncate_on_surprise": -1.0}, "truncate_on_surprise: expected 0 bits or more"),
         ({"autoreset_mode": "never"}, "never"),
     ):
         with pytest.raises(ValueError, match=message):
             DreamVectorEnv(2, world=world, **settings)
+
+
+def test_keys_of_chance_that_are_no_64_bit_numbers_are_refused_before_a_dream_begins(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    world = small_world()
+    frames = torch.zeros(1, 1, *world.info.frame_shape, dtype=torch.uint8)
+    for number in (2**63, 2**70, -(2**63) - 1):
+        for keys in ({"seed": number}, {"dream": number}):
+            with pytest.raises(ValueError, match="expected a signed 64-bit number"):
+                world.begin(0, **keys)
+        for keys in ({"seed": number}, {"dreams": [number]}):
+            with pytest.raises(ValueError, match="expected a signed 64-bit number"):
+                world.start(frames, np.zeros((1, 0), np.int64), **keys)
 
 
 # --- the real environment, seen as its dream

@@ -125,6 +125,8 @@ class DreamVectorEnv(VectorEnv):
             raise ValueError(f"starts: expected resets or anywhere, got {starts!r}")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode: expected None or rgb_array, got {render_mode!r}")
+        if truncate_on_surprise is not None and not truncate_on_surprise >= 0:
+            raise ValueError(f"truncate_on_surprise: expected 0 bits or more, or None, got {truncate_on_surprise}")
         self.num_envs, self.obs, self.starts = num_envs, obs, starts
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": RENDER_FPS, "autoreset_mode": self.autoreset_mode}
@@ -494,7 +496,7 @@ def _limit(world: WorldModel, horizon: int | None, max_episode_steps: int | None
     if horizon is None:
         trusted = world.info.trust_horizon
         horizon = (world.info.longest or 0) if trusted is None else max(trusted, 1)  # 0 would mean: never
-    if horizon < 0 or (max_episode_steps is not None and max_episode_steps < 1):
+    if not horizon >= 0 or (max_episode_steps is not None and not max_episode_steps >= 1):
         raise ValueError(f"expected horizon >= 0 and max_episode_steps >= 1, got {horizon} and {max_episode_steps}")
     return min(horizon or np.inf, max_episode_steps or np.inf)
 

@@ -258,8 +258,7 @@ class WorldModel(nn.Module):
         `seed` and the number of each dream (0 … b − 1 by default) decide all chance to come.
         Raises: ValueError for frames that do not fill whole latents, or actions outside the space.
         """
-        if not -(2**63) <= seed < 2**63:
-            raise ValueError(f"seed: expected a signed 64-bit number, got {seed}")
+        _check_keys(seed, [] if dreams is None else dreams)
         frames, b = frames.to(self.device), len(frames)
         latents = self.tokenizer.latents(frames.shape[1])
         lead = self._encode(actions, b, latents - 1)
@@ -276,8 +275,9 @@ class WorldModel(nn.Module):
     def begin(self, start: int, seed: int = 0, dream: int = 0) -> DreamState:
         """One dream from context number `start` of those that came with the world.
 
-        Raises: ValueError when there is no such context.
+        Raises: ValueError when there is no such context, or for a seed or dream that is no signed 64-bit number.
         """
+        _check_keys(seed, [dream])
         if self.starts is None or not 0 <= start < len(self.starts):
             raise ValueError(
                 f"start {start}: this world came with {len(self.starts or ())} contexts to begin from; give frames "
@@ -473,6 +473,13 @@ class WorldModel(nn.Module):
             raise ValueError(f"expected actions for {b} dreams and {steps} steps, got {encoded.shape[:-1]}")
         rows = torch.from_numpy(encoded).view(b, latents, self.prior.actions)
         return self.prior.known(rows).to(self.device)
+
+
+def _check_keys(seed: int, dreams: Sequence[int]) -> None:
+    """Raises ValueError where the keys of the noise are no signed 64-bit numbers."""
+    for name, value in (("seed", seed), *(("dreams", each) for each in dreams)):
+        if not -(2**63) <= value < 2**63:
+            raise ValueError(f"{name}: expected a signed 64-bit number, got {value}")
 
 
 def _few(values: Sequence[float]) -> str:
