@@ -258,6 +258,12 @@ def test_a_choice_beyond_the_ceiling_is_refused_before_memory_is_taken(tmp_path,
         import_episodes(foreign(tmp_path / "few", [0, 1]), tmp_path / "mine", actions=4_000_000_000)
 
 
+@pytest.mark.parametrize("actions", [0, -1, (1.0, 0.0), (-1e39, 1e39), (np.nan, 1.0), (0.0, np.inf)])
+def test_what_actions_cannot_be_is_refused_by_that_key(tmp_path, actions):
+    with pytest.raises(ValueError, match=r"theirs: actions: expected (1 choice or more|\[least,greatest\], finite)"):
+        import_episodes(foreign(tmp_path / "theirs", [0, 1]), tmp_path / "mine", actions=actions)
+
+
 def test_whole_numbers_beyond_choices_may_be_numbers_where_the_user_says_so(tmp_path):
     theirs = folder_with(tmp_path, rows("0", "4000000", "1"))
     store = import_episodes(theirs, tmp_path / "mine", actions=(0.0, 4e6))

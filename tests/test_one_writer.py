@@ -15,6 +15,7 @@ from gymnasium.spaces import Box, Discrete
 
 from tests.helpers_env import CounterEnv, counter_info
 from tests.test_episode_store import make_episode
+from worldmodel.checkpoint import save_weights
 from worldmodel.data import files
 from worldmodel.data.collect import collect
 from worldmodel.data.convert import import_episodes
@@ -24,6 +25,7 @@ from worldmodel.data.store import EpisodeError, EpisodeStore
 from worldmodel.data.survey import survey
 from worldmodel.data.tokens import TokenStore
 from worldmodel.io.lock import FolderInUse, writer_lock
+from worldmodel.video import write_png
 
 ROOT = Path(__file__).parents[1]
 
@@ -204,6 +206,35 @@ def test_a_link_to_a_folder_that_is_not_there_yet_is_followed_by_every_writer(tm
     with writer_lock(tmp_path / "agent", "training"):
         assert (tmp_path / "disk/agent").is_dir()
     assert (tmp_path / "disk/episodes/episode_000001.h5").is_file() and (tmp_path / "disk/tokens/tokens.json").is_file()
+
+
+def test_links_to_places_that_are_not_there_yet_are_followed_by_every_writer(tmp_path):
+    (tmp_path / "runs").symlink_to("disk/runs")
+    (tmp_path / "run").symlink_to(tmp_path / "runs/mine")
+    assert gather(tmp_path / "run/episodes")[0].indices == (0, 1)
+    for name in ("deep", "weights", "tokens", "picture"):
+        (tmp_path / "run" / name).symlink_to(tmp_path / "elsewhere" / name / "x")
+    assert gather(tmp_path / "run/deep")[0].indices == (0, 1)
+    save_weights(tmp_path / "run/weights", {}, {})
+    TokenStore.create(tmp_path / "run/tokens", key="k", codes=4, grid=(2, 3), time_stride=1)
+    write_png(tmp_path / "run/picture/0.png", np.zeros((4, 4, 3), np.uint8))
+    with writer_lock(tmp_path / "run/prior", "training"):
+        assert sorted(os.listdir(tmp_path / "disk/runs/mine")) == [
+            ".prior.lock", "deep", "episodes", "picture", "prior", "tokens", "weights"
+        ]  # fmt: skip
+    assert sorted(os.listdir(tmp_path / "elsewhere")) == ["deep", "picture", "tokens", "weights"]
+
+
+@pytest.mark.parametrize("what", ["file", "file above", "loop", "loop above"])
+def test_what_is_no_folder_is_named(tmp_path, what):
+    there = tmp_path / "run"
+    there.symlink_to("run") if "loop" in what else there.write_text("notes")
+    folder = there / "episodes" if "above" in what else there
+    found = "a link that leads back to itself" if "loop" in what else "a file in .*run"
+    with pytest.raises(NotADirectoryError, match=f"expected a folder, got {found}"):
+        gather(folder)
+    with pytest.raises(NotADirectoryError, match=f"expected a folder, got {found}"), writer_lock(folder, "training"):
+        pass
 
 
 def test_a_folder_that_cannot_be_replaced_is_refused_before_the_work(tmp_path, monkeypatch):

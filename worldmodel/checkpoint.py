@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from worldmodel.io.folders import make_folder
 from worldmodel.io.untrusted import (
     JSON_BYTES,
     WEIGHTS_BYTES,
@@ -45,7 +46,7 @@ def save_weights(folder: str | Path, config: Mapping[str, Any], tensors: Mapping
     the two renames, one that is refused until it is saved again.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     weights, description = _aside(folder / WEIGHTS), _aside(folder / CONFIG)
     try:
         digest = write_tensors(weights, tensors)

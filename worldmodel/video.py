@@ -16,6 +16,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[repo
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from worldmodel.io.folders import make_folder
+
 Frames = UInt8[np.ndarray, "t h w 3"] | UInt8[Tensor, "t h w 3"]
 Picture = UInt8[np.ndarray, "h w 3"]
 
@@ -43,7 +45,7 @@ def write_video(path: str | Path, frames: Frames | Iterable[Picture], fps: float
     _check_fps(fps)
     if (first := next(pictures, None)) is None:
         raise ValueError("expected at least one frame, got none")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     aside = path.with_name(f".{path.stem}.tmp.mp4")
     height, width = _even(first).shape[:2]
     options = ["-crf", str(QUALITY), "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
@@ -74,7 +76,7 @@ def write_gif(path: str | Path, frames: Frames, fps: float = 15.0, max_bytes: in
     for stride, colors in itertools.product(strides, (256, 64, 32)):
         data = gif_bytes(video[::stride], fps / stride, colors)
         if max_bytes is None or len(data) <= max_bytes:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             path.write_bytes(data)
             return path
     raise ValueError(f"{path}: not even one frame fits into max_bytes={max_bytes}; allow more, or use smaller frames")
@@ -92,7 +94,7 @@ def gif_bytes(frames: Frames, fps: float = 15.0, colors: int = 256) -> bytes:
 def write_png(path: str | Path, image: Picture) -> Path:
     """Write one picture without loss."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     path.write_bytes(png_bytes(image))
     return path
 

@@ -23,6 +23,7 @@ from worldmodel.data.info import DatasetInfo
 from worldmodel.io.untrusted import UntrustedFileError, check_choices, check_frame, errors_name
 
 POLICY = "imported"  # no policy of scripts/collect.py: it adds nothing to what others made
+LARGEST = float(np.finfo(np.float32).max)
 SEVERAL = "size=[height,width] gives all frames one size"
 
 Given = int | tuple[float, float] | None  # of the user: how many choices, or the least and the greatest number
@@ -161,7 +162,11 @@ def _check_choices(found: Found) -> None:
 def _number_space(values: np.ndarray, given: Given) -> Space:
     shape = values.shape[1:]
     if isinstance(given, tuple):
+        if not -LARGEST <= given[0] <= given[1] <= LARGEST:
+            raise ValueError(f"actions: expected [least,greatest], finite and in this order, got {[*given]}")
         return Box(*given, shape, np.float32)
+    if given is not None and given < 1:
+        raise ValueError(f"actions: expected 1 choice or more, got {given}")
     if not len(values):
         raise ValueError("actions: expected at least one")
     if given is None and values.dtype.kind == "f":

@@ -21,7 +21,8 @@ from worldmodel.data.hdf5 import EpisodeError, EpisodeFile, Header
 from worldmodel.data.info import FILE as INFO_FILE
 from worldmodel.data.info import DatasetInfo, differences
 from worldmodel.data.origins import Origins, read_origins, settings, write_origins
-from worldmodel.io.lock import make_folder, writer_lock
+from worldmodel.io.folders import make_folder
+from worldmodel.io.lock import writer_lock
 from worldmodel.io.untrusted import read_bytes
 from worldmodel.progress import progress
 
@@ -164,7 +165,7 @@ class EpisodeStore:
         The store no longer has the episode, so `collect` collects it again. Nothing in there is read or deleted.
         """
         path, folder = self.path(index), self.folder / QUARANTINE
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         names = itertools.chain([path.name], (f"{path.name}.{number}" for number in itertools.count(1)))
         free = next(folder / name for name in names if not (folder / name).exists())
         os.rename(path, free)

@@ -26,7 +26,8 @@ from worldmodel.config import typed
 from worldmodel.data.clips import Batch, Windows
 from worldmodel.data.files import Recent, sweep, write_whole
 from worldmodel.data.store import EpisodeStore
-from worldmodel.io.lock import lock_file, make_folder
+from worldmodel.io.folders import make_folder
+from worldmodel.io.lock import lock_file
 from worldmodel.io.untrusted import open_regular
 
 SCHEMA = 2

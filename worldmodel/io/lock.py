@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from worldmodel.io.folders import make_folder
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -53,7 +55,8 @@ def writer_lock(folder: str | Path, work: str) -> Iterator[bool]:
         OSError: the file of the lock cannot be made.
     """
     folder = Path(folder)
-    key = make_folder(folder)
+    make_folder(folder)
+    key = os.path.realpath(folder)
     until = time.monotonic() + PATIENCE
     with _own_process(key, folder, work, until):
         file, locked = _lock(folder, work, until)
@@ -62,13 +65,6 @@ def writer_lock(folder: str | Path, work: str) -> Iterator[bool]:
             yield locked
         finally:
             _give_up(file, lock_file(folder), locked and os.getpid() == owner)  # a fork does not own it
-
-
-def make_folder(folder: str | Path) -> str:
-    """Make a folder where it is missing, also one that a link leads to; returns its path without links."""
-    real = os.path.realpath(folder)
-    os.makedirs(real, exist_ok=True)
-    return real
 
 
 def lock_file(folder: str | Path) -> Path:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from worldmodel.checkpoint import read_sealed, read_tensors, sync, write_sealed, write_tensors
+from worldmodel.io.folders import make_folder
 
 KEPT = 2  # checkpoints
 
@@ -37,7 +38,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     aside = checkpoints / f".{final.name}.tmp"
     for left in checkpoints.glob(".*.tmp"):  # by a save that was killed, maybe at a step that no other save is at
         shutil.rmtree(left)
-    aside.mkdir(parents=True)
+    make_folder(aside)
     files = {name: write_tensors(aside / f"{name}.safetensors", ts) for name, ts in checkpoint.tensors.items()}
     write_sealed(aside / "progress.json", {"step": checkpoint.step, "files": files, "progress": checkpoint.progress})
     sync(aside)

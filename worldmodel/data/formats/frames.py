@@ -101,8 +101,9 @@ def _clips(folder: Path) -> dict[str, Path]:
     paths = visible(folder.iterdir(), folder)
     clips = [path for path in paths if ends(path, *SUFFIXES) or (path.is_dir() and _png_files(path))]
     named = {normal(path.stem if ends(path, *SUFFIXES) else path.name): path for path in clips}
-    if len(named) < len(clips):
-        raise ValueError(f"{folder}: two clips of one name")
+    if lost := [path for path in clips if path not in named.values()]:
+        other = named[normal(lost[0].stem if ends(lost[0], *SUFFIXES) else lost[0].name)]
+        raise ValueError(f"{folder}: two clips of one name, {lost[0].name} and {other.name}; rename one of them")
     return named
 
 
