@@ -247,5 +247,5 @@ def test_actions_far_smaller_than_their_bounds_are_scaled_by_the_data(bound):
 
 @pytest.mark.parametrize("space", [Box(-1, 1, (0,)), Box(-1, 1, (2, 0)), MultiDiscrete(np.zeros(0, int))], ids=str)
 def test_a_space_without_a_number_is_refused(space):
-    with pytest.raises(ValueError, match="expected at least one number in an action"):
+    with pytest.raises(ValueError, match="expected actions of one number or more"):
         space_to_json(space)
