@@ -63,6 +63,10 @@ def weights(config: EvaluateAgentConfig) -> dict[str, str]:
     """What stands behind the names: the weights of each world and agent."""
     parts = [part for group in config.agents.values() for part in group]
     folders = [path for run in config.runs for path in (world_of(config, run), *(run / part for part in parts))]
+    if missing := [folder for folder in folders if not (folder / "config.json").exists()]:
+        raise ValueError(
+            f"{missing[0]} holds no agent; run scripts/train_agent.py, or name other folders in agents.NAME="
+        )
     return {str(folder): described(folder)[1] for folder in folders}
 
 

@@ -3,6 +3,7 @@
 from _run import begin_with, made_already, real_env, script
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,7 +72,8 @@ def main(config: TrainAgentConfig) -> None:
             write_sealed(record, {"made_with": made, "real_returns": found})
             shutil.rmtree(config.out / FOLDER, ignore_errors=True)
     found = read_sealed(record)["real_returns"]
-    print(f"agent: {config.out}; mean real return by step: {', '.join(f'{k}: {v:.4g}' for k, v in found.items())}")
+    measured = ", ".join(f"{step}: {mean:.4g}" for step, mean in found.items()) or "not measured"
+    print(f"agent: {config.out}; mean real return by step: {measured}")
 
 
 def made_of(config: TrainAgentConfig) -> dict[str, Any]:
@@ -92,17 +94,30 @@ def check_world(config: TrainAgentConfig, world: WorldModel) -> None:
     if world.info.action_space is None:
         raise ValueError("this world has no actions, so there is nothing for an agent to choose")
     Acting(action_space(world), world.info.action_scale)
-    if config.eval_episodes or config.source == "real":
-        env = real_env(world.info)()
+    if (make_env := environment(config, world)) is not None:
+        env = make_env()
         try:
             check_spaces(env, world)
         finally:
             env.close()
 
 
+def environment(config: TrainAgentConfig, world: WorldModel) -> Callable[[], gymnasium.Env] | None:
+    """Makes the real environment; None where the training needs none.
+
+    Raises: ValueError where it is needed, and the world does not say which one it is.
+    """
+    if config.source == "dream" and not config.eval_episodes:
+        return None
+    try:
+        return real_env(world.info)
+    except ValueError as error:
+        raise ValueError(f"{error}; source=dream eval_episodes=0 trains in dreams alone") from error
+
+
 def train(config: TrainAgentConfig, world: WorldModel, made: dict[str, Any]) -> dict[str, float]:
     """The mean real return at each evaluation."""
-    make_env = real_env(world.info)
+    make_env = environment(config, world)
     env = VecMonitor(dreams(config, world) if config.source == "dream" else reality(config, world, make_env))
     env.seed(config.seed)
     normal, scale = VecNormalize(env, norm_obs=False, gamma=config.ppo.gamma), world.info.action_scale

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import gymnasium
@@ -25,6 +26,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf.errors import ConfigKeyError
 from safetensors import SafetensorError
 
+from tests.helpers_models import small_world
 from tests.helpers_scripts import entry, leaves, module, schema, shared
 from tests.test_scripts import ROOT
 from worldmodel.config import typed
@@ -245,3 +247,25 @@ def test_a_script_without_a_world_names_the_script_that_makes_one(script, tmp_pa
 )
 def test_an_evaluation_says_where_dreams_will_end(kept, expected):
     assert re.search(expected, module("evaluate").cut(kept))
+
+
+def test_agents_learn_in_dreams_of_imported_data_where_no_real_episode_is_asked_for():
+    script, world = module("train_agent"), small_world()
+    world.info.env = {}
+    script.check_world(SimpleNamespace(eval_episodes=0, source="dream"), world)
+    for asked in (SimpleNamespace(eval_episodes=1, source="dream"), SimpleNamespace(eval_episodes=0, source="real")):
+        with pytest.raises(ValueError, match=r"which environment .*source=dream eval_episodes=0"):
+            script.check_world(asked, world)
+
+
+def test_an_evaluation_of_agents_that_are_not_there_names_the_script_that_makes_them(tmp_path, monkeypatch, capsys):
+    small_world().save(tmp_path / "world")
+    monkeypatch.setattr("sys.argv", ["evaluate_agent.py", f"run={tmp_path}"])
+    assert leaves(entry("evaluate_agent")) == 2
+    assert "agent holds no agent; run scripts/train_agent.py" in capsys.readouterr().err
+
+
+def test_half_a_name_of_the_hub_is_told_what_a_whole_one_is(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["rollout.py", "world=hf://nobody"])
+    assert leaves(entry("rollout")) == 2
+    assert "expected hf://OWNER/NAME" in capsys.readouterr().err

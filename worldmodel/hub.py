@@ -159,6 +159,8 @@ def world_folder(world: str | Path) -> Path:
     """
     folder = located(world)
     if not (folder / CONFIG).exists():
+        if str(world).startswith("hf:/"):
+            raise ValueError(f"world {str(world)!r}: expected hf://OWNER/NAME or hf://OWNER/NAME@REVISION")
         raise ValueError(
             f"{folder} holds no world ({CONFIG} is missing); run scripts/train_prior.py to make one, or name another"
         )
