@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from tests.helpers_hub import Hub, hub_server
+from tests.helpers_hub import Door, Hub, hub_server
 from tests.helpers_models import small_world
 from worldmodel import hub as doors
 from worldmodel.evaluate.figures import Interval, Section
@@ -253,3 +253,35 @@ def test_the_script_pushes_and_tells_the_figures_of_the_report(hub: Hub, world, 
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"WorldModel.load('hf://{REPO}')" in done.stdout and b"| bits | 2.44 |" in hub.repos[REPO]["README.md"]
+
+
+@pytest.mark.parametrize("repo", ["x/y/z", "x/\u00fc", "a b/c", "", "../x", "x/" + "y" * 200, "hf://x/y"])
+def test_a_repository_that_can_be_none_is_refused_by_its_key(hub, world, repo):
+    with pytest.raises(ValueError, match=r"^repo '.*': expected OWNER/NAME of letters, digits"):
+        push(world, repo)
+
+
+@pytest.mark.parametrize("endpoint", ["ftp://x", "hub.org", "http://", "http://[::1", "file:///etc", "not one", "//x"])
+def test_an_endpoint_that_is_no_address_is_refused_by_its_key(world, endpoint):
+    for ask in (lambda: push(world, REPO, endpoint=endpoint), lambda: pull(REPO, endpoint=endpoint)):
+        with pytest.raises(ValueError, match="^endpoint: expected an address like"):
+            ask()
+
+
+def test_a_page_in_place_of_the_hub_counts_as_out_of_reach(hub, world, monkeypatch):
+    push(world, REPO)
+    here = pull(REPO)
+    monkeypatch.setattr(Door, "answer", page)
+    with pytest.raises(OSError, match=rf"^hf://{REPO}: .*the Hub cannot be reached"):
+        push(world, REPO)
+    with pytest.warns(RuntimeWarning, match="the copy in the cache is used"):
+        assert pull(REPO) == here
+
+
+def page(door, *answer):
+    """What a hotel's network answers to everything."""
+    content = b"<html>Welcome! Log in to go on.</html>"
+    door.send_response(200)
+    door.send_header("Content-Length", str(len(content)))
+    door.end_headers()
+    door.wfile.write(content)

@@ -37,13 +37,14 @@ def push(
     stored; `endpoint` is another Hub than the public one. Returns the address of the commit.
 
     Raises:
-        ValueError: the folder holds no whole world, or the report is of other weights.
+        ValueError: the folder holds no whole world, the report is of other weights, or `repo` or `endpoint` is none.
         OSError: the Hub cannot be reached, or refuses; the message says what to do.
     """
     folder = Path(folder)
     config, _ = load_weights(folder)
     check_kind(folder, config, "world")
     figures = {} if report is None else measured(report, folder)["figures"]
+    _check_endpoint(endpoint)
     hub = _library()
     with errors_name(folder / CONFIG):
         text = card(config, f"hf://{repo}", figures)
@@ -75,7 +76,14 @@ class HubOutOfReach(OSError):
     """The Hub gave no answer, or one that it may take back: no network, a timeout, too many requests, its own fault."""
 
 
+def _check_endpoint(endpoint: str) -> None:
+    """Raises ValueError for what is no address of a server."""
+    if endpoint and not re.fullmatch(r"https?://(\[[\da-fA-F:]+\]|[^\s/?#@:\[\]]+)(:\d{1,5})?(/\S*)?", endpoint):
+        raise ValueError(f"endpoint: expected an address like https://hub.example.org, got {endpoint!r}")
+
+
 def _fetch(repo: str, revision: str | None, endpoint: str) -> Path:
+    _check_endpoint(endpoint)
     hub = _library()
     with _asking(repo):
         api = hub.HfApi(endpoint=endpoint or None)
@@ -118,8 +126,9 @@ def _asking(repo: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, ValueError) and not isinstance(error, OSError):  # a name that can be none
-            raise
+        if isinstance(error, ValueError) and not isinstance(error, OSError | json.JSONDecodeError):
+            wanted = "expected OWNER/NAME of letters, digits, -, _ and ., at most 96 in all"  # a name that can be none
+            raise ValueError(f"repo {repo!r}: {wanted}") from error
         status = getattr(getattr(error, "response", None), "status_code", None)
         what = f"hf://{repo}: {textwrap.shorten(str(error), 160) or type(error).__name__}"
         if status is None or status in (408, 429) or status >= 500:
