@@ -5,6 +5,7 @@ that is not as Gymnasium has it, becomes that one error, in one line.
 """
 
 import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 LARGEST = float(np.finfo(np.float32).max)  # of a reward: episodes keep float32
+HERE = os.path.dirname(__file__)
 MESSAGE = 500  # characters of an engine's own words
 RESET, STEP = ("observation", "info"), ("observation", "reward", "terminated", "truncated", "info")
 
@@ -46,12 +48,12 @@ def engine_errors(what: str, number: int | None = None, passing: tuple[type[Exce
     call = what if number is None else f"{what} {number}"
     try:
         yield
-    except EngineError as error:
-        raise EngineError(f"{call}: {error}") from error
     except BaseException as error:
         if _asks_to_stop(error) or isinstance(error, passing):
             raise
         place = traceback.extract_tb(error.__traceback__)[-1]
+        if isinstance(error, EngineError) and os.path.dirname(place.filename) == HERE:  # found by a check of ours
+            raise EngineError(f"{call}: {error}") from error
         when = "" if number is None else f", in {call}"
         where = f"({place.filename}, line {place.lineno}{when})"
         raise EngineError(f"{what} raised {type(error).__name__}: {_words(error)} {where}") from error
