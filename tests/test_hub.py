@@ -264,7 +264,7 @@ def test_a_repository_that_can_be_none_is_refused_by_its_key(hub, world, repo):
 @pytest.mark.parametrize("endpoint", ["ftp://x", "hub.org", "http://", "http://[::1", "file:///etc", "not one", "//x"])
 def test_an_endpoint_that_is_no_address_is_refused_by_its_key(world, endpoint):
     for ask in (lambda: push(world, REPO, endpoint=endpoint), lambda: pull(REPO, endpoint=endpoint)):
-        with pytest.raises(ValueError, match="^endpoint: expected an address like"):
+        with pytest.raises(ValueError, match=r"^endpoint: expected an address like"):
             ask()
 
 
