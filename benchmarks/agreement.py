@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from measure import machine
 
-from worldmodel.data.clips import split
-from worldmodel.data.store import EpisodeStore
+from worldmodel.data.clips.clips import split
+from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.metrics import real_clips
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, Step, WorldModel

@@ -4,7 +4,7 @@ Run by itself it is the program that trains: the prior of the demo on random tok
 For each line that it reads, a number of seconds, it trains so long and prints its steps a second.
 """
 
-from worldmodel.threads import set_threads, usable_cores, wait_asleep
+from worldmodel.backends.threads import set_threads, usable_cores, wait_asleep
 
 if __name__ == "__main__":
     wait_asleep()  # before torch is imported
@@ -19,7 +19,7 @@ from statistics import median
 from measure import Row, preset, row
 from presets import prior_of, random_batch
 
-from worldmodel.config import typed
+from worldmodel.io.config import typed
 from worldmodel.training.fit import FitConfig
 from worldmodel.training.optim import adamw
 

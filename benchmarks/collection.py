@@ -11,11 +11,11 @@ import numpy as np
 from measure import Row, preset, row, seconds
 
 import envs
-from worldmodel.config import to_dict, typed
-from worldmodel.data.collect import MakeEnv, collect, describe
-from worldmodel.data.info import DatasetInfo
-from worldmodel.data.policies import make_policy
-from worldmodel.data.store import EpisodeStore
+from worldmodel.data.collect.collect import MakeEnv, collect, describe
+from worldmodel.data.collect.policies import make_policy
+from worldmodel.data.episodes.dataset_info import DatasetInfo
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.io.config import to_dict, typed
 
 EPISODES, ALONE = 96, 16  # by workers that start first; by this process
 PAIRS = 5

@@ -8,9 +8,9 @@ import torch
 from measure import machine, typical
 from sampling import beginning, demo_world
 
+from worldmodel.backends.cpu.prior import next_context
+from worldmodel.backends.cpu.tokenizer import next_frames
 from worldmodel.prior import SamplerConfig, sample, uniform
-from worldmodel.prior.fused import next_context
-from worldmodel.tokenizer.fused import next_frames
 from worldmodel.world import WorldModel
 
 

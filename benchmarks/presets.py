@@ -9,7 +9,7 @@ import torch
 from measure import extra_memory, machine, preset
 from torch import nn
 
-from worldmodel.config import typed
+from worldmodel.io.config import typed
 from worldmodel.prior import PixelCNN, PriorConfig
 from worldmodel.tokenizer import VQVAE, TokenizerConfig
 from worldmodel.training.fit import FitConfig

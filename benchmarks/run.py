@@ -13,7 +13,7 @@ from measure import Row, copy_speed, gemm_flops, row, write
 from sampling import dreaming, endurance, imagining, sampling
 from training import quantizer, training
 
-from worldmodel.data.store import EpisodeStore
+from worldmodel.data.episodes.store import EpisodeStore
 
 
 def rows() -> Iterator[Row]:

@@ -9,13 +9,13 @@ import torch
 from gymnasium.spaces import Discrete
 from measure import Row, memory, preset, row, typical, versus
 
-from worldmodel.causal import Past
-from worldmodel.config import typed
-from worldmodel.dream import DreamVectorEnv
+from worldmodel.backends.cpu.prior import next_context
+from worldmodel.data.clips.start_contexts import Starts
+from worldmodel.dream.env import DreamVectorEnv
+from worldmodel.io.config import typed
+from worldmodel.nn.causal_conv import Past
 from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, sample, uniform
-from worldmodel.prior.choose import choose
-from worldmodel.prior.fused import next_context
-from worldmodel.starts import Starts
+from worldmodel.prior.categorical import choose
 from worldmodel.tokenizer import VQVAE, TokenizerConfig
 from worldmodel.world import DreamState, WorldInfo, WorldModel
 

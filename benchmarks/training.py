@@ -12,11 +12,11 @@ from torch import nn
 from torch.utils.data import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from worldmodel.actions import ActionEncoder
-from worldmodel.config import typed
-from worldmodel.data.clips import ClipBatches
-from worldmodel.data.store import EpisodeStore
-from worldmodel.data.tokens import TokenBatches
+from worldmodel.data.clips.clips import ClipBatches
+from worldmodel.data.clips.token_store import TokenBatches
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.io.config import typed
+from worldmodel.nn.actions import ActionEncoder
 from worldmodel.prior import PixelCNN, PriorConfig
 from worldmodel.tokenizer import VQVAE, TokenizerConfig, nearest, tokenize
 from worldmodel.training.fit import FitConfig, fit

@@ -11,8 +11,8 @@ import gymnasium
 
 from envs.atari import AtariConfig, AtariEnv
 from envs.dmlab import DmlabConfig, DmlabEnv
-from envs.doors import unknown
-from envs.generic import GenericConfig, GenericEnv
+from envs.errors import unknown
+from envs.gymnasium_env import GenericConfig, GenericEnv
 from envs.maze import MazeConfig, MazeEnv
 from envs.vizdoom import VizdoomConfig, VizdoomEnv
 

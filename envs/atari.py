@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import gymnasium
 
-from envs.doors import at_least, missing, unknown
+from envs.errors import at_least, missing, unknown
 from envs.frames import FrameEnv
 
 

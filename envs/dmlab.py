@@ -21,7 +21,7 @@ from gymnasium import spaces
 from jaxtyping import Int, UInt8
 
 from envs.dmlab_tables import ACTION_SETS, DMLAB30
-from envs.doors import at_least, missing, one_of, unknown
+from envs.errors import at_least, missing, one_of, unknown
 from envs.frames import area_resize, frame_space
 
 SCREEN = "RGB_INTERLEAVED"  # the observation with axes [h, w, c]

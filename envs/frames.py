@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from envs.doors import plain, returned
+from envs.errors import plain, returned
 
 STEP = ("observation", "reward", "terminated", "truncated", "info")
 

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Bool, Float, UInt8
 
-from envs.doors import at_least
+from envs.errors import at_least
 from envs.frames import frame_space
 from envs.raycast import Maze, Pose, render
 

@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.doors import at_least, unknown
+from envs.errors import at_least, unknown
 from envs.frames import FrameEnv
 
 SHORT_NAMES = {"move_forward": "forward", "move_backward": "backward"}  # the two that every environment shares

@@ -10,8 +10,8 @@ import numpy as np
 import envs
 from worldmodel import WorldModel
 from worldmodel.agents.planner import Planner, PlannerConfig
-from worldmodel.config import typed
-from worldmodel.video import write_video
+from worldmodel.io.config import typed
+from worldmodel.io.video import write_video
 
 world = WorldModel.load(sys.argv[1] if len(sys.argv) > 1 else "maze")
 steps = int(sys.argv[2]) if len(sys.argv) > 2 else 50

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 
 import worldmodel  # noqa: F401  (registers the dream)
-from worldmodel.video import contact_sheet, write_gif, write_png
+from worldmodel.io.video import contact_sheet, write_gif, write_png
 
 world = sys.argv[1] if len(sys.argv) > 1 else "maze"
 env = gymnasium.make("worldmodel/Dream-v0", world=world, render_mode="rgb_array")

@@ -32,7 +32,7 @@ PACKAGES = {
     "httpx", "httpx2", "huggingface_hub", "hydra", "lightning_fabric", "lzma", "minari", "moviepy", "omegaconf",
     "requests", "s3fs", "safetensors", "urllib3", "vizdoom", "yaml", "zipfile", "zlib",
 }  # fmt: skip
-NAMED = {"worldmodel.data.collect.EngineError", "torch.OutOfMemoryError"}
+NAMED = {"worldmodel.data.collect.collect.EngineError", "torch.OutOfMemoryError"}
 # Environments run inside these; whatever leaves them was raised by the environment.
 ENGINES = {"ale_py", "deepmind_lab", "gymnasium", "minari", "vizdoom"}
 DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}

@@ -9,8 +9,8 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
-from worldmodel.agents.checkpoint import load_ppo_state, ppo_state
-from worldmodel.training.checkpoint import Checkpoint, latest, load_optimizer_tensors, optimizer_tensors, save
+from worldmodel.agents.ppo_state import load_ppo_state, ppo_state
+from worldmodel.training.run_state import Checkpoint, latest, load_optimizer_tensors, optimizer_tensors, save
 
 FOLDER = "resume"
 ANEW = "real environments cannot be saved: their episodes begin anew, so the agent differs from one in a single go"

@@ -27,12 +27,12 @@ from torch import nn
 from yaml import YAMLError
 
 import envs
-from worldmodel.checkpoint import CONFIG, described, read_sealed
-from worldmodel.config import to_dict, typed, unknown_key
-from worldmodel.data.store import EpisodeStore
-from worldmodel.hub import WARM, comes_along, drawn_at
+from worldmodel.backends.threads import set_threads
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.io.config import to_dict, typed, unknown_key
+from worldmodel.io.hub import WARM, comes_along, drawn_at
+from worldmodel.io.model_folder import CONFIG, described, read_sealed
 from worldmodel.io.untrusted import errors_name
-from worldmodel.threads import set_threads
 from worldmodel.world import WorldInfo
 
 T = TypeVar("T")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import envs
-from worldmodel.config import to_dict, typed
-from worldmodel.data.collect import CollectReport, Failure, collect
-from worldmodel.data.preview import preview
-from worldmodel.data.store import EpisodeStore
+from worldmodel.data.collect.collect import CollectReport, Failure, collect
+from worldmodel.data.collect.preview import preview
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.io.config import to_dict, typed
 
 
 @dataclass

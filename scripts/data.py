@@ -9,12 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from worldmodel.data.convert import export_episodes, import_episodes
+from worldmodel.data.convert.convert import export_episodes, import_episodes
+from worldmodel.data.episodes.remote import push
+from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.merge import merge
-from worldmodel.data.remote import push
-from worldmodel.data.store import EpisodeStore
-from worldmodel.data.survey import sheet, survey
-from worldmodel.video import write_png
+from worldmodel.data.summary import sheet, survey
+from worldmodel.io.video import write_png
 
 
 @dataclass

@@ -5,14 +5,14 @@ from _run import made_already, made_with, real_env, script
 from dataclasses import dataclass
 from pathlib import Path
 
-from worldmodel.checkpoint import CONFIG, read_sealed, write_sealed
-from worldmodel.data.store import EpisodeStore
-from worldmodel.evaluate.board import log_report
-from worldmodel.evaluate.horizon import keep_horizon, trusted
-from worldmodel.evaluate.page import page
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.evaluate.output.catalogue import verdict
+from worldmodel.evaluate.output.html import page
+from worldmodel.evaluate.output.tensorboard import log_report
 from worldmodel.evaluate.report import Case, ReportConfig, measure, to_json
-from worldmodel.evaluate.targets import verdict
-from worldmodel.hub import read_report, world_folder
+from worldmodel.evaluate.sections.horizon import keep_horizon, trusted
+from worldmodel.io.hub import read_report, world_folder
+from worldmodel.io.model_folder import CONFIG, read_sealed, write_sealed
 from worldmodel.tokenizer import fingerprint, load_tokenizer, tokenize
 from worldmodel.world import WorldModel
 

@@ -12,12 +12,12 @@ import numpy as np
 from worldmodel.agents import Agent, RandomAgent
 from worldmodel.agents.planner import Planner, PlannerConfig
 from worldmodel.agents.sb3 import PolicyAgent
-from worldmodel.checkpoint import described, read_sealed, write_sealed
-from worldmodel.config import to_dict
 from worldmodel.evaluate.agents import dream_returns, ranking, returns
-from worldmodel.evaluate.figures import bootstrap
-from worldmodel.hub import world_folder
-from worldmodel.progress import progress
+from worldmodel.evaluate.statistics.results import bootstrap
+from worldmodel.io.config import to_dict
+from worldmodel.io.hub import world_folder
+from worldmodel.io.model_folder import described, read_sealed, write_sealed
+from worldmodel.io.progress import progress
 from worldmodel.world import WorldModel
 
 

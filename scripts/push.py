@@ -5,7 +5,7 @@ from _run import script
 from dataclasses import dataclass
 from pathlib import Path
 
-from worldmodel.hub import push, world_folder
+from worldmodel.io.hub import push, world_folder
 
 
 @dataclass

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from worldmodel.checkpoint import write_sealed
-from worldmodel.data.clips import split
-from worldmodel.data.store import EpisodeStore
-from worldmodel.hub import world_folder
+from worldmodel.data.clips.clips import split
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.dream.rollout import Beginning, Recording, beginning, dream, film, own_beginning, plan
+from worldmodel.io.hub import world_folder
+from worldmodel.io.model_folder import write_sealed
+from worldmodel.io.progress import progress
+from worldmodel.io.video import write_video
 from worldmodel.prior import SamplerConfig
-from worldmodel.progress import progress
-from worldmodel.rollout import Beginning, Recording, beginning, dream, film, own_beginning, plan
-from worldmodel.video import write_video
 from worldmodel.world import WorldModel
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worldmodel.checkpoint import described, read_sealed, write_sealed
-from worldmodel.evaluate.horizon import kept_horizon
-from worldmodel.hub import CARD, REPORT, card, measured
-from worldmodel.training.checkpoint import latest
+from worldmodel.evaluate.sections.horizon import kept_horizon
+from worldmodel.io.hub import CARD, REPORT, card, measured
+from worldmodel.io.model_folder import described, read_sealed, write_sealed
+from worldmodel.training.run_state import latest
 from worldmodel.world import WorldModel
 
 MOST_BYTES = 8_000_000  # of all files of a world that comes with the package: it is copied into every installation

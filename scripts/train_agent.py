@@ -16,19 +16,19 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize
 
-from worldmodel.agents.acting import Acting
-from worldmodel.agents.eyes import EncodedEnv, check_spaces
+from worldmodel.agents.encoded_env import EncodedEnv, check_spaces
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PPOConfig, make_ppo, ppo_agent
-from worldmodel.checkpoint import CONFIG, described, read_sealed, write_sealed
-from worldmodel.config import to_dict
-from worldmodel.dream import action_space
+from worldmodel.agents.sb3_actions import Acting
+from worldmodel.backends.threads import threads
+from worldmodel.dream.env import action_space
 from worldmodel.evaluate.agents import returns
-from worldmodel.evaluate.figures import bootstrap
-from worldmodel.hub import world_folder
+from worldmodel.evaluate.statistics.results import bootstrap
+from worldmodel.io.config import to_dict
+from worldmodel.io.hub import world_folder
 from worldmodel.io.lock import writer_lock
+from worldmodel.io.model_folder import CONFIG, described, read_sealed, write_sealed
+from worldmodel.io.progress import progress
 from worldmodel.io.untrusted import errors_name
-from worldmodel.progress import progress
-from worldmodel.threads import threads
 from worldmodel.world import WorldModel
 
 

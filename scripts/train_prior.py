@@ -11,20 +11,20 @@ import torch
 from gymnasium.spaces import Box
 from torch.utils.tensorboard import SummaryWriter
 
-from worldmodel.actions import ActionEncoder, Scale, scale_of, space_to_json
-from worldmodel.checkpoint import described, read_sealed
-from worldmodel.config import to_dict
-from worldmodel.data.clips import split_for_training
-from worldmodel.data.store import EpisodeStore
-from worldmodel.data.tokens import TokenBatches
+from worldmodel.data.clips.clips import split_for_training
+from worldmodel.data.clips.start_contexts import choose_starts
+from worldmodel.data.clips.token_store import TokenBatches
+from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate import likelihood
-from worldmodel.evaluate.horizon import kept_horizon
 from worldmodel.evaluate.metrics import real_clips
+from worldmodel.evaluate.sections.horizon import kept_horizon
+from worldmodel.io.config import to_dict
+from worldmodel.io.model_folder import described, read_sealed
+from worldmodel.io.video import log_video
+from worldmodel.nn.actions import ActionEncoder, Scale, scale_of, space_to_json
 from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, reward_values
-from worldmodel.starts import choose_starts
 from worldmodel.tokenizer import VQVAE, load_tokenizer, tokenize
 from worldmodel.training.fit import FitConfig, first_rank, fit, sole_training
-from worldmodel.video import log_video
 from worldmodel.world import WorldInfo, WorldModel
 
 CONTEXT, HORIZON = 5, 24  # frames of the video in TensorBoard: whole latents at any time stride

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from worldmodel.config import to_dict
-from worldmodel.data.clips import ClipBatches, split_for_training
-from worldmodel.data.store import EpisodeStore
+from worldmodel.data.clips.clips import ClipBatches, split_for_training
+from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate import reconstruction
+from worldmodel.io.config import to_dict
+from worldmodel.io.video import log_video
 from worldmodel.tokenizer import VQVAE, TokenizerConfig, fingerprint, load_tokenizer, save_tokenizer
 from worldmodel.training.fit import FitConfig, first_rank, fit, sole_training
-from worldmodel.video import log_video
 
 BEGIN = 16  # batches whose patches the tokenizer begins with
 

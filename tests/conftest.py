@@ -1,7 +1,6 @@
 """Before any test imports the package: check every annotated shape, and start every test from one seed."""
 
 import os
-import pkgutil
 from pathlib import Path
 
 # Tiny models gain nothing from threads, and two test processes would fight over them.
@@ -11,9 +10,12 @@ from jaxtyping import install_import_hook
 
 # Must come before the first import of worldmodel. The tower: an int will do where a float is asked for (PEP 484).
 # The kernels are left out: numba compiles them as they stand.
-ROOMS = {room.name for room in pkgutil.iter_modules([str(Path(__file__).parents[1] / "worldmodel")])} - {"kernels"}
+ROOT = Path(__file__).parents[1]
+FILES = (path.relative_to(ROOT).with_suffix("") for path in sorted((ROOT / "worldmodel").rglob("*.py")))
+MODULES = {".".join(path.parts).removesuffix(".__init__") for path in FILES}
+LEFT_OUT = {"worldmodel", "worldmodel.backends", "worldmodel.backends.cpu", "worldmodel.backends.cpu.kernels"}
 install_import_hook(
-    [f"worldmodel.{room}" for room in sorted(ROOMS)],
+    sorted(MODULES - LEFT_OUT),
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
 

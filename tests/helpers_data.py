@@ -6,9 +6,9 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
-from worldmodel.data.episode import Episode
-from worldmodel.data.info import DatasetInfo
-from worldmodel.data.store import EpisodeStore
+from worldmodel.data.episodes.dataset_info import DatasetInfo
+from worldmodel.data.episodes.episode import Episode
+from worldmodel.data.episodes.store import EpisodeStore
 
 SPACES = {
     "choices": Discrete(5, start=2),

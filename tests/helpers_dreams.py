@@ -11,11 +11,11 @@ from gymnasium.spaces import Discrete
 
 from envs.maze import ACTIONS, MazeConfig, MazeEnv, render, step_pose
 from tests.helpers_models import random_frames
-from worldmodel.data.episode import Episode
-from worldmodel.data.store import DatasetInfo, EpisodeStore
-from worldmodel.data.tokens import TokenStore
-from worldmodel.evaluate.simulator import play
-from worldmodel.evaluate.stage import random_actions
+from worldmodel.data.clips.token_store import TokenStore
+from worldmodel.data.episodes.episode import Episode
+from worldmodel.data.episodes.store import DatasetInfo, EpisodeStore
+from worldmodel.evaluate.testbed.dream_clips import random_actions
+from worldmodel.evaluate.testbed.simulator import play
 from worldmodel.world import WorldInfo
 
 SIDE, GRID, CODES = 16, (4, 4), 16  # pixels of a frame; tokens of one, each the brightness of its 4x4 pixels

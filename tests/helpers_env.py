@@ -11,8 +11,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from worldmodel.actions import space_from_json
-from worldmodel.data.info import DatasetInfo
+from worldmodel.data.episodes.dataset_info import DatasetInfo
+from worldmodel.nn.actions import space_from_json
 
 FRAME_SHAPE = (6, 5, 3)  # not square, on purpose
 NO_ACTION = 255

@@ -7,10 +7,10 @@ import torch
 from gymnasium.spaces import Discrete
 
 from tests.helpers_models import small_prior, small_tokenizer
-from worldmodel.data.episode import Episode
-from worldmodel.data.store import DatasetInfo, EpisodeStore
-from worldmodel.data.tokens import TokenStore
-from worldmodel.evaluate.held_out import HeldOut
+from worldmodel.data.clips.token_store import TokenStore
+from worldmodel.data.episodes.episode import Episode
+from worldmodel.data.episodes.store import DatasetInfo, EpisodeStore
+from worldmodel.evaluate.testbed.held_out import HeldOut
 from worldmodel.tokenizer import tokenize
 from worldmodel.world import WorldInfo, WorldModel
 

@@ -5,10 +5,10 @@ from gymnasium import Space
 from gymnasium.spaces import Discrete
 from torch import nn
 
-from worldmodel.actions import ActionEncoder
-from worldmodel.data.tokens import TokenClip
+from worldmodel.data.clips.start_contexts import Starts
+from worldmodel.data.clips.token_store import TokenClip
+from worldmodel.nn.actions import ActionEncoder
 from worldmodel.prior import PixelCNN, PriorConfig
-from worldmodel.starts import Starts
 from worldmodel.tokenizer import VQVAE, QuantizerConfig, TokenizerConfig
 from worldmodel.tokenizer.vqvae import to_float
 from worldmodel.world import WorldInfo, WorldModel

@@ -14,17 +14,17 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 import envs
 from tests.helpers_models import space_world
 from tests.test_scripts import TINY, run
-from worldmodel.actions import Scale, space_to_json
-from worldmodel.agents.acting import Acting
-from worldmodel.agents.eyes import EncodedEnv
+from worldmodel.agents.encoded_env import EncodedEnv
 from worldmodel.agents.planner import Planner, PlannerConfig
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PolicyConfig, PPOConfig, make_ppo, ppo_agent
-from worldmodel.config import typed
-from worldmodel.data.clips import split
-from worldmodel.data.episode import Episode
-from worldmodel.data.store import DatasetInfo, EpisodeStore
-from worldmodel.dream import action_space
+from worldmodel.agents.sb3_actions import Acting
+from worldmodel.data.clips.clips import split
+from worldmodel.data.episodes.episode import Episode
+from worldmodel.data.episodes.store import DatasetInfo, EpisodeStore
+from worldmodel.dream.env import action_space
 from worldmodel.evaluate.agents import dream_returns, returns
+from worldmodel.io.config import typed
+from worldmodel.nn.actions import Scale, space_to_json
 from worldmodel.world import WorldModel
 
 NONE = Box(-np.inf, np.inf, (2,), np.float32)

@@ -1,4 +1,4 @@
-"""Laws of worldmodel.actions: spaces survive JSON, vectors say which action it was."""
+"""Laws of worldmodel.nn.actions: spaces survive JSON, vectors say which action it was."""
 
 import json
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
-from worldmodel.actions import ActionEncoder, nearest, reach, scale_of, space_from_json, space_to_json
-from worldmodel.data.policies import make_policy
+from worldmodel.data.collect.policies import make_policy
+from worldmodel.nn.actions import ActionEncoder, nearest, reach, scale_of, space_from_json, space_to_json
 
 WIDE = Box(np.array([-2, -np.inf], np.float32), np.array([2, 3], np.float32))
 SPACES = [

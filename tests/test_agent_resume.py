@@ -12,9 +12,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 from tests.helpers_models import small_world
-from worldmodel.agents.checkpoint import load_ppo_state, ppo_state
+from worldmodel.agents.ppo_state import load_ppo_state, ppo_state
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyConfig, PPOConfig, make_ppo
-from worldmodel.training.checkpoint import Checkpoint, latest, load_optimizer_tensors, optimizer_tensors, save
+from worldmodel.training.run_state import Checkpoint, latest, load_optimizer_tensors, optimizer_tensors, save
 
 CONFIG = PPOConfig(steps=48, envs=2, n_steps=6, batch_size=6, n_epochs=2, policy=PolicyConfig("latent", 4, 8))
 

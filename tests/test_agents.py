@@ -11,14 +11,14 @@ from envs.maze import MazeConfig, MazeEnv
 from tests.helpers_env import CounterEnv, counter_info
 from tests.helpers_models import small_tokenizer, small_world
 from tests.torture.bombs import safetensors, sparse
-from worldmodel import checkpoint
 from worldmodel.agents import RandomAgent
 from worldmodel.agents.planner import Planner, PlannerConfig, proposal
 from worldmodel.agents.sb3 import PolicyAgent, PolicyConfig, empty_policy
-from worldmodel.data.collect import collect
-from worldmodel.data.store import EpisodeStore
+from worldmodel.data.collect.collect import collect
+from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.agents import dream_returns, ranking, returns, spearman
-from worldmodel.evaluate.figures import bootstrap
+from worldmodel.evaluate.statistics.results import bootstrap
+from worldmodel.io import model_folder as checkpoint
 
 SPACES = [
     Discrete(4, start=2),

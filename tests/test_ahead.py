@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from worldmodel.training.ahead import Ahead
+from worldmodel.training.prefetch import Ahead
 
 
 def test_items_come_in_order_and_end():

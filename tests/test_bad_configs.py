@@ -14,8 +14,8 @@ from tests.helpers_env import counter_info
 from tests.helpers_models import small_world
 from tests.helpers_scripts import SCRIPTS, entry, shared
 from tests.test_episode_store import make_episode
-from worldmodel.checkpoint import write_json, write_sealed
-from worldmodel.data.store import EpisodeStore
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.io.model_folder import write_json, write_sealed
 
 ODD: dict[str, Any] = {
     "nothing": {},

@@ -9,10 +9,10 @@ import torch
 
 from tests.helpers_models import small_world
 from tests.torture.bombs import safetensors, sparse
-from worldmodel import checkpoint
-from worldmodel.actions import space_from_json
-from worldmodel.checkpoint import load_weights, read_sealed, save_weights, write_json, write_sealed
+from worldmodel.io import model_folder as checkpoint
 from worldmodel.io import untrusted
+from worldmodel.io.model_folder import load_weights, read_sealed, save_weights, write_json, write_sealed
+from worldmodel.nn.actions import space_from_json
 from worldmodel.world import WorldModel
 
 

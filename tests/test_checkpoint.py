@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from worldmodel.checkpoint import load_weights, save_weights
-from worldmodel.training import checkpoint as training
-from worldmodel.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
+from worldmodel.io.model_folder import load_weights, save_weights
+from worldmodel.training import run_state as training
+from worldmodel.training.run_state import Checkpoint, load_optimizer_tensors, optimizer_tensors
 
 CONFIG = {"codes": 7, "strides": [1, 2], "nested": {"rate": 0.1, "name": None}}
 

@@ -5,9 +5,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from tests.helpers_env import NO_ACTION, CounterEnv, counter_info
-from worldmodel.data.clips import ClipBatches, Windows, split
-from worldmodel.data.collect import collect
-from worldmodel.data.store import EpisodeStore
+from worldmodel.data.clips.clips import ClipBatches, Windows, split
+from worldmodel.data.collect.collect import collect
+from worldmodel.data.episodes.store import EpisodeStore
 
 
 @pytest.fixture(scope="module")

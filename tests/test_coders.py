@@ -7,11 +7,11 @@ from gymnasium.spaces import Box, Discrete
 
 from tests.helpers_evaluate import brightening
 from tests.helpers_models import small_prior, some_tokens
-from worldmodel.data.store import DatasetInfo, EpisodeStore
-from worldmodel.data.tokens import TokenStore
-from worldmodel.evaluate.actionless import AnyAction
-from worldmodel.evaluate.calibration import BINS, binned, calibration_error, reliability
-from worldmodel.evaluate.coders import CopyCoder, ResidualCoder
+from worldmodel.data.clips.token_store import TokenStore
+from worldmodel.data.episodes.store import DatasetInfo, EpisodeStore
+from worldmodel.evaluate.baselines.coders import CopyCoder, ResidualCoder
+from worldmodel.evaluate.baselines.marginal_action import AnyAction
+from worldmodel.evaluate.measures.calibration import BINS, binned, calibration_error, reliability
 
 
 def filled(folder, tokens: dict[int, list[int]], codes: int) -> TokenStore:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tests.helpers_env import FRAME_SHAPE, NO_ACTION, CounterEnv, DeadlyEnv, FaultyEnv, counter_info
-from worldmodel.data import store as store_module
-from worldmodel.data.collect import collect, describe, run_episode
-from worldmodel.data.policies import make_policy
-from worldmodel.data.store import EpisodeStore
+from worldmodel.data.collect.collect import collect, describe, run_episode
+from worldmodel.data.collect.policies import make_policy
+from worldmodel.data.episodes import store as store_module
+from worldmodel.data.episodes.store import EpisodeStore
 
 SETTINGS = {"seed": 5, "policy": "sticky", "hold": 4.0, "info_keys": ("now",)}
 

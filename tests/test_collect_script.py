@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers_env import counter_info
 from tests.test_episode_store import make_episode
-from worldmodel.data.store import EpisodeStore
+from worldmodel.data.episodes.store import EpisodeStore
 
 ROOT = Path(__file__).parents[1]
 ODD = ["env=gymnasium", "env.id=tests.helpers_env:Odd-v0", "env.height=8", "env.width=8", "max_steps=5"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from worldmodel.config import to_dict, typed
+from worldmodel.io.config import to_dict, typed
 
 
 @dataclass(frozen=True)

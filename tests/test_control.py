@@ -7,11 +7,17 @@ from gymnasium.spaces import Box, Discrete
 
 from tests.helpers_dreams import Deaf, Frozen, TrueMaze, Witness, broken, maze_store, noise_store
 from tests.helpers_models import small_world
-from worldmodel.evaluate.control import ControlConfig, controllability, counterfactuals
-from worldmodel.evaluate.inverse import InverseConfig, accuracy, action_recovery, balanced_accuracy, learn_inverse
-from worldmodel.evaluate.plots import confusion_table
-from worldmodel.evaluate.simulator import after, moments, repeats
-from worldmodel.evaluate.stage import clips_of, random_actions, stride_of
+from worldmodel.evaluate.output.plots import confusion_table
+from worldmodel.evaluate.sections.action_recovery import (
+    InverseConfig,
+    accuracy,
+    action_recovery,
+    balanced_accuracy,
+    learn_inverse,
+)
+from worldmodel.evaluate.sections.control import ControlConfig, controllability, counterfactuals
+from worldmodel.evaluate.testbed.dream_clips import clips_of, random_actions, stride_of
+from worldmodel.evaluate.testbed.simulator import after, moments, repeats
 from worldmodel.world import WorldInfo
 
 SMALL = ControlConfig(clips=24, context=3, steps=(1, 4, 6), branches=24, walk=5)

@@ -17,12 +17,12 @@ from moviepy.config import FFMPEG_BINARY
 from PIL import Image
 
 from tests.helpers_data import SPACES, odd_store
-from worldmodel.data.convert import SIDECAR, export_episodes, import_episodes
-from worldmodel.data.episode import Episode
-from worldmodel.data.formats import FORMATS
-from worldmodel.data.info import DatasetInfo
-from worldmodel.data.store import EpisodeError, EpisodeStore
-from worldmodel.video import write_video
+from worldmodel.data.convert.convert import SIDECAR, export_episodes, import_episodes
+from worldmodel.data.convert.formats import FORMATS
+from worldmodel.data.episodes.dataset_info import DatasetInfo
+from worldmodel.data.episodes.episode import Episode
+from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
+from worldmodel.io.video import write_video
 
 GREYS = np.linspace(20, 230, 12).astype(np.uint8)  # films of one grey per frame tell which frame is which
 

@@ -11,9 +11,9 @@ from tests.helpers_data import SPACES, odd_store
 from tests.helpers_env import counter_info
 from tests.test_episode_store import make_episode
 from tests.test_scripts import TINY, run
+from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
 from worldmodel.data.merge import merge
-from worldmodel.data.store import EpisodeError, EpisodeStore
-from worldmodel.data.survey import sheet, survey
+from worldmodel.data.summary import sheet, survey
 
 MAZE = ["env=maze", "env.height=16", "env.width=24", "info_keys=[pose]", *TINY["collect"]]
 

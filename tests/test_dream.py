@@ -15,8 +15,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from envs.maze import MazeConfig, MazeEnv
 from tests.helpers_env import CounterEnv
 from tests.helpers_models import random_frames, small_world
-from worldmodel.agents.eyes import EncodedEnv
-from worldmodel.dream import DreamEnv, DreamVectorEnv
+from worldmodel.agents.encoded_env import EncodedEnv
+from worldmodel.dream.env import DreamEnv, DreamVectorEnv
 from worldmodel.world import WorldModel
 
 Record = list[tuple[Any, ...]]  # what reset and every step gave

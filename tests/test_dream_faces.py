@@ -20,8 +20,8 @@ from torchrl.envs.utils import check_env_specs
 import worldmodel  # noqa: F401  (registers the dream)
 from tests.helpers_models import REWARDS, small_prior, small_tokenizer, small_world, some_tokens
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PolicyConfig, PPOConfig, make_ppo, ppo_agent
-from worldmodel.dream import DreamEnv, DreamVectorEnv
-from worldmodel.starts import Starts
+from worldmodel.data.clips.start_contexts import Starts
+from worldmodel.dream.env import DreamEnv, DreamVectorEnv
 from worldmodel.world import WorldInfo, WorldModel
 
 ID = "worldmodel/Dream-v0"

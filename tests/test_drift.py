@@ -8,8 +8,17 @@ import torch
 
 from tests.helpers_dreams import Blank, Frozen, TrueMaze, maze_store, maze_tokens, noise_store
 from tests.helpers_models import small_world
-from worldmodel.evaluate import tally
-from worldmodel.evaluate.drift import DriftConfig, drift, follow, in_sets, nearest, real_frames, real_level, sharpness
+from worldmodel.evaluate.measures import token_statistics as tally
+from worldmodel.evaluate.sections.drift import (
+    DriftConfig,
+    drift,
+    follow,
+    in_sets,
+    nearest,
+    real_frames,
+    real_level,
+    sharpness,
+)
 from worldmodel.tokenizer import tokenize
 
 SMALL = DriftConfig(dreams=16, steps=60, context=3, real_frames=64)

@@ -12,10 +12,10 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Tuple
 
 from tests.helpers_env import CounterEnv, counter_info
-from worldmodel.data.collect import collect, describe
-from worldmodel.data.engine import EngineError
-from worldmodel.data.preview import preview
-from worldmodel.data.store import EpisodeStore
+from worldmodel.data.collect.collect import collect, describe
+from worldmodel.data.collect.engine import EngineError
+from worldmodel.data.collect.preview import preview
+from worldmodel.data.episodes.store import EpisodeStore
 
 
 class LyingEnv(CounterEnv):

@@ -14,10 +14,10 @@ from gymnasium.utils.env_checker import check_env
 import envs
 from envs.atari import AtariConfig
 from envs.frames import area_resize, to_rgb
-from envs.generic import GenericConfig
+from envs.gymnasium_env import GenericConfig
 from envs.maze import MazeConfig
 from envs.vizdoom import VizdoomConfig
-from worldmodel.config import to_dict, typed
+from worldmodel.io.config import to_dict, typed
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "env"
 SIZE = {"height": 24, "width": 40}  # not square, on purpose

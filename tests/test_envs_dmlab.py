@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import check_env
 import envs
 from envs.dmlab import DmlabConfig, LevelCache
 from envs.dmlab_tables import ACTION_SETS, DMLAB30
-from worldmodel.actions import ActionEncoder
+from worldmodel.nn.actions import ActionEncoder
 
 
 @pytest.fixture

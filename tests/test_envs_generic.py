@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 import envs
 from envs.atari import AtariConfig
-from envs.generic import GenericConfig
+from envs.gymnasium_env import GenericConfig
 
 
 class PictureEnv(gymnasium.Env):

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from tests.helpers_env import counter_info
-from worldmodel.data import hdf5
-from worldmodel.data.episode import Episode
-from worldmodel.data.info import DatasetInfo
-from worldmodel.data.store import EpisodeError, EpisodeStore
+from worldmodel.data.episodes import hdf5
+from worldmodel.data.episodes.dataset_info import DatasetInfo
+from worldmodel.data.episodes.episode import Episode
+from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
 
 
 def make_episode(index=0, steps=40, **fields):
@@ -215,7 +215,7 @@ def test_other_processes_read_through_a_store_with_open_files(store, method):
 
 
 def test_few_files_stay_open_and_a_pickled_store_carries_none(tmp_path, monkeypatch):
-    monkeypatch.setattr("worldmodel.data.store.OPEN_FILES", 2)
+    monkeypatch.setattr("worldmodel.data.episodes.store.OPEN_FILES", 2)
     store = EpisodeStore.create(tmp_path, counter_info())
     for index in range(5):
         store.write(make_episode(index, 4))
@@ -259,7 +259,7 @@ def test_a_broken_description_is_named(tmp_path):
 
 
 def test_what_a_killed_writer_left_is_swept_and_a_living_one_is_spared(store, tmp_path):
-    from worldmodel.data.files import _lock
+    from worldmodel.io.files import _lock
 
     dead, alive = (store.folder / f".episode_00000{i}.h5.1-ab.partial" for i in (5, 6))
     dead.write_bytes(b"half")

@@ -10,7 +10,7 @@ from tests.helpers_env import BrokenEnv
 from tests.helpers_scripts import leaves, work
 from tests.test_errors import FAULTS, OURS, PERSONS
 from tests.test_overrides import compose
-from worldmodel.data.engine import EngineError
+from worldmodel.data.collect.engine import EngineError
 
 BROKEN = ["env=gymnasium", "env.id=tests.helpers_env:Broken-v0", "env.height=6", "env.width=5"]
 FEW = ["episodes=1", "workers=0", "retries=0", "max_steps=4", "policy=random"]

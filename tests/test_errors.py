@@ -29,8 +29,8 @@ from safetensors import SafetensorError
 from tests.helpers_models import small_world
 from tests.helpers_scripts import entry, leaves, module, schema, shared
 from tests.test_scripts import ROOT
-from worldmodel.config import typed
-from worldmodel.data.collect import EngineError
+from worldmodel.data.collect.collect import EngineError
+from worldmodel.io.config import typed
 
 OURS = "please report the lines above and the command"
 

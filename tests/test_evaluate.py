@@ -8,11 +8,11 @@ import torch
 
 from tests.helpers_evaluate import STEP, brightening, clips_of, its_tokens, its_world
 from tests.helpers_models import small_tokenizer, some_tokens
-from worldmodel.data.clips import ClipBatches
-from worldmodel.data.tokens import TokenBatches, TokenStore
+from worldmodel.data.clips.clips import ClipBatches
+from worldmodel.data.clips.token_store import TokenBatches, TokenStore
 from worldmodel.evaluate import likelihood, psnr, reconstruction, squared_error
-from worldmodel.evaluate.held_out import decode, draw, reach
 from worldmodel.evaluate.metrics import real_clips
+from worldmodel.evaluate.testbed.held_out import decode, draw, reach
 
 
 @pytest.fixture

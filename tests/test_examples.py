@@ -11,8 +11,8 @@ from PIL import Image
 
 from envs.maze import ACTIONS, MazeConfig, MazeEnv
 from tests.helpers_models import REWARDS, small_prior, small_tokenizer, some_tokens
-from worldmodel.config import to_dict
-from worldmodel.starts import Starts
+from worldmodel.data.clips.start_contexts import Starts
+from worldmodel.io.config import to_dict
 from worldmodel.world import WorldInfo, WorldModel
 
 ROOT = Path(__file__).parents[1]

@@ -8,9 +8,9 @@ import torch
 
 from tests.helpers_evaluate import clips_of
 from tests.helpers_models import random_frames, small_tokenizer, some_tokens
-from worldmodel.evaluate.fidelity import fidelity, perplexities, size, there_and_back, usage, uses
-from worldmodel.evaluate.held_out import HeldOut
-from worldmodel.evaluate.images import likenesses
+from worldmodel.evaluate.measures.images import likenesses
+from worldmodel.evaluate.sections.fidelity import fidelity, perplexities, size, there_and_back, usage, uses
+from worldmodel.evaluate.testbed.held_out import HeldOut
 
 
 def test_the_papers_32_by_32_codes_of_512_are_42_6_times_smaller_than_its_pixels():

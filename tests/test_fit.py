@@ -18,15 +18,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from worldmodel.checkpoint import read_json
+from worldmodel.backends.threads import COUNTS, threads
 from worldmodel.io.lock import FolderInUse
-from worldmodel.threads import COUNTS, threads
+from worldmodel.io.model_folder import read_json
 from worldmodel.training import FitConfig, FitResult, Interrupted, fit
-from worldmodel.training.checkpoint import Checkpoint, latest
 from worldmodel.training.fit import sole_training
-from worldmodel.training.identity import facts_of, refuse_other_run
 from worldmodel.training.interrupt import SignalGuard
 from worldmodel.training.optim import Ema, adamw, learning_rate
+from worldmodel.training.run_signature import facts_of, refuse_other_run
+from worldmodel.training.run_state import Checkpoint, latest
 
 CONFIG = FitConfig(
     steps=20, learning_rate=0.01, warmup_steps=3, accelerator="cpu", workers=0, log_every=3, checkpoint_every=7

@@ -17,10 +17,10 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from minari.data_collector import EpisodeBuffer
 
 from tests.helpers_data import SPACES, odd_store
-from worldmodel.data.convert import export_episodes, import_episodes
-from worldmodel.data.episode import Episode
-from worldmodel.data.info import DatasetInfo
-from worldmodel.data.store import EpisodeStore
+from worldmodel.data.convert.convert import export_episodes, import_episodes
+from worldmodel.data.episodes.dataset_info import DatasetInfo
+from worldmodel.data.episodes.episode import Episode
+from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.untrusted import UntrustedFileError
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), np.uint8)

@@ -12,11 +12,11 @@ from moviepy.config import FFMPEG_BINARY
 from PIL import Image
 
 from tests.test_convert import GREYS, film, foreign, write_pictures, write_table
-from worldmodel.data.convert import import_episodes
-from worldmodel.data.formats.films import read_film
-from worldmodel.data.formats.pictures import read_png
+from worldmodel.data.convert.convert import import_episodes
+from worldmodel.data.convert.formats.films import read_film
+from worldmodel.data.convert.formats.pictures import read_png
 from worldmodel.io.untrusted import UntrustedFileError
-from worldmodel.video import write_video
+from worldmodel.io.video import write_video
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)
 

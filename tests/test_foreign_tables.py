@@ -8,9 +8,9 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 from tests.test_convert import film, foreign, write_pictures
-from worldmodel.data.clips import split_for_training
-from worldmodel.data.convert import import_episodes
-from worldmodel.data.formats.cells import is_word
+from worldmodel.data.clips.clips import split_for_training
+from worldmodel.data.convert.convert import import_episodes
+from worldmodel.data.convert.formats.cells import is_word
 
 
 def folder_with(tmp_path: Path, table: str | bytes, clips: dict[str, int] | None = None) -> Path:

@@ -6,8 +6,8 @@ import torch
 
 from tests.helpers_evaluate import brightening, its_tokens, its_world
 from tests.helpers_models import REWARDS
-from worldmodel.data.tokens import TokenBatches
-from worldmodel.evaluate.foresight import event_figures, foresight, foretell, reward_figures
+from worldmodel.data.clips.token_store import TokenBatches
+from worldmodel.evaluate.sections.reward_termination import event_figures, foresight, foretell, reward_figures
 
 
 def test_an_event_told_rightly_wrongly_and_missed_is_counted_by_hand():

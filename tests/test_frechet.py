@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.helpers_models import random_frames, small_tokenizer
-from worldmodel.evaluate.frechet import encoder_features, frechet, frechet_interval, i3d_features, standardised
+from worldmodel.evaluate.measures.frechet import encoder_features, frechet, frechet_interval, i3d_features, standardised
 
 
 def spread(*deviations: float) -> np.ndarray:

@@ -7,8 +7,8 @@ import pytest
 
 from tests.helpers_dreams import Blank, Deaf, Frozen, TrueMaze, maze_store, noise_store
 from tests.helpers_models import small_tokenizer, small_world
-from worldmodel.dream import DreamEnv
-from worldmodel.evaluate.horizon import (
+from worldmodel.dream.env import DreamEnv
+from worldmodel.evaluate.sections.horizon import (
     REACH,
     HorizonConfig,
     horizon_of,
@@ -18,7 +18,7 @@ from worldmodel.evaluate.horizon import (
     trust_horizon,
     trusted,
 )
-from worldmodel.evaluate.resample import held
+from worldmodel.evaluate.statistics.bootstrap import held
 from worldmodel.tokenizer import save_tokenizer
 from worldmodel.world import WorldInfo, WorldModel
 

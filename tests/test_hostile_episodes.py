@@ -16,11 +16,11 @@ import pytest
 from tests.helpers_env import counter_info
 from tests.test_episode_store import assert_same, make_episode
 from tests.test_io_untrusted import special
-from worldmodel.data import hdf5
-from worldmodel.data.chunks import unpack
-from worldmodel.data.store import EpisodeError, EpisodeStore
+from worldmodel.data.episodes import hdf5
+from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
 from worldmodel.io import untrusted
-from worldmodel.io.hdf5_index import lookup3, read_arrays
+from worldmodel.io.hdf5.chunks import unpack
+from worldmodel.io.hdf5.index import lookup3, read_arrays
 
 ARRAYS = ("frames", "actions", "rewards", "infos/now", "checks")
 OURS: dict[str, Any] = {"fletcher32": True, **hdf5plugin.Zstd(1)}

@@ -13,10 +13,10 @@ import yaml
 
 from tests.helpers_hub import Door, Hub, hub_server
 from tests.helpers_models import small_world
-from worldmodel import hub as doors
-from worldmodel.evaluate.figures import Interval, Section
 from worldmodel.evaluate.report import to_json
-from worldmodel.hub import card, located, pull, push
+from worldmodel.evaluate.statistics.results import Interval, Section
+from worldmodel.io import hub as doors
+from worldmodel.io.hub import card, located, pull, push
 from worldmodel.world import WorldModel
 
 ROOT = Path(__file__).parents[1]

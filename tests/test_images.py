@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.helpers_models import random_frames
 from worldmodel.evaluate import psnr, squared_error, ssim
-from worldmodel.evaluate.images import Lpips, likenesses
+from worldmodel.evaluate.measures.images import Lpips, likenesses
 
 
 def test_psnr_and_squared_error_are_those_computed_by_hand():

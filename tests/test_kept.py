@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from numba import njit
 
-from worldmodel import compiled, kept
-from worldmodel.kept import sealed
+from worldmodel.backends.cpu import compile_cache as kept
+from worldmodel.backends.cpu import packed_weights as compiled
+from worldmodel.backends.cpu.compile_cache import sealed
 
 ROOT = Path(__file__).parents[1]
 MODULE = """
 from numba import njit
-from worldmodel.kept import sealed
+from worldmodel.backends.cpu.compile_cache import sealed
 calls = []
 @sealed
 @njit(cache=True)
@@ -107,7 +108,7 @@ def test_a_pipe_in_place_of_a_file_is_told_and_nobody_waits_for_it(example):
 
 
 def test_every_kernel_is_kept_under_a_seal():
-    from worldmodel import kernels
+    from worldmodel.backends.cpu import kernels
 
     made = [each for each in vars(kernels).values() if hasattr(each, "_cache")]
     assert len(made) > 20 and all(isinstance(each._cache._cache_file, kept.SealedFile) for each in made)
@@ -119,7 +120,7 @@ def test_a_dream_survives_damaged_code_of_all_kernels(tmp_path):
     """Each file is truncated or has a flipped bit; results are the same, and there is one warning."""
     program = (
         "import sys, torch, warnings; sys.path.insert(0, '.'); warnings.simplefilter('always');"
-        "from worldmodel import kernels; import numpy as np; out = np.zeros((2, 7));"
+        "from worldmodel.backends.cpu import kernels; import numpy as np; out = np.zeros((2, 7));"
         "kernels.uniform(3, np.arange(2), np.arange(2), out); print(out.tolist())"
     )
     found = []
@@ -141,11 +142,11 @@ def test_a_dream_survives_damaged_code_of_all_kernels(tmp_path):
 def test_where_no_folder_takes_what_is_compiled_the_setting_is_named(error, monkeypatch):
     class Nowhere:
         def find_spec(self, name, *_):
-            if name == "worldmodel.kernels":
+            if name == "worldmodel.backends.cpu.kernels":
                 raise eval(error)
 
-    monkeypatch.delitem(sys.modules, "worldmodel.kernels")
-    monkeypatch.delattr("worldmodel.kernels")
+    monkeypatch.delitem(sys.modules, "worldmodel.backends.cpu.kernels")
+    monkeypatch.delattr("worldmodel.backends.cpu.kernels")
     monkeypatch.setattr(sys, "meta_path", [Nowhere(), *sys.meta_path])
     compiled.available.cache_clear()
     with pytest.warns(UserWarning, match=r"sampler=cached.*set NUMBA_CACHE_DIR"):

@@ -5,8 +5,8 @@ import pytest
 from gymnasium.spaces import Discrete
 
 from tests.helpers_dreams import Deaf, Frozen, TrueMaze, Witness, broken
-from worldmodel.evaluate.memory import MemoryConfig, full_turn, turning_back
-from worldmodel.evaluate.simulator import moments
+from worldmodel.evaluate.sections.memory import MemoryConfig, full_turn, turning_back
+from worldmodel.evaluate.testbed.simulator import moments
 from worldmodel.world import WorldInfo
 
 SMALL = MemoryConfig(scenes=6, walk=5, context=3, turns=(1, 4))

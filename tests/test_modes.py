@@ -11,13 +11,13 @@ from tests.helpers_models import small_tokenizer, small_world
 from tests.helpers_modes import umask, wrong_modes
 from tests.test_agents import agent_of
 from tests.test_fit import CONFIG, Batches, Net, fall
-from worldmodel.data.collect import collect
-from worldmodel.data.convert import export_episodes, import_episodes
-from worldmodel.data.store import EpisodeStore
-from worldmodel.data.tokens import TokenStore
+from worldmodel.data.clips.token_store import TokenStore
+from worldmodel.data.collect.collect import collect
+from worldmodel.data.convert.convert import export_episodes, import_episodes
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.io.video import write_png, write_video
 from worldmodel.tokenizer import save_tokenizer
 from worldmodel.training import fit
-from worldmodel.video import write_png, write_video
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
 

@@ -10,20 +10,20 @@ import pytest
 from tests.helpers_dreams import Blank, Frozen, TrueMaze, maze_store, maze_tokens
 from tests.helpers_evaluate import its_tokens, its_world
 from tests.helpers_models import small_world
-from worldmodel.checkpoint import read_json, write_sealed
-from worldmodel.data.episode import Episode
-from worldmodel.data.store import DatasetInfo, EpisodeStore
+from worldmodel.data.episodes.episode import Episode
+from worldmodel.data.episodes.store import DatasetInfo, EpisodeStore
 from worldmodel.evaluate.agents import ranking
-from worldmodel.evaluate.board import log_report
-from worldmodel.evaluate.drift import DriftConfig, drift
-from worldmodel.evaluate.fidelity import size
-from worldmodel.evaluate.figures import Curve, Interval, Section, absent
-from worldmodel.evaluate.inverse import _figures as accuracies
-from worldmodel.evaluate.page import page
+from worldmodel.evaluate.output.catalogue import ABOUT, about, verdict
+from worldmodel.evaluate.output.html import page
+from worldmodel.evaluate.output.tensorboard import log_report
 from worldmodel.evaluate.report import Case, measure, to_json
-from worldmodel.evaluate.resample import centred, interval, quotient, ratio, share
-from worldmodel.evaluate.targets import ABOUT, about, verdict
-from worldmodel.hub import card, measured, read_report
+from worldmodel.evaluate.sections.action_recovery import _figures as accuracies
+from worldmodel.evaluate.sections.drift import DriftConfig, drift
+from worldmodel.evaluate.sections.fidelity import size
+from worldmodel.evaluate.statistics.bootstrap import centred, interval, quotient, ratio, share
+from worldmodel.evaluate.statistics.results import Curve, Interval, Section, absent
+from worldmodel.io.hub import card, measured, read_report
+from worldmodel.io.model_folder import read_json, write_sealed
 
 NONE = (math.nan, math.inf, -math.inf)
 

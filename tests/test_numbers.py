@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers_scripts import NAMES, SCRIPTS, schema, shared
 from tests.test_overrides import compose
-from worldmodel.config import typed
+from worldmodel.io.config import typed
 
 NEEDED = {"push": ["repo=a/b"], "ship": ["to=x", "commands=[]"]}
 PRESETS = sorted(path.stem for path in (SCRIPTS.parent / "configs/preset").glob("*.yaml"))

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from tests.helpers_models import small_prior, small_tokenizer
 from tests.torture.ranks import CONFIG, Clips, Tokens, seen_by, torchrun, train
-from worldmodel.data.clips import Clip
+from worldmodel.data.clips.clips import Clip
 from worldmodel.tokenizer import QuantizerConfig, perplexity
 from worldmodel.tokenizer.quantizer import Quantizer
 from worldmodel.training import FitConfig, fit

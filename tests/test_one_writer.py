@@ -15,17 +15,17 @@ from gymnasium.spaces import Box, Discrete
 
 from tests.helpers_env import CounterEnv, counter_info
 from tests.test_episode_store import make_episode
-from worldmodel.checkpoint import save_weights
-from worldmodel.data import files
-from worldmodel.data.collect import collect
-from worldmodel.data.convert import import_episodes
-from worldmodel.data.files import whole_folder
+from worldmodel.data.clips.token_store import TokenStore
+from worldmodel.data.collect.collect import collect
+from worldmodel.data.convert.convert import import_episodes
+from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
 from worldmodel.data.merge import merge
-from worldmodel.data.store import EpisodeError, EpisodeStore
-from worldmodel.data.survey import survey
-from worldmodel.data.tokens import TokenStore
+from worldmodel.data.summary import survey
+from worldmodel.io import files
+from worldmodel.io.files import whole_folder
 from worldmodel.io.lock import FolderInUse, writer_lock
-from worldmodel.video import write_png
+from worldmodel.io.model_folder import save_weights
+from worldmodel.io.video import write_png
 
 ROOT = Path(__file__).parents[1]
 
@@ -250,7 +250,7 @@ def test_a_folder_that_cannot_be_replaced_is_refused_before_the_work(tmp_path, m
 
 
 def test_what_killed_imports_left_is_swept_and_nothing_else(tmp_path):
-    code = "import os, sys; from pathlib import Path; from worldmodel.data.files import whole_folder\n"
+    code = "import os, sys; from pathlib import Path; from worldmodel.io.files import whole_folder\n"
     code += "with whole_folder(Path(sys.argv[1])) as x: (x / 'half').touch(); os.kill(os.getpid(), int(sys.argv[2]))"
     kept = [tmp_path / ".episodes.mine", tmp_path / ".episodes.x.partial"]
     kept[0].mkdir()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from tests.helpers_scripts import NAMES, schema, shared
-from worldmodel.config import typed
+from worldmodel.io.config import typed
 
 ODD = [
     "démo", "my films (1)", "a,b", "#1", "it's", 'say "so"', "a=b", "[old] films", "[old]", "{x}", "a{b", "$5", "a$b",

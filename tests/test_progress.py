@@ -2,11 +2,11 @@
 
 import sys
 
-from worldmodel.progress import progress
+from worldmodel.io.progress import progress
 
 
 def test_in_a_log_file_progress_is_whole_lines_with_the_time_to_go(capsys, monkeypatch):
-    monkeypatch.setattr("worldmodel.progress.LINE_EVERY", 0.0)
+    monkeypatch.setattr("worldmodel.io.progress.LINE_EVERY", 0.0)
     assert list(progress(range(3), "work", total=3, unit="step")) == [0, 1, 2]
     written = capsys.readouterr().err
     assert "\r" not in written.replace("\r\n", "") and written.endswith("\n")

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tests.helpers_models import random_frames, small_tokenizer
-from worldmodel.actions import ActionEncoder, space_from_json, space_to_json
-from worldmodel.config import to_dict, typed
-from worldmodel.data.clips import Windows
-from worldmodel.data.tokens import latent_actions
+from worldmodel.data.clips.clips import Windows
+from worldmodel.data.clips.token_store import latent_actions
+from worldmodel.io.config import to_dict, typed
+from worldmodel.nn.actions import ActionEncoder, space_from_json, space_to_json
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 MANY = settings(max_examples=300, deadline=None)

@@ -69,8 +69,8 @@ def test_a_warning_of_the_compiler_would_be_seen(tmp_path):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_modules_that_need_no_library_run(version):
-    alone = ["envs/dmlab_tables.py", "envs/doors.py", "worldmodel/config.py"]
-    alone += ["worldmodel/training/ahead.py", "worldmodel/training/interrupt.py"]
+    alone = ["envs/dmlab_tables.py", "envs/errors.py", "worldmodel/io/config.py"]
+    alone += ["worldmodel/training/prefetch.py", "worldmodel/training/interrupt.py"]
     assert run(version, ALONE, *alone) == alone
 
 

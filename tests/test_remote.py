@@ -13,11 +13,11 @@ from tests.helpers_data import SPACES, odd_store
 from tests.helpers_env import counter_info
 from tests.test_episode_store import assert_same, make_episode
 from tests.test_scripts import TINY, run
-from worldmodel.data import remote
-from worldmodel.data.clips import ClipBatches
-from worldmodel.data.convert import import_episodes
-from worldmodel.data.remote import RemoteStore, cache_folder, push
-from worldmodel.data.store import EpisodeError, EpisodeStore
+from worldmodel.data.clips.clips import ClipBatches
+from worldmodel.data.convert.convert import import_episodes
+from worldmodel.data.episodes import remote
+from worldmodel.data.episodes.remote import RemoteStore, cache_folder, push
+from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
 
 URL = "s3://bucket/runs/x"
 

@@ -11,18 +11,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.helpers_evaluate import brightening, its_tokens, its_world
 from tests.helpers_models import REWARDS
-from worldmodel.evaluate.board import log_report
-from worldmodel.evaluate.control import ControlConfig
-from worldmodel.evaluate.drift import DriftConfig
-from worldmodel.evaluate.figures import Curve, Interval, Section, exact
-from worldmodel.evaluate.horizon import HorizonConfig
-from worldmodel.evaluate.inverse import InverseConfig
-from worldmodel.evaluate.page import page
-from worldmodel.evaluate.plots import heat_map, plot
+from worldmodel.evaluate.output.catalogue import About, about
+from worldmodel.evaluate.output.html import page
+from worldmodel.evaluate.output.plots import heat_map, plot
+from worldmodel.evaluate.output.tensorboard import log_report
 from worldmodel.evaluate.report import Case, ReportConfig, measure, to_json, under
-from worldmodel.evaluate.resample import interval, same
-from worldmodel.evaluate.rollouts import RolloutsConfig
-from worldmodel.evaluate.targets import About, about
+from worldmodel.evaluate.sections.action_recovery import InverseConfig
+from worldmodel.evaluate.sections.control import ControlConfig
+from worldmodel.evaluate.sections.drift import DriftConfig
+from worldmodel.evaluate.sections.horizon import HorizonConfig
+from worldmodel.evaluate.sections.rollouts import RolloutsConfig
+from worldmodel.evaluate.statistics.bootstrap import interval, same
+from worldmodel.evaluate.statistics.results import Curve, Interval, Section, exact
 
 CONFIG = ReportConfig(
     clips=16,

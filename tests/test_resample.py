@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodel.evaluate.resample import bounds, curve, interval, ratio, resampled, same
-from worldmodel.evaluate.stage import decibels, errors, gain
+from worldmodel.evaluate.statistics.bootstrap import bounds, curve, interval, ratio, resampled, same
+from worldmodel.evaluate.testbed.dream_clips import decibels, errors, gain
 
 
 def test_resampled_means_are_those_of_whole_rows():

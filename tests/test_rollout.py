@@ -7,8 +7,8 @@ from gymnasium.spaces import Box, Discrete
 
 from tests.helpers_dreams import noise_store
 from tests.helpers_models import small_world
+from worldmodel.dream.rollout import Recording, beginning, dream, film, name_of, own_beginning, plan
 from worldmodel.prior import SamplerConfig
-from worldmodel.rollout import Recording, beginning, dream, film, name_of, own_beginning, plan
 from worldmodel.world import WorldInfo
 
 REAL = np.array([3, 1, 2])

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from tests.helpers_evaluate import brightening, its_tokens, its_world, simulate
-from worldmodel.evaluate.frechet import encoder_features
-from worldmodel.evaluate.held_out import draw
-from worldmodel.evaluate.images import likenesses
-from worldmodel.evaluate.resample import held
-from worldmodel.evaluate.rollouts import RolloutsConfig, best, imagine, rollouts
+from worldmodel.evaluate.measures.frechet import encoder_features
+from worldmodel.evaluate.measures.images import likenesses
+from worldmodel.evaluate.sections.rollouts import RolloutsConfig, best, imagine, rollouts
+from worldmodel.evaluate.statistics.bootstrap import held
+from worldmodel.evaluate.testbed.held_out import draw
 from worldmodel.prior import SamplerConfig
 
 HOW = {"context": 3, "sampler": SamplerConfig(), "seed": 0}

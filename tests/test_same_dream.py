@@ -12,12 +12,12 @@ import torch
 
 from tests.helpers_models import random_frames, small_world
 from tests.test_world import tensors_of
-from worldmodel import kernels
+from worldmodel.backends.cpu import kernels
+from worldmodel.backends.cpu.prior import outcome
+from worldmodel.backends.cpu.program import affine
+from worldmodel.backends.cpu.tokenizer import encode
 from worldmodel.prior import SamplerConfig
-from worldmodel.prior.fused import outcome
 from worldmodel.prior.layers import ContextBlock
-from worldmodel.tape import affine
-from worldmodel.tokenizer.fused import encode
 from worldmodel.world import WorldModel
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +44,8 @@ import numba, numpy, torch
 if sys.argv[1] == "4":
     platform.machine = lambda: "arm64"  # vectors of 4 floats are for ARM
 from tests.test_same_dream import dreams, environment
-from worldmodel import compiled, kernels
+from worldmodel.backends.cpu import packed_weights as compiled
+from worldmodel.backends.cpu import kernels
 from worldmodel.world import WorldModel
 worlds = [WorldModel.load(name) for name in sys.argv[2:]]
 print(kernels.LANES, torch.backends.cpu.get_cpu_capability())
@@ -76,7 +77,7 @@ def dreams(world: WorldModel, steps: int = 50):
 
 def environment(world: WorldModel, steps: int = 12):
     """What an agent sees of three dreams, resets included."""
-    from worldmodel.dream import DreamVectorEnv
+    from worldmodel.dream.env import DreamVectorEnv
 
     env = DreamVectorEnv(3, world=world, obs="latent", starts="anywhere", horizon=7)
     seen, info = env.reset(seed=3)

@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from tests.helpers_models import random_frames, small_prior, small_tokenizer, small_world, some_actions, some_tokens
-from worldmodel import compiled, kernels
+from worldmodel.backends.cpu import kernels
+from worldmodel.backends.cpu import packed_weights as compiled
+from worldmodel.backends.cpu.prior import next_context
+from worldmodel.backends.cpu.program import in_threads, pack, padded
+from worldmodel.backends.cpu.tokenizer import next_frames
 from worldmodel.prior import SamplerConfig, resolve, sample, uniform
-from worldmodel.prior.choose import choose
-from worldmodel.prior.fused import next_context
-from worldmodel.tape import in_threads, pack, padded
+from worldmodel.prior.categorical import choose
 from worldmodel.tokenizer import nearest
-from worldmodel.tokenizer.fused import next_frames
 from worldmodel.world import WorldModel
 
 SHAPES = [(1, (8, 8), 4), (3, (5, 7), 4), (64, (2, 3), 4), (2, (4, 1), 8), (3, (3, 5), 0)]
@@ -243,7 +244,7 @@ def test_what_is_not_the_models_is_refused_before_it_reaches_the_kernels():
 
 @pytest.fixture
 def nothing_to_compile_with(monkeypatch):
-    monkeypatch.setitem(sys.modules, "worldmodel.kernels", None)
+    monkeypatch.setitem(sys.modules, "worldmodel.backends.cpu.kernels", None)
     compiled.available.cache_clear()
     yield
     compiled.available.cache_clear()

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.helpers_env import CounterEnv, counter_info
 from tests.helpers_modes import umask, wrong_modes
-from worldmodel.data.collect import run_episode
+from worldmodel.data.collect.collect import run_episode
 
 ROOT = Path(__file__).parents[1]
 TINY = {

@@ -17,10 +17,10 @@ from tests.helpers_dreams import noise_store
 from tests.helpers_models import random_frames, small_world
 from tests.test_examples import maze_world
 from tests.test_scripts import ROOT, TINY, run
-from worldmodel import hub
-from worldmodel.checkpoint import read_json, read_sealed, write_json
-from worldmodel.evaluate.horizon import keep_horizon
-from worldmodel.hub import located, measured, shipped
+from worldmodel.evaluate.sections.horizon import keep_horizon
+from worldmodel.io import hub
+from worldmodel.io.hub import located, measured, shipped
+from worldmodel.io.model_folder import read_json, read_sealed, write_json
 from worldmodel.world import WorldModel, compact
 
 SHIPPED = ["maze", "my_way_home"]  # the worlds that the package has: whoever adds one adds its name here
@@ -43,7 +43,7 @@ def named(script: str, *settings: str, folder: Path, worlds: Path) -> str:
     """Run a script in a folder, by a package that has these worlds; what it printed."""
     begin = (
         f"import pathlib, runpy, sys; sys.path.insert(0, {str(ROOT / 'scripts')!r})\n"
-        f"from worldmodel import hub; hub.WORLDS = pathlib.Path({str(worlds)!r})\n"
+        f"from worldmodel.io import hub; hub.WORLDS = pathlib.Path({str(worlds)!r})\n"
         f"runpy.run_path({str(ROOT / script)!r} + '.py', run_name='__main__')"
     )
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tests.helpers_evaluate import brightening, its_tokens, its_world
-from worldmodel.evaluate.actionless import AnyAction
-from worldmodel.evaluate.coders import CopyCoder, ResidualCoder
-from worldmodel.evaluate.held_out import decode, draw
-from worldmodel.evaluate.surprise import Rivals, surprise, tell
+from worldmodel.evaluate.baselines.coders import CopyCoder, ResidualCoder
+from worldmodel.evaluate.baselines.marginal_action import AnyAction
+from worldmodel.evaluate.sections.likelihood import Rivals, surprise, tell
+from worldmodel.evaluate.testbed.held_out import decode, draw
 
 
 @pytest.fixture

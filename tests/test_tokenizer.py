@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.helpers_models import random_frames, small_tokenizer
-from worldmodel.causal import CausalConv3d
+from worldmodel.nn.causal_conv import CausalConv3d
 from worldmodel.tokenizer import (
     VQVAE,
     QuantizerConfig,
@@ -17,9 +17,9 @@ from worldmodel.tokenizer import (
     perplexity,
     save_tokenizer,
 )
-from worldmodel.tokenizer.files import fingerprint
 from worldmodel.tokenizer.layers import Activation, Chain, LinearPatches
 from worldmodel.tokenizer.quantizer import Quantizer, plain_nearest
+from worldmodel.tokenizer.storage import fingerprint
 from worldmodel.tokenizer.vqvae import focused_error
 
 STRIDES = [(4, 1), (8, 1), (8, 2), (16, 4)]

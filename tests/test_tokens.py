@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tests.helpers_env import CounterEnv, counter_info
-from worldmodel.actions import ActionEncoder
-from worldmodel.data.collect import collect
-from worldmodel.data.store import EpisodeStore
-from worldmodel.data.tokens import TokenBatches, TokenStore, latent_actions, token_key
+from worldmodel.data.clips.token_store import TokenBatches, TokenStore, latent_actions, token_key
+from worldmodel.data.collect.collect import collect
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.nn.actions import ActionEncoder
 
 GRID = (2, 3)
 

@@ -22,8 +22,8 @@ from tests.helpers_models import (
 )
 from tests.test_episode_store import make_episode
 from tests.test_fit import CONFIG, Batches, Net
-from worldmodel.causal import CausalConv3d
-from worldmodel.data.store import EpisodeError, EpisodeStore
+from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
+from worldmodel.nn.causal_conv import CausalConv3d
 from worldmodel.prior import pixelcnn
 from worldmodel.prior.noise import plain_uniform, uniform
 from worldmodel.tokenizer.vqvae import to_float

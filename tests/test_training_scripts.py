@@ -16,7 +16,7 @@ import pytest
 from tests.test_scripts import ROOT, TINY, WORLDS, run
 from tests.test_threads import SCRIPTS
 from worldmodel.io.lock import writer_lock
-from worldmodel.training.checkpoint import Checkpoint, save
+from worldmodel.training.run_state import Checkpoint, save
 
 pytestmark = pytest.mark.slow
 

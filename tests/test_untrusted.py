@@ -8,7 +8,7 @@ import torch
 
 from tests.helpers_models import small_world
 from tests.torture import files
-from worldmodel.checkpoint import build, read_sealed, write_sealed
+from worldmodel.io.model_folder import build, read_sealed, write_sealed
 from worldmodel.world import WorldModel
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from worldmodel.video import annotate, contact_sheet, log_video, text_picture, write_gif, write_png, write_video
+from worldmodel.io.video import annotate, contact_sheet, log_video, text_picture, write_gif, write_png, write_video
 
 
 def moving(t: int = 9, h: int = 47, w: int = 61) -> np.ndarray:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.torture.processes import all_end
-from worldmodel.data.watched import Attempt, watched
+from worldmodel.data.collect.worker_pool import Attempt, watched
 
 
 class Square:

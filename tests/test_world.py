@@ -10,7 +10,7 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from tests.helpers_models import random_frames, small_prior, small_tokenizer, small_world, space_world
-from worldmodel.causal import map_past
+from worldmodel.nn.causal_conv import map_past
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, WorldInfo, WorldModel
 

@@ -11,14 +11,14 @@ from gymnasium import Space
 from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor, nn
 
-from worldmodel.actions import ActionEncoder, Scale, check_scale, reach, space_from_json, space_to_json
-from worldmodel.causal import Past, join_pasts, map_past
-from worldmodel.checkpoint import Shapes, build, check_kind, check_shapes, load_weights, save_weights
-from worldmodel.config import to_dict, typed
-from worldmodel.hub import located
+from worldmodel.data.clips.start_contexts import Starts
+from worldmodel.io.config import to_dict, typed
+from worldmodel.io.hub import located
+from worldmodel.io.model_folder import Shapes, build, check_kind, check_shapes, load_weights, save_weights
 from worldmodel.io.untrusted import errors_name
+from worldmodel.nn.actions import ActionEncoder, Scale, check_scale, reach, space_from_json, space_to_json
+from worldmodel.nn.causal_conv import Past, join_pasts, map_past
 from worldmodel.prior import Draw, Outcome, PixelCNN, PriorConfig, SamplerConfig, resolve, sample, uniform
-from worldmodel.starts import Starts
 from worldmodel.tokenizer import VQVAE, TokenizerConfig
 
 PER_DREAM = ("tokens", "frame", "steps", "dreams")  # fields of a DreamState with one entry per dream
@@ -361,8 +361,8 @@ class WorldModel(nn.Module):
         lead = torch.cat([lead.new_zeros(len(tokens), 1, lead.shape[2]), lead], dim=1)
         steps = torch.full_like(dreams, tokens.shape[1])
         if self._begins_compiled():
-            from worldmodel.prior.fused import start_context
-            from worldmodel.tokenizer.fused import start_frames
+            from worldmodel.backends.cpu.prior import start_context
+            from worldmodel.backends.cpu.tokenizer import start_frames
 
             context, (frame, decoder) = start_context(self.prior, tokens, lead), start_frames(self.tokenizer, tokens)
             return DreamState(context, decoder, tokens[:, -1], frame, steps, dreams, seed)
@@ -378,15 +378,15 @@ class WorldModel(nn.Module):
         """Whether the kernels of the CPU can do what comes before the first step."""
         if not self._compiled("auto"):
             return False
-        from worldmodel.prior import fused as prior
-        from worldmodel.tokenizer import fused as tokenizer
+        from worldmodel.backends.cpu import prior as prior
+        from worldmodel.backends.cpu import tokenizer as tokenizer
 
         return prior.known(self.prior) and tokenizer.known(self.tokenizer)
 
     def _tokens(self, frames: UInt8[Tensor, "b t h w c"]) -> Int[Tensor, "b s y x"]:
         """Tokens of the frames that a dream is given."""
         if self._begins_compiled():
-            from worldmodel.tokenizer.fused import encode
+            from worldmodel.backends.cpu.tokenizer import encode
 
             return encode(self.tokenizer, frames)
         return self.tokenizer.encode(frames)
@@ -394,7 +394,7 @@ class WorldModel(nn.Module):
     def _nats(self, draw: Draw, compiled: bool) -> Float[Tensor, "b"]:
         """−log p of all tokens of a latent."""
         if compiled:
-            from worldmodel.prior.fused import added
+            from worldmodel.backends.cpu.prior import added
 
             return added(draw.nats)
         return draw.nats.sum((1, 2))
@@ -426,7 +426,7 @@ class WorldModel(nn.Module):
     def _context(self, state: DreamState, lead: Float[Tensor, "b a"], compiled: bool) -> tuple[Tensor, Past]:
         """Features `b c y x` of the next latent from all before it."""
         if compiled:
-            from worldmodel.prior.fused import next_context
+            from worldmodel.backends.cpu.prior import next_context
 
             return next_context(self.prior, state.tokens, lead, state.context)
         past_tokens = self.prior.embed_past(state.tokens[:, None], first=False)
@@ -448,7 +448,7 @@ class WorldModel(nn.Module):
     def _frames(self, state: DreamState, tokens: Int[Tensor, "b y x"], compiled: bool) -> tuple[Tensor, Past]:
         """Frames `b t h w c` of the next latent."""
         if compiled:
-            from worldmodel.tokenizer.fused import next_frames
+            from worldmodel.backends.cpu.tokenizer import next_frames
 
             return next_frames(self.tokenizer, tokens, state.decoder)
         return self.tokenizer.decode_chunk(tokens[:, None], state.decoder)
@@ -458,7 +458,7 @@ class WorldModel(nn.Module):
         if (head := self.prior.outcome) is None:
             return None
         if compiled:
-            from worldmodel.prior.fused import outcome
+            from worldmodel.backends.cpu.prior import outcome
 
             return outcome(head, features, noise, ends)
         return head.outcome(head(features), noise, ends)

@@ -14,10 +14,10 @@ from tests.helpers_env import counter_info
 from tests.helpers_models import small_world
 from tests.test_episode_store import make_episode
 from tests.test_hostile_episodes import bomb
-from worldmodel.checkpoint import write_sealed
-from worldmodel.data.store import EpisodeStore
-from worldmodel.data.tokens import TokenStore
-from worldmodel.training.checkpoint import Checkpoint, latest, save
+from worldmodel.data.clips.token_store import TokenStore
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.io.model_folder import write_sealed
+from worldmodel.training.run_state import Checkpoint, latest, save
 from worldmodel.world import WorldModel
 
 CASES: dict[str, Callable[[Path], str]] = {}

@@ -20,8 +20,8 @@ import gymnasium
 from tests.helpers_env import FAULTS, CounterEnv, FaultyEnv, counter_info
 from tests.torture import Row
 from tests.torture.processes import KILLED, all_end, contents, ended, finished, start
-from worldmodel.data.collect import CollectReport, collect, run_episode
-from worldmodel.data.store import EpisodeStore
+from worldmodel.data.collect.collect import CollectReport, collect, run_episode
+from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.lock import FolderInUse, writer_lock
 
 SETTINGS: dict[str, Any] = {"seed": 5, "policy": "sticky", "hold": 4.0, "info_keys": ("now",)}

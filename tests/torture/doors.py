@@ -13,15 +13,15 @@ from safetensors.torch import save_file
 from tests.helpers_env import counter_info
 from tests.helpers_models import small_world
 from tests.test_episode_store import make_episode
-from worldmodel.checkpoint import load_weights, read_sealed, write_sealed
-from worldmodel.data.remote import push
-from worldmodel.data.store import EpisodeStore
-from worldmodel.data.tokens import TokenStore
-from worldmodel.evaluate.images import Lpips
-from worldmodel.hub import measured
+from worldmodel.data.clips.token_store import TokenStore
+from worldmodel.data.episodes.remote import push
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.evaluate.measures.images import Lpips
+from worldmodel.io.hub import measured
+from worldmodel.io.model_folder import load_weights, read_sealed, write_sealed
 from worldmodel.tokenizer import load_tokenizer
-from worldmodel.tokenizer.files import save_tokenizer
-from worldmodel.training.checkpoint import Checkpoint, latest, save
+from worldmodel.tokenizer.storage import save_tokenizer
+from worldmodel.training.run_state import Checkpoint, latest, save
 from worldmodel.world import WorldModel
 
 KINDS = ("pipe", "zeros", "socket", "folder", "link to nowhere", "circle of links")

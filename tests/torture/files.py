@@ -59,7 +59,7 @@ def episodes(tried: int, folder: Path) -> Row:
     """Episode files, read whole and in slices."""
     from tests.test_episode_store import make_episode
     from tests.torture.readers import info
-    from worldmodel.data.store import EpisodeStore
+    from worldmodel.data.episodes.store import EpisodeStore
 
     store = EpisodeStore.create(folder, info())
     for index in range(2):
@@ -78,7 +78,7 @@ def worlds(tried: int, folder: Path) -> Row:
 
 def tokens(tried: int, folder: Path) -> Row:
     """Token files, and what they share."""
-    from worldmodel.data.tokens import TokenStore
+    from worldmodel.data.clips.token_store import TokenStore
 
     made = TokenStore.create(folder, key="k", codes=19, grid=(2, 3), time_stride=1)
     for index in range(2):
@@ -90,7 +90,7 @@ def checkpoints(tried: int, folder: Path) -> Row:
     """Checkpoints of a training run."""
     import torch
 
-    from worldmodel.training import checkpoint
+    from worldmodel.training import run_state as checkpoint
 
     for step in (1, 2):
         groups = {name: {"x": torch.full((9, 7), float(step)), "n": torch.arange(5)} for name in ("model", "ema")}
@@ -117,7 +117,7 @@ def agents(tried: int, folder: Path) -> Row:
 def descriptions(tried: int, folder: Path) -> Row:
     """Sealed JSON: dataset.json and report.json."""
     from tests.torture.readers import REPORT, info
-    from worldmodel.checkpoint import write_sealed
+    from worldmodel.io.model_folder import write_sealed
 
     for name, seed in (("right", 5), ("other", 6)):
         (folder / name).mkdir()
@@ -131,7 +131,7 @@ def structures(tried: int, folder: Path) -> Row:
     import numpy as np
 
     from tests.test_episode_store import make_episode
-    from worldmodel.data import hdf5
+    from worldmodel.data.episodes import hdf5
 
     for index, (steps, infos) in enumerate(((90, 1), (40, 12), (9, 0))):
         names = {f"x{i}": np.arange(steps + 1) for i in range(infos)}

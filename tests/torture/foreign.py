@@ -23,9 +23,9 @@ import numpy as np
 
 from tests.torture import Row
 from tests.torture.files import mutated, outcomes_of, try_all
-from worldmodel.data.episode import Episode
-from worldmodel.data.foreign import Notes, arriving, infer
-from worldmodel.data.formats import detect
+from worldmodel.data.convert.formats import detect
+from worldmodel.data.convert.importing import Notes, arriving, infer
+from worldmodel.data.episodes.episode import Episode
 from worldmodel.io import sandbox
 
 SECONDS = 4.0  # for a decoder, before it is ended

@@ -20,11 +20,11 @@ import torch
 from tests.helpers_env import counter_info
 from tests.helpers_models import small_world
 from tests.test_episode_store import make_episode
-from worldmodel.checkpoint import load_weights, write_sealed, write_tensors
-from worldmodel.data import hdf5
-from worldmodel.data.store import EpisodeStore
-from worldmodel.data.tokens import TokenStore
-from worldmodel.training.checkpoint import latest
+from worldmodel.data.clips.token_store import TokenStore
+from worldmodel.data.episodes import hdf5
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.io.model_folder import load_weights, write_sealed, write_tensors
+from worldmodel.training.run_state import latest
 from worldmodel.world import WorldModel
 
 MUCH = 10**9  # rows of 90 bytes, where there are none

@@ -25,12 +25,12 @@ from tests.torture.files import attempts, try_all
 from tests.torture.foreign import foreign
 from tests.torture.hostile import CASES
 from tests.torture.structures import blocks, change_header, changed
-from worldmodel.checkpoint import read_sealed
-from worldmodel.data.hdf5 import EpisodeFile
-from worldmodel.data.info import DatasetInfo
-from worldmodel.data.store import EpisodeStore
-from worldmodel.data.tokens import TokenStore
-from worldmodel.training.checkpoint import latest
+from worldmodel.data.clips.token_store import TokenStore
+from worldmodel.data.episodes.dataset_info import DatasetInfo
+from worldmodel.data.episodes.hdf5 import EpisodeFile
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.io.model_folder import read_sealed
+from worldmodel.training.run_state import latest
 from worldmodel.world import WorldModel
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from gymnasium import Space
 
-from worldmodel.data.policies import make_policy
+from worldmodel.data.collect.policies import make_policy
 
 Policy = Callable[[np.ndarray], Any]  # frame, uint8 `h w c` → action
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from gymnasium import Space, spaces
 
-from worldmodel.actions import nearest
 from worldmodel.agents import Chunked, Policy
+from worldmodel.nn.actions import nearest
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, WorldModel
 

@@ -17,14 +17,22 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from torch import Tensor, nn
 
-from worldmodel.actions import Scale, scale_from_json, space_from_json, space_to_json
 from worldmodel.agents import Chunked, Policy
-from worldmodel.agents.acting import Acting, ActingVecEnv
-from worldmodel.agents.eyes import Eyes
-from worldmodel.checkpoint import Shapes, build, check_kind, check_shapes, load_weights, save_weights
-from worldmodel.config import to_dict, typed, within
-from worldmodel.dream import DreamEnv, DreamVectorEnv, Observation, action_space, as_array, observation_space, single
+from worldmodel.agents.encoded_env import Eyes
+from worldmodel.agents.sb3_actions import Acting, ActingVecEnv
+from worldmodel.dream.env import (
+    DreamEnv,
+    DreamVectorEnv,
+    Observation,
+    action_space,
+    as_array,
+    observation_space,
+    single,
+)
+from worldmodel.io.config import to_dict, typed, within
+from worldmodel.io.model_folder import Shapes, build, check_kind, check_shapes, load_weights, save_weights
 from worldmodel.io.untrusted import errors_name
+from worldmodel.nn.actions import Scale, scale_from_json, space_from_json, space_to_json
 from worldmodel.tokenizer import VQVAE, TokenizerConfig
 from worldmodel.world import WorldModel
 

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from worldmodel.data.belonging import check_values, disagreements
-from worldmodel.data.claim import is_unused
-from worldmodel.data.files import whole_folder
-from worldmodel.data.info import DatasetInfo
-from worldmodel.data.origins import Origins, settings, write_origins
-from worldmodel.data.store import EpisodeStore
-from worldmodel.progress import progress
+from worldmodel.data.episodes.claim import is_unused
+from worldmodel.data.episodes.dataset_info import DatasetInfo
+from worldmodel.data.episodes.origins import Origins, settings, write_origins
+from worldmodel.data.episodes.signature import check_values, disagreements
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.io.files import whole_folder
+from worldmodel.io.progress import progress
 
 POLICY = "merged"  # no policy of scripts/collect.py: the episodes are numbered anew, so their numbers make none of them
 

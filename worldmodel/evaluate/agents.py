@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from worldmodel.agents import Agent
-from worldmodel.dream import DreamVectorEnv, Observation
-from worldmodel.evaluate.figures import bootstrap
+from worldmodel.dream.env import DreamVectorEnv, Observation
+from worldmodel.evaluate.statistics.results import bootstrap
 from worldmodel.world import WorldModel
 
 EXPLOITED = 2.0  # real intervals by which a dream return must exceed the real one to be called an exploit

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from worldmodel.data.clips import ClipBatches
-from worldmodel.data.store import EpisodeStore
-from worldmodel.data.tokens import TokenBatches
-from worldmodel.evaluate.images import psnr, squared_error
+from worldmodel.data.clips.clips import ClipBatches
+from worldmodel.data.clips.token_store import TokenBatches
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.evaluate.measures.images import psnr, squared_error
 from worldmodel.prior import PixelCNN
 from worldmodel.tokenizer import VQVAE, perplexity
 

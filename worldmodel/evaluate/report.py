@@ -9,27 +9,27 @@ from typing import Any
 
 import gymnasium
 
-from worldmodel.data.clips import split
-from worldmodel.data.store import EpisodeStore
-from worldmodel.data.tokens import TokenBatches, TokenStore
-from worldmodel.evaluate.actionless import AnyAction
-from worldmodel.evaluate.coders import CopyCoder, ResidualCoder
-from worldmodel.evaluate.control import ControlConfig, controllability, counterfactuals
-from worldmodel.evaluate.drift import DriftConfig, drift
-from worldmodel.evaluate.fidelity import fidelity
-from worldmodel.evaluate.figures import Interval, Section
-from worldmodel.evaluate.foresight import foresight
-from worldmodel.evaluate.frechet import Features, encoder_features, i3d_features
-from worldmodel.evaluate.held_out import HeldOut, decode, draw, reach
-from worldmodel.evaluate.horizon import HorizonConfig, trust_horizon
-from worldmodel.evaluate.images import Likeness, likenesses
-from worldmodel.evaluate.inverse import InverseConfig, action_recovery
-from worldmodel.evaluate.memory import MemoryConfig, turning_back
-from worldmodel.evaluate.rollouts import RolloutsConfig, rollouts
-from worldmodel.evaluate.surprise import Rivals, surprise
-from worldmodel.evaluate.targets import about
+from worldmodel.data.clips.clips import split
+from worldmodel.data.clips.token_store import TokenBatches, TokenStore
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.evaluate.baselines.coders import CopyCoder, ResidualCoder
+from worldmodel.evaluate.baselines.marginal_action import AnyAction
+from worldmodel.evaluate.measures.frechet import Features, encoder_features, i3d_features
+from worldmodel.evaluate.measures.images import Likeness, likenesses
+from worldmodel.evaluate.output.catalogue import about
+from worldmodel.evaluate.sections.action_recovery import InverseConfig, action_recovery
+from worldmodel.evaluate.sections.control import ControlConfig, controllability, counterfactuals
+from worldmodel.evaluate.sections.drift import DriftConfig, drift
+from worldmodel.evaluate.sections.fidelity import fidelity
+from worldmodel.evaluate.sections.horizon import HorizonConfig, trust_horizon
+from worldmodel.evaluate.sections.likelihood import Rivals, surprise
+from worldmodel.evaluate.sections.memory import MemoryConfig, turning_back
+from worldmodel.evaluate.sections.reward_termination import foresight
+from worldmodel.evaluate.sections.rollouts import RolloutsConfig, rollouts
+from worldmodel.evaluate.statistics.results import Interval, Section
+from worldmodel.evaluate.testbed.held_out import HeldOut, decode, draw, reach
+from worldmodel.io.progress import progress
 from worldmodel.prior import SamplerConfig
-from worldmodel.progress import progress
 from worldmodel.world import WorldModel
 
 CLIP = 8  # latents of the clips for reconstruction and likelihood

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.causal import CausalConv3d, Past
+from worldmodel.nn.causal_conv import CausalConv3d, Past
 
 SPANS = (1, 6)  # memories last 2 to 64 latents before they are trained: log2, after arXiv 1804.11188
 

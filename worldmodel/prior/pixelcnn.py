@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.causal import CausalConv3d, Past
-from worldmodel.config import within
+from worldmodel.io.config import within
+from worldmodel.nn.causal_conv import CausalConv3d, Past
 from worldmodel.prior.layers import ActionLinear, ContextBlock, GatedLayer, Memory, shift_down, shift_right
 from worldmodel.prior.outcome import OutcomeHead
 

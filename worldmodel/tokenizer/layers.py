@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.causal import CausalConv3d, Past
+from worldmodel.nn.causal_conv import CausalConv3d, Past
 
 SILU_GAIN = 1.68  # 1 / the root mean square of silu(x), x standard normal
 

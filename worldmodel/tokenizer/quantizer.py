@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.distributed import all_reduce, broadcast, get_rank, is_available, is_initialized
 from torch.nn import functional as F
 
-from worldmodel.compiled import available
-from worldmodel.config import within
+from worldmodel.backends.cpu.packed_weights import available
+from worldmodel.io.config import within
 
 LLOYD = 20  # rounds of k-means that a codebook begins with
 SEARCH_FLOATS = 1 << 22  # distances held at once by the nearest-code search: 16 MB, whatever n * k is
@@ -51,7 +51,7 @@ class Quantized:
 def nearest(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]) -> Int[Tensor, "n"]:
     """Index of the nearest code in Euclidean distance, lowest index at a tie, in memory independent of n · k."""
     if vectors.device.type == "cpu" and available():
-        from worldmodel.tokenizer.fused import nearest as fused  # imported where it runs: it needs numba
+        from worldmodel.backends.cpu.tokenizer import nearest as fused  # imported where it runs: it needs numba
 
         return fused(vectors, codebook)
     return plain_nearest(vectors, codebook)

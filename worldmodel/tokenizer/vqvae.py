@@ -8,8 +8,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.causal import CausalConv3d, Past
-from worldmodel.config import within
+from worldmodel.io.config import within
+from worldmodel.nn.causal_conv import CausalConv3d, Past
 from worldmodel.tokenizer.layers import Activation, Chain, LinearPatches, PatchIn, PatchOut, Residual, TimeOut
 from worldmodel.tokenizer.quantizer import Quantizer, QuantizerConfig
 

@@ -25,13 +25,15 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from worldmodel.checkpoint import read_sealed, write_sealed
+from worldmodel.backends.threads import threads
 from worldmodel.io.lock import writer_lock
-from worldmodel.progress import progress
-from worldmodel.threads import threads
-from worldmodel.training.ahead import Ahead
-from worldmodel.training.checkpoint import Checkpoint, latest, load_optimizer_tensors, optimizer_tensors, save
-from worldmodel.training.identity import (
+from worldmodel.io.model_folder import read_sealed, write_sealed
+from worldmodel.io.progress import progress
+from worldmodel.training.interrupt import Interrupted, SignalGuard, leave_signals_to_parent
+from worldmodel.training.log import Window, open_writer
+from worldmodel.training.optim import Ema, FitConfig, adamw, learning_rate
+from worldmodel.training.prefetch import Ahead
+from worldmodel.training.run_signature import (
     Course,
     conditions,
     continued,
@@ -40,9 +42,7 @@ from worldmodel.training.identity import (
     other_schedule,
     refuse_other_run,
 )
-from worldmodel.training.interrupt import Interrupted, SignalGuard, leave_signals_to_parent
-from worldmodel.training.log import Window, open_writer
-from worldmodel.training.optim import Ema, FitConfig, adamw, learning_rate
+from worldmodel.training.run_state import Checkpoint, latest, load_optimizer_tensors, optimizer_tensors, save
 
 M = TypeVar("M", bound=nn.Module)
 Evaluate = Callable[[M, int, SummaryWriter], Mapping[str, float]]

@@ -1,0 +1,80 @@
+"""The actions of an environment as Stable-Baselines3 makes them: it counts choices from 0, and draws every number of a
+`Box` around 0 with a deviation of 1."""
+
+import numpy as np
+from gymnasium import Space, spaces
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+from worldmodel.nn.actions import Scale, nearest, reach
+
+
+class Acting:
+    """Actions of `made`, a space that Stable-Baselines3 draws from → actions of `space`, one or a chunk of several.
+
+    Choices are shifted to their start. Numbers of a bounded float Box are taken as they are. Integers, and numbers
+    whose size a `scale` says, are drawn from [-1, 1] and spread over the Box, or over the part where the data lay.
+
+    Raises:
+        ValueError: a Box without bounds, and no scale that says how large its numbers are.
+        TypeError: another kind of space.
+    """
+
+    def __init__(self, space: Space, scale: Scale | None = None):
+        self.space = reach(space, scale)
+        self.spread = isinstance(space, spaces.Box) and (scale is not None or space.dtype.kind in "iub")
+        self.made = _made(self.space, self.spread)
+
+    def real(self, actions: np.ndarray) -> np.ndarray:
+        """The actions `b *space` of the environment."""
+        space = self.space
+        actions = np.asarray(actions).reshape(-1, *(space.shape or ()))
+        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+            return (actions + space.start).astype(space.dtype)
+        if not isinstance(space, spaces.Box):
+            return actions.astype(space.dtype)
+        return nearest(_spread(actions, space) if self.spread else actions, space)
+
+
+class ActingVecEnv(VecEnvWrapper):
+    """Environments, real or dreamed, as Stable-Baselines3 acts in them."""
+
+    def __init__(self, venv: VecEnv, acting: Acting):
+        super().__init__(venv, action_space=acting.made)
+        self.acting = acting
+
+    def reset(self) -> VecEnvObs:
+        return self.venv.reset()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self.venv.step_async(self.acting.real(actions))
+
+    def step_wait(self) -> VecEnvStepReturn:
+        return self.venv.step_wait()
+
+
+def _made(space: Space, spread: bool) -> Space:
+    """What Stable-Baselines3 draws from: one axis, choices from 0, finite numbers."""
+    if isinstance(space, spaces.Discrete):
+        return spaces.Discrete(int(space.n))
+    if isinstance(space, spaces.MultiDiscrete):
+        return spaces.MultiDiscrete(space.nvec.reshape(-1))
+    if isinstance(space, spaces.MultiBinary):
+        return spaces.MultiBinary(int(np.prod(space.shape)))
+    if not isinstance(space, spaces.Box):
+        raise TypeError(f"agent: expected Discrete, MultiDiscrete, MultiBinary or Box actions, got {space}")
+    with np.errstate(over="ignore"):
+        low, high = (each.reshape(-1).astype(np.float32) for each in (space.low, space.high))
+    if not (np.isfinite(low) & np.isfinite(high)).all():
+        raise ValueError(
+            f"agent: {space} has no bounds, and the world does not say how large its actions are: train its prior "
+            "again (scripts/train_prior.py measures that), or bound the actions in the environment"
+        )
+    return spaces.Box(-1.0, 1.0, low.shape) if spread else spaces.Box(low, high)
+
+
+def _spread(fractions: np.ndarray, space: spaces.Box) -> np.ndarray:
+    """[-1, 1] → from the least to the greatest number of the Box; each of several integers has an equal share."""
+    edge = 0.5 if space.dtype.kind in "iub" else 0.0
+    low, high = space.low.astype(np.float64) - edge, space.high.astype(np.float64) + edge
+    return low + (fractions.astype(np.float64) + 1) / 2 * (high - low)

@@ -1,0 +1,1 @@
+"""Faster ways to run the same networks, one folder for each kind of device."""

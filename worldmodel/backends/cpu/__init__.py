@@ -1,0 +1,1 @@
+"""The CPU back end: kernels that numba compiles, and the programs that they run."""

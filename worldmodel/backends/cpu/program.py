@@ -1,0 +1,295 @@
+"""Writes a chain of layers as a tape that `kernels.play` runs on the CPU: compiled, one latent of each dream a call."""
+
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache, cached_property
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from worldmodel.backends.cpu import kernels
+from worldmodel.nn.causal_conv import CausalConv3d, Past, map_past
+
+
+class Tape:
+    """A program of convolutions with its packed weights. Tokens enter as the vectors that `table` gives them.
+
+    Layers are added in the order in which they run, all before the first latent. One with a kernel in time must come
+    before any `spread`, as a tape reads one latent at a time. A past of None is that of a video which begins.
+
+    frames: how many frames one latent is made from. first: what stands for the tokens before the first latent.
+    """
+
+    def __init__(
+        self,
+        table: Float[Tensor, "k d"],
+        grid: tuple[int, int],
+        frames: int = 1,
+        first: Float[Tensor, "d y x"] | None = None,
+    ):
+        self.codes = len(table)
+        self.table = pack(table if first is None else torch.cat([table, first.flatten(1).T]))
+        self.actions = 0  # width of the action vectors
+        self.ops: list[tuple[int, ...]] = []
+        self.weights: list[np.ndarray] = []
+        self.used = 0  # floats in `weights`
+        self.grid = (frames, *grid)
+        self.shape = (*self.grid, table.shape[1])  # frames, rows, columns and channels so far
+        self.largest, self.largest_input = math.prod(self.grid) * self.table.shape[1], 1  # floats in the buffers
+        self.pasts: list[tuple[int, ...]] = []  # shapes t y x c
+        self.form: list[int | None] = []  # dimensions of the past of each layer of the module; None: it has none
+        self.carrying = 0  # operations up to the last one with a past
+        self.patches = np.empty((0, 0, 0, 0), np.float32)  # k y x c: see `frames`
+        self.scratch: list[tuple[np.ndarray, np.ndarray]] = []  # buffers that no thread is using
+
+    def convolution(self, layer: CausalConv3d, *, silu=False, keep=False, add=False, patch: int = 1) -> None:
+        """A convolution, of the silu of its input or not. keep: remember the input; add: add what was remembered.
+        patch: its channels are about to be unfolded into patches of that side."""
+        weight, bias = layer.conv.weight, bias_of(layer.conv)
+        order = torch.arange(len(weight)).view(-1, patch * patch).T.flatten()  # the colours of a pixel side by side
+        flags = {"silu": int(silu), "keep": int(keep), "add": int(add)}
+        self._convolution(weight[order], bias[order], layer.conv.stride[0], layer.conv.stride[1], flags)
+
+    def patch(self, weight: Float[Tensor, "o i y x"], bias: Float[Tensor, "o"]) -> None:
+        """A linear map of patches, side by side."""
+        self._convolution(weight[:, :, None], bias, 1, weight.shape[-1], {})
+
+    def _convolution(
+        self, weight: Float[Tensor, "o i t y x"], bias: Float[Tensor, "o"], skip: int, stride: int, flags: dict
+    ) -> None:
+        out, inputs, time, space, _ = weight.shape
+        frames, rows, columns, channels = self.shape
+        border = (space - stride + 1) // 2
+        assert inputs == channels, "not to be streamed so"
+        assert time == 1 or frames == skip, "a kernel in time after frames were spread"
+        kernel = self._place(pack(weight.permute(2, 3, 4, 1, 0).reshape(-1, out)))
+        past = len(self.pasts)
+        if time > skip:
+            self.pasts.append((time - skip, rows, columns, inputs))
+        size = (time - skip + frames) * (rows + 2 * border) * (columns + 2 * border) * inputs
+        self.largest_input = max(self.largest_input, size)
+        fields = {"weights": kernel, "bias": self._place(pack(bias)), "past": past, "border": border, **flags}
+        shape = (frames // skip, rows // stride, columns // stride, out)
+        self._add(kernels.CONV, inputs, shape, time=time, space=space, skip=skip, stride=stride, **fields)
+
+    def places(self, values: Float[Tensor, "c y x"]) -> None:
+        """Values of its own added to each site."""
+        where = self._place(pack(values.permute(1, 2, 0)))
+        self._add(kernels.PLACE, self.shape[-1], self.shape, bias=where)
+
+    def film(self, weight: Float[Tensor, "o2 a"], bias: Float[Tensor, "o2"]) -> None:
+        """Scale and shift that are linear in the action."""
+        self.actions = weight.shape[1]
+        kernel = np.concatenate([pack(half) for half in weight.T.chunk(2, dim=1)], axis=1)
+        line = np.concatenate([pack(half) for half in bias.chunk(2)])
+        self._add(kernels.FILM, self.actions, self.shape, weights=self._place(kernel), bias=self._place(line))
+
+    def memory(self) -> None:
+        """What a gated recurrence holds after this latent; the channels so far are its gates, then its candidates."""
+        frames, rows, columns, channels = self.shape
+        assert frames == 1, "a memory after frames were spread"
+        past = len(self.pasts)
+        self.pasts.append((1, rows, columns, channels // 2))
+        self._add(kernels.MEMORY, channels // 2, (1, rows, columns, channels // 2), past=past)
+
+    def fold(self, patch: int) -> None:
+        """Unfold channels, in the order that `convolution(patch=...)` gave them, into patches."""
+        frames, rows, columns, channels = self.shape
+        shape = (frames, rows * patch, columns * patch, channels // patch**2)
+        self._add(kernels.FOLD, shape[-1], shape, size=patch)
+
+    def spread(self, frames: int) -> None:
+        """Unfold channels into frames."""
+        _, rows, columns, channels = self.shape
+        self._add(kernels.SPREAD, channels // frames, (frames, rows, columns, channels // frames), size=frames)
+
+    def layer(self, mark: int | None = None) -> None:
+        """All of the next layer of the module was added. mark: dimensions of a past that the tape does not read."""
+        known = sum(each == 5 for each in self.form)
+        self.form.append(5 if len(self.pasts) > known else mark)
+
+    def begin(self, count: int) -> Int[Tensor, "b y x"]:
+        """What stands for the tokens before the first latent."""
+        return torch.arange(self.codes, len(self.table)).view(1, *self.grid[1:]).expand(count, -1, -1)
+
+    def features(
+        self,
+        tokens: Int[Tensor, "b *n y x"],
+        actions: Float[Tensor, "b a"],
+        past: Past,
+        table: np.ndarray | None = None,
+    ) -> tuple[Float[Tensor, "b c _t _y _x"], Past]:
+        """What the tape makes of the next latent of each dream, and the new past. table: in place of the tape's own.
+
+        Raises: ValueError for tokens, actions or a past that are not this tape's.
+        """
+        out = torch.empty(len(tokens), *self.shape)
+        past = self._play(tokens, actions, past, flat(out), nothing(tokens, np.uint8), table=table)
+        return out.movedim(-1, 1), past
+
+    def carry(self, tokens: Int[Tensor, "b y x"], actions: Float[Tensor, "b a"], past: Past) -> Past:
+        """The new past alone, without the work of what comes after its last layer."""
+        none = nothing(tokens, np.float32), nothing(tokens, np.uint8)
+        return self._play(tokens, actions, past, *none, stop=self.carrying)
+
+    def frames(self, tokens: Int[Tensor, "b y x"], past: Past) -> tuple[UInt8[Tensor, "b t h w c"], Past]:
+        """The same, as frames: what comes out, and the patch that `patches` has for a place's token, added up, are
+        taken for pixels in [-1, 1]."""
+        out = torch.empty(len(tokens), *self.shape, dtype=torch.uint8)
+        past = self._play(tokens, torch.empty(len(tokens), 0), past, nothing(tokens, np.float32), flat(out))
+        return out, past
+
+    def _play(
+        self,
+        tokens: Tensor,
+        actions: Tensor,
+        past: Past,
+        features: np.ndarray,
+        frames: np.ndarray,
+        *,
+        table: np.ndarray | None = None,
+        stop: int | None = None,
+    ) -> Past:
+        tokens = tokens if tokens.ndim == 4 else tokens[:, None]
+        olds = [old.detach().movedim(1, -1).float().contiguous() for old in _videos(past)]
+        news = [torch.empty(len(tokens), *shape) for shape in self.pasts]
+        rows = self.table if table is None else table
+        codes = self.codes if table is None and past is not None else len(rows)
+        self._check(tokens, actions, olds, news, codes, past is None)
+        places = (np.zeros(len(news), np.int64) if past is None else _addresses(olds), _addresses(news))
+        ops, weights = self._program
+        inputs = (ops[:stop], weights, rows, tokens.contiguous().numpy(), floats(actions), *places)
+
+        def some(first: int, last: int) -> None:
+            scratch = self._borrow()
+            kernels.play(first, last, *inputs, *scratch, features, self.patches, frames)
+            self.scratch.append(scratch)
+
+        in_threads(some, len(tokens))
+        fresh = (new.movedim(-1, 1) for new in news)
+        return map_past(lambda x: next(fresh) if x.ndim == 5 else x, self._blank(len(tokens)) if past is None else past)
+
+    def _blank(self, count: int) -> Past:
+        """A past as the module nests it, to be filled."""
+        return tuple(None if n is None else torch.ones(count, *[1] * (n - 1)) for n in self.form)
+
+    def _check(
+        self, tokens: Tensor, actions: Tensor, olds: list[Tensor], news: list[Tensor], codes: int, begins: bool
+    ) -> None:
+        """The kernels trust what they get: addresses and indices beyond an array would read other memory."""
+        pasts = [] if begins else [tuple(new.shape) for new in news]
+        expected = [(len(tokens), *self.grid), (len(tokens), self.actions), *pasts]
+        got = [tuple(tokens.shape), tuple(actions.shape), *(tuple(old.shape) for old in olds)]
+        if got != expected:
+            raise ValueError(f"expected tokens, actions and past of shapes {expected}, got {got}")
+        if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < codes:
+            raise ValueError(f"expected tokens in [0, {codes}), got {int(tokens.min())} to {tokens.max()}")
+
+    def _borrow(self) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            return self.scratch.pop()
+        except IndexError:
+            return np.empty((3, self.largest), np.float32), np.empty(self.largest_input, np.float32)
+
+    def _place(self, values: np.ndarray) -> int:
+        """Put weights behind those that are there; returns where."""
+        self.weights.append(values.reshape(-1))
+        self.used += values.size
+        return self.used - values.size
+
+    def _add(self, kind: int, inputs: int, shape: tuple[int, int, int, int], **fields: int) -> None:
+        fields |= {"kind": kind, "inputs": inputs, "outputs": padded(shape[-1])}
+        for name in ("time", "skip", "stride"):
+            fields.setdefault(name, 1)
+        self.ops.append(tuple(fields.get(name, 0) for name in kernels.OP.names or ()))
+        self.carrying = len(self.ops) if kind == kernels.MEMORY or fields["time"] > fields["skip"] else self.carrying
+        self.shape = shape
+        self.largest = max(self.largest, shape[0] * shape[1] * shape[2] * padded(shape[3]))
+
+    @cached_property
+    def _program(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(self.ops, kernels.OP), np.concatenate([np.zeros(0, np.float32), *self.weights])
+
+
+def padded(columns: int) -> int:
+    """Columns as the kernels want them: a multiple of `kernels.PAD`."""
+    return -(-columns // kernels.PAD) * kernels.PAD
+
+
+def pack(weights: Float[Tensor, "*n o"], rows: int = 0) -> np.ndarray:
+    """Contiguous float32 with zeros up to whole pads in the last axis, and up to `rows` in the one before."""
+    values = floats(weights)
+    widths = [(0, 0)] * (values.ndim - 1) + [(0, padded(values.shape[-1]) - values.shape[-1])]
+    if rows:
+        widths[-2] = (0, rows - values.shape[-2])
+    return np.ascontiguousarray(np.pad(values, widths))
+
+
+def floats(tensor: Tensor) -> np.ndarray:
+    """The tensor as the kernels read it: float32, contiguous."""
+    return tensor.detach().float().contiguous().numpy()
+
+
+def affine(rows: Float[Tensor, "n k"], weight: Float[Tensor, "o k"], bias: Float[Tensor, "o"]) -> Float[Tensor, "n o"]:
+    """`rows @ weight.T + bias`, summed as the kernels sum: the same on every processor and any number of threads."""
+    a, w = floats(rows), pack(weight.T)
+    out = np.zeros((len(a), w.shape[1]), np.float32)
+    kernels.product(out.ctypes.data, out.shape[1], a.ctypes.data, a.shape[1], w.ctypes.data, len(a), *w.shape)
+    return torch.from_numpy(out[:, : len(bias)]) + bias
+
+
+def nothing(tokens: Tensor, kind: type) -> np.ndarray:
+    """In place of features or frames that nobody wants."""
+    return np.empty((len(tokens), 0, 0), kind)
+
+
+def flat(out: Tensor) -> np.ndarray:
+    """`b t y x c` as `b n c`, the same memory."""
+    return out.numpy().reshape(len(out), int(np.prod(out.shape[1:-1])), out.shape[-1])
+
+
+def bias_of(layer: torch.nn.Conv2d | torch.nn.Conv3d) -> Tensor:
+    """The bias of a convolution that has one."""
+    assert layer.bias is not None, "a convolution without a bias"
+    return layer.bias
+
+
+def in_threads(work: Callable[[int, int], None], count: int, least: int = 1) -> None:
+    """Call `work(first, last)` on shares of `range(count)`, `least` or more, on as many threads as torch would take.
+
+    Returns when no thread works any more, also when one of them or Ctrl-C raises: what they write to may go then.
+    """
+    shares = min(count // least, torch.get_num_threads())
+    if shares <= 1:
+        return work(0, count)
+    bounds = np.linspace(0, count, shares + 1).astype(int).tolist()
+    pool = _pool(torch.get_num_threads(), os.getpid())
+    running = [pool.submit(work, *share) for share in pairwise(bounds)]
+    try:
+        for each in running:
+            each.result()
+    finally:
+        wait(running)
+    return None
+
+
+@cache
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads of this process: those of a parent do not survive a fork."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="dreams")
+
+
+def _videos(past: Past) -> list[Tensor]:
+    """The tensors `b c t y x` of a past, in order."""
+    found: list[Tensor] = []
+    map_past(lambda x: found.append(x) or x if x.ndim == 5 else x, past)
+    return found
+
+
+def _addresses(arrays: list[Tensor]) -> np.ndarray:
+    return np.array([array.data_ptr() for array in arrays], np.int64)

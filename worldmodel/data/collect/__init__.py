@@ -1,0 +1,1 @@
+"""Collecting episodes from an environment, in parallel processes that may crash."""

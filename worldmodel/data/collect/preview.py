@@ -1,0 +1,73 @@
+"""What an environment says of itself before episodes are collected from it.
+
+An engine may crash, hang or end its process while it starts, so it is asked in a process of its own as well.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+
+from worldmodel.data.collect.engine import EngineError, engine_errors, tell_of_closing
+from worldmodel.data.collect.run_episode import describe
+from worldmodel.data.collect.worker_pool import Attempt, watched
+from worldmodel.data.episodes.dataset_info import DatasetInfo
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What all episodes will have in common, and the entries of the observation that none of them will hold."""
+
+    info: DatasetInfo
+    unused: tuple[str, ...] = ()
+
+
+def preview(
+    make_env: Callable[[], gymnasium.Env],
+    config: Mapping[str, Any],
+    *,
+    workers: int = 0,
+    timeout: float | None = None,
+    **settings: Any,
+) -> Preview:
+    """Make an environment, describe it as `describe` does, and close it; with workers, in another process.
+
+    Raises:
+        EngineError: it raised something, ended its process, or took longer than `timeout` seconds.
+        ValueError, TypeError, ImportError, OSError: as `make_env` raises them.
+    """
+    inspector = _Inspector(make_env, config, settings)
+    if not workers:
+        with closing(inspector):
+            return inspector(0).result
+    (attempt,) = watched(inspector, deque([0]), workers=1, timeout=timeout)
+    if attempt.problem:
+        raise EngineError(f"the environment cannot be made: {attempt.problem}")
+    return attempt.result
+
+
+class _Inspector:
+    env: gymnasium.Env | None = None
+
+    def __init__(self, make_env: Callable[[], gymnasium.Env], config: Mapping[str, Any], settings: dict[str, Any]):
+        self.make_env, self.config, self.settings = make_env, config, settings
+
+    def __call__(self, task: int) -> Attempt:
+        with engine_errors("make", passing=(ValueError, TypeError, ImportError, OSError)):
+            self.env = self.make_env()
+        return Attempt(task, Preview(describe(self.env, self.config, **self.settings), _unused(self.env)))
+
+    def close(self) -> None:
+        """Close the environment: after its description has arrived, since closing may never end."""
+        if self.env is not None:
+            with tell_of_closing(), engine_errors("close"):
+                self.env.close()
+
+
+def _unused(env: gymnasium.Env) -> tuple[str, ...]:
+    name = "unused_observations"
+    with engine_errors(name):
+        return tuple(map(str, env.get_wrapper_attr(name))) if env.has_wrapper_attr(name) else ()

@@ -1,0 +1,56 @@
+"""Which episodes of a dataset were made with other settings than its `dataset.json` says, and with which ones.
+
+A collection may begin with the episodes of an earlier run, and a merged dataset has episodes of several. The file
+`origins.json` beside the episodes lists them; a dataset without that file has none.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from worldmodel.data.episodes.dataset_info import DatasetInfo
+from worldmodel.io.model_folder import read_sealed, write_sealed
+
+SCHEMA = 1
+FILE = "origins.json"
+SETTINGS = ("env", "seed", "policy", "hold", "max_steps")  # may differ between the episodes that one model learns from
+
+Origins = dict[int, dict[str, Any]]  # episode -> its settings
+
+
+def settings(info: DatasetInfo) -> dict[str, Any]:
+    """The settings of a dataset that its episodes need not share, as plain values."""
+    values = info.to_json()
+    return {name: values[name] for name in SETTINGS}
+
+
+def read_origins(folder: Path) -> Origins:
+    """The episodes of `folder` with settings of their own.
+
+    Raises:
+        ValueError: `origins.json` is damaged.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return {}
+    values = read_sealed(path)
+    try:
+        if values["schema"] != SCHEMA:
+            raise ValueError(f"expected schema {SCHEMA}, got {values['schema']}: another version wrote it")
+        return {int(index): dict(group["settings"]) for group in values["origins"] for index in group["episodes"]}
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: damaged or not readable by this version: {error}") from error
+
+
+def write_origins(folder: Path, origins: Mapping[int, Mapping[str, Any]]) -> None:
+    """Keep these settings of episodes instead of those that were kept; none deletes the file."""
+    if not origins:
+        (folder / FILE).unlink(missing_ok=True)
+        return
+    groups: list[dict[str, Any]] = []
+    for index in sorted(origins):
+        group = next((each for each in groups if each["settings"] == origins[index]), None)
+        if group is None:
+            groups.append(group := {"settings": dict(origins[index]), "episodes": []})
+        group["episodes"].append(index)
+    write_sealed(folder / FILE, {"schema": SCHEMA, "origins": groups})

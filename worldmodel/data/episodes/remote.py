@@ -1,0 +1,213 @@
+"""Datasets behind a URL that fsspec knows (`s3://bucket/folder`): each episode is fetched when it is first asked for.
+
+What was fetched stays in a folder of the cache, `~/.cache/worldmodel` or below `XDG_CACHE_HOME`. Credentials and
+endpoints are found as fsspec and its packages find them (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...).
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from worldmodel.data.episodes.dataset_info import FILE as INFO_FILE
+from worldmodel.data.episodes.dataset_info import DatasetInfo, differences
+from worldmodel.data.episodes.episode import Episode
+from worldmodel.data.episodes.hdf5 import MOST_BYTES, EpisodeError, EpisodeFile
+from worldmodel.data.episodes.signature import check_belongs
+from worldmodel.data.episodes.store import NAME, EpisodeStore
+from worldmodel.io.files import write_whole
+from worldmodel.io.progress import progress
+from worldmodel.io.untrusted import JSON_BYTES, UntrustedFileError, read_bytes, read_json
+
+# What file systems say of a file that is another one when the file was replaced.
+VERSION_KEYS = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created", "size")
+
+
+class RemoteStore(EpisodeStore):
+    """The episodes behind a URL as they were when it was opened, to be read like any others.
+
+    A file is checked, all of it, before it takes its place in the cache: it is there whole or not at all, whatever
+    stops the download and however many processes share the cache. One that was replaced at the URL since it was
+    fetched is fetched again.
+    """
+
+    def __init__(self, url: str, folder: Path, info: DatasetInfo, versions: dict[int, str]):
+        super().__init__(folder, info)
+        self.url, self._versions = url, versions
+
+    @classmethod
+    def connect(cls, url: str) -> "RemoteStore":
+        """The dataset in the folder behind a URL.
+
+        Where the URL cannot be reached, the dataset is what it was when that last worked, with a warning: the
+        episodes that were fetched can be read.
+
+        Raises:
+            ValueError: there is none, or no episode in it.
+            OSError: the URL cannot be reached, and the cache does not know it either.
+        """
+        url = url.rstrip("/")
+        try:
+            files = _list(url)
+        except OSError as error:
+            return cls(url, cache_folder(url), *_remembered(url, error))
+        versions = {int(match[1]): version for name, version in files.items() if (match := NAME.fullmatch(name))}
+        if INFO_FILE not in files or not versions:
+            missing = "no finished episode" if INFO_FILE in files else f"no {INFO_FILE}"
+            raise ValueError(f"{url} holds {missing}; scripts/data.py export to={url} puts a dataset there")
+        info = _fetch_info(url)
+        write_whole(_listing(url), json.dumps({f"episode_{i:06d}.h5": v for i, v in versions.items()}).encode())
+        return cls(url, cache_folder(url), info, versions)
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Which episodes there are, in order."""
+        return tuple(sorted(self._versions))
+
+    def path(self, index: int) -> Path:
+        """Where an episode lies in the cache, fetched if it is not there yet.
+
+        Raises:
+            EpisodeError: there is no such episode, or it is damaged at its URL.
+            OSError: the URL cannot be reached.
+        """
+        name = f"episode_{index:06d}"
+        if index not in self._versions:
+            raise EpisodeError(f"{self.url}/{name}.h5: no such episode")
+        path = self.folder / f"{name}.{self._versions[index]}.h5"
+        if not path.exists():
+            try:
+                content = _fetch(f"{self.url}/{name}.h5")
+            except UntrustedFileError as error:
+                raise EpisodeError(str(error)) from error
+            self._check(index, content)
+            write_whole(path, content)
+        return path
+
+    def _check(self, index: int, content: bytes) -> None:
+        url = f"{self.url}/episode_{index:06d}.h5"
+        try:
+            with contextlib.closing(EpisodeFile(Path(f"episode_{index:06d}.h5"), content=content)) as file:
+                check_belongs(file, index, self.info)
+                file.episode()
+        except EpisodeError as error:
+            raise EpisodeError(f"{url}: damaged, or cut short on its way: {error.__cause__ or error}") from error
+
+    def write(self, episode: Episode) -> None:
+        """Raises ValueError: what is behind a URL is only read."""
+        raise ValueError(f"{self.url} is only read; scripts/data.py export to={self.url} puts episodes there")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url, "versions": self._versions, **super().__getstate__()}
+
+
+def cache_folder(url: str) -> Path:
+    """Where files from a URL are kept on this machine."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "worldmodel" / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def _listing(url: str) -> Path:
+    """Where the cache keeps the names and versions of the episodes as they were when the URL was last reached."""
+    return cache_folder(url).with_suffix(".json")
+
+
+def push(store: EpisodeStore, url: str, show: bool = False) -> None:
+    """Copy a store to the folder behind a URL, beside what is there under other numbers.
+
+    `dataset.json` comes last, so that half a dataset is none.
+
+    Raises:
+        ValueError: episodes of other settings are there.
+        EpisodeError: an episode is damaged.
+        OSError: the URL cannot be reached.
+    """
+    url = url.rstrip("/")
+    there = _fetch_info(url) if INFO_FILE in _list(url) else store.info
+    if lines := differences(there.to_json(), store.info.to_json()):
+        raise ValueError(f"{url} holds episodes of other settings ({'; '.join(lines)}); name another folder in to=")
+    for index in progress(store.indices, "export", total=len(store.indices), unit="episode", shown=show):
+        store.verify(index)
+        _put(f"{url}/episode_{index:06d}.h5", read_bytes(store.path(index), MOST_BYTES))
+    _put(f"{url}/{INFO_FILE}", read_bytes(store.folder / INFO_FILE, JSON_BYTES))
+
+
+def _list(url: str) -> dict[str, str]:
+    """Names of the files behind a URL and a version of each; empty where there is no such folder."""
+    with _reaching(url) as (system, path):
+        system.invalidate_cache()  # another process may have put files there
+        try:
+            files = system.ls(path, detail=True)
+        except FileNotFoundError:
+            return {}
+    return {file["name"].rpartition("/")[2]: _version(file) for file in files}
+
+
+def _remembered(url: str, error: OSError) -> tuple[DatasetInfo, dict[int, str]]:
+    """What the cache knows of the dataset behind a URL. Raises `error` where that is nothing."""
+    folder = cache_folder(url)
+    try:
+        listing, info = read_json(_listing(url)), DatasetInfo.load(folder)
+    except (ValueError, OSError):
+        raise error from None
+    versions = {int(match[1]): str(version) for name, version in listing.items() if (match := NAME.fullmatch(name))}
+    here = sum((folder / f"episode_{index:06d}.{version}.h5").is_file() for index, version in versions.items())
+    message = f"{error}; the cache is used, which holds {here} of its {len(versions)} episodes: {folder}"
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
+    return info, versions
+
+
+def _version(file: dict[str, Any]) -> str:
+    known = [f"{key}={file[key]}" for key in VERSION_KEYS if key in file]
+    return hashlib.sha256(" ".join(known).encode()).hexdigest()[:16]
+
+
+def _fetch_info(url: str) -> DatasetInfo:
+    folder = cache_folder(url)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / INFO_FILE, _fetch(f"{url}/{INFO_FILE}"))
+    return DatasetInfo.load(folder)
+
+
+def _fetch(url: str) -> bytes:
+    """The file behind a URL. Its size is not taken on trust: no more bytes are asked for than such files have.
+
+    Raises:
+        UntrustedFileError: it is larger, or no regular file.
+        OSError: it cannot be reached.
+    """
+    most = MOST_BYTES if url.endswith(".h5") else JSON_BYTES
+    with _reaching(url) as (system, path):
+        if (kind := system.info(path).get("type")) != "file":
+            raise UntrustedFileError(f"{url}: expected a regular file, got {kind}")
+        content = system.cat_file(path, start=0, end=most + 1)
+        if len(content) > most:
+            raise UntrustedFileError(f"{url}: more than {most:,} bytes, which no such file has")
+        return content
+
+
+def _put(url: str, content: bytes) -> None:
+    with _reaching(url) as (system, path):
+        system.pipe_file(path, content)
+
+
+@contextlib.contextmanager
+def _reaching(url: str) -> Iterator[tuple[Any, str]]:
+    """The file system of a URL and the path in it; whatever goes wrong with it becomes an OSError that names the URL.
+
+    Asked for anew each time, because file systems must not cross a fork.
+    """
+    try:
+        from fsspec.core import url_to_fs
+
+        yield url_to_fs(url)
+    except UntrustedFileError:
+        raise
+    except ImportError as error:
+        raise ImportError(f'{url}: {error}; s3:// needs pip install "worldmodel[data]"') from error
+    except Exception as error:
+        raise OSError(f"{url} cannot be reached: {error or type(error).__name__}") from error

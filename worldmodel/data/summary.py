@@ -1,0 +1,92 @@
+"""What there is in a dataset: numbers to show a person, and a contact sheet to look at."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Discrete
+from jaxtyping import UInt8
+
+from worldmodel.data.episodes.origins import settings
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.io.video import contact_sheet
+
+FEW = 16  # so many different rewards are counted one by one
+ROWS, COLUMNS = 6, 10  # episodes and moments of the contact sheet
+
+
+def survey(store: EpisodeStore) -> dict[str, Any]:
+    """Numbers of a dataset: episodes, outcomes, lengths and returns, counts of actions by name and of rewards, bytes;
+    and how many episodes have an origin of their own, by the settings that differ from the dataset's.
+
+    Raises:
+        EpisodeError: an episode is damaged.
+    """
+    headers = [store.header(index) for index in store.indices]
+    frames = sum(header.frames for header in headers)
+    disk = sum(store.path(index).stat().st_size for index in store.indices)
+    raw = frames * int(np.prod(store.info.frame_shape))
+    rewards = [store.rewards(index) for index in store.indices]
+    origins = _origin_counts(store)
+    return {
+        "episodes": len(headers),
+        "frames": frames,
+        "frame_shape": list(store.info.frame_shape),
+        "lengths": _spread([header.frames for header in headers]),
+        "terminated": sum(header.terminated for header in headers),
+        "truncated": sum(header.truncated for header in headers),
+        "returns": _spread([float(each.sum(dtype=np.float64)) for each in rewards]),
+        "rewards": _counts(np.concatenate(rewards)),
+        "action_space": str(store.info.action_space),
+        "actions": _action_counts(store),
+        "megabytes": disk / 1e6,
+        "of_raw_frames": disk / raw,
+        **({"origins": origins} if origins else {}),
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"min": min(values), "mean": float(np.mean(values)), "max": max(values)}
+
+
+def _counts(values: np.ndarray) -> dict[str, Any]:
+    """How often each value is there; where there are too many values, how they are spread."""
+    different, counts = np.unique(values, return_counts=True)
+    if len(different) > FEW:
+        return _spread(values.tolist())
+    return {f"{value:g}": int(count) for value, count in zip(different, counts, strict=True)}
+
+
+def _action_counts(store: EpisodeStore) -> dict[str, int]:
+    """How often each choice was made, by its name where it has one; empty for actions that are no single choice."""
+    space = store.info.action_space
+    if not isinstance(space, Discrete):
+        return {}
+    counts = Counter(value for index in store.indices for value in store.actions(index).tolist())
+    names = dict(enumerate(store.info.action_names, int(space.start)))
+    choices = range(int(space.start), int(space.start + space.n))
+    inside = {names.get(value, str(value)): counts[value] for value in choices}
+    return inside | {f"{value} (outside the space)": counts[value] for value in sorted(counts.keys() - set(choices))}
+
+
+def _origin_counts(store: EpisodeStore) -> dict[str, int]:
+    mine, here = settings(store.info), set(store.indices)
+    origins = [origin for index, origin in store.origins().items() if index in here]
+    differing = [[f"{name} {value}" for name, value in origin.items() if value != mine.get(name)] for origin in origins]
+    return dict(Counter(", ".join(each) for each in differing))
+
+
+def sheet(store: EpisodeStore) -> UInt8[np.ndarray, "H W 3"]:
+    """A contact sheet: a few episodes, each from its first frame to its last."""
+    indices = store.indices
+    chosen = [indices[place] for place in np.unique(np.linspace(0, len(indices) - 1, ROWS).round().astype(int))]
+    titles = [f"{part:.0%}" for part in np.linspace(0, 1, COLUMNS)]
+    return contact_sheet([_moments(store, index) for index in chosen], [str(index) for index in chosen], titles=titles)
+
+
+def _moments(store: EpisodeStore, index: int) -> UInt8[np.ndarray, "t h w 3"]:
+    """Frames of an episode, evenly from the first to the last; grey ones in three channels, others cut to three."""
+    places = np.linspace(0, store.length(index) - 1, COLUMNS).round().astype(int).tolist()
+    frames = np.concatenate([store.frames(index, place, place + 1) for place in places])
+    return frames[..., :3] if frames.shape[-1] >= 3 else frames[..., :1].repeat(3, axis=-1)

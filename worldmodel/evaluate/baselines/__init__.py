@@ -1,0 +1,1 @@
+"""What a prior is compared with."""

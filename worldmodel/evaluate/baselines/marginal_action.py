@@ -1,0 +1,75 @@
+"""A prior that is told no action, made exactly from one that is: what knowing the action is worth."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from gymnasium.spaces import Discrete
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.nn.actions import ActionEncoder
+from worldmodel.prior import PixelCNN
+
+MOST = 64  # actions into one latent that are tried one by one; with more of them there is no such figure
+COUNT_SMOOTHING = 1.0  # added to the count of each action
+
+
+@dataclass(frozen=True)
+class AnyAction:
+    """p(z | past) = Σₐ π(a) p(z | past, a): a sum over all actions a into the latent, π being how often each is taken.
+
+    It knows the actions of the past, so it has more to go by than a prior that was trained without any.
+    """
+
+    vectors: Float[Tensor, "m a"]  # encoded; those of a time stride side by side
+    share: Float[Tensor, "m"]
+
+    @classmethod
+    def learn(cls, store: EpisodeStore, episodes: Sequence[int], stride: int) -> "AnyAction | None":
+        """With the frequencies in these episodes; None where actions are not discrete, or too many to try."""
+        space = store.info.action_space
+        if not isinstance(space, Discrete) or space.n**stride > MOST:
+            return None
+        counts = np.full(int(space.n) ** stride, COUNT_SMOOTHING)
+        places = int(space.n) ** np.arange(stride)[::-1]
+        for index in episodes:
+            actions = store.actions(index) - int(space.start)
+            whole = actions[: len(actions) // stride * stride].reshape(-1, stride)
+            counts += np.bincount(whole @ places, minlength=len(counts))
+        choices = np.array(list(itertools.product(range(int(space.n)), repeat=stride))) + int(space.start)
+        vectors = ActionEncoder(space).encode(choices).reshape(len(counts), -1)
+        return cls(torch.from_numpy(vectors), torch.from_numpy(counts / counts.sum()))
+
+    def entropy(self) -> float:
+        """Bits of the actions into a latent. As p(z | past) ≥ π(a) p(z | past, a), knowing them saves no more than that
+        on average, where they are taken as π says."""
+        return float(-(self.share * self.share.log2()).sum())
+
+    @torch.no_grad()
+    def bits(
+        self, prior: PixelCNN, tokens: Int[Tensor, "b s y x"], leading: Float[Tensor, "b s a"]
+    ) -> Float[Tensor, "b s1"]:
+        """−log2 p of each latent but the first, all of its tokens together; the actions before it are the true ones."""
+        _, past = prior.context(prior.embed_past(tokens[:, :0], first=True), torch.zeros_like(leading[:, :1]))
+        found = []
+        for s in range(1, tokens.shape[1]):
+            seen, log_shares = prior.embed_past(tokens[:, s - 1 : s], first=False), self.share.log().to(leading.device)
+            told = [self._nats(prior, tokens[:, s], seen, vector.to(leading), past) for vector in self.vectors]
+            found.append(-torch.logsumexp(log_shares - torch.stack(told, dim=1), dim=1) / math.log(2))
+            _, past = prior.context(seen, leading[:, s : s + 1], past)
+        return torch.stack(found, dim=1)
+
+    @staticmethod
+    def _nats(
+        prior: PixelCNN, tokens: Int[Tensor, "b y x"], seen: Tensor, action: Float[Tensor, "a"], past: tuple
+    ) -> Float[Tensor, "b"]:
+        """−log p of one latent under one action, in doubles: a sum over the frame."""
+        actions = action.expand(len(tokens), -1)
+        features, _ = prior.context(seen, actions[:, None], past)
+        scores = prior.core(tokens, features[:, :, 0], actions).double().log_softmax(-1)
+        return -scores.gather(-1, tokens[..., None]).sum((1, 2, 3))

@@ -1,0 +1,1 @@
+"""Measures of frames and tokens that several sections share."""

@@ -1,0 +1,127 @@
+"""A report as one HTML page that needs no other file: what reached its target, then each section, pictures first."""
+
+import base64
+import math
+from collections.abc import Iterable, Mapping
+from html import escape
+
+import numpy as np
+from jaxtyping import UInt8
+
+from worldmodel.evaluate.output.catalogue import About, about, verdict
+from worldmodel.evaluate.output.plots import plot
+from worldmodel.evaluate.statistics.results import Curve, Interval, Section
+from worldmodel.io.video import gif_bytes, png_bytes
+
+MOST_ROWS = 16  # of a table that is open from the beginning
+FPS, MOST_FRAMES = 8.0, 60  # of clips: slow enough to compare by eye, and little enough to load; longer ones run faster
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 1080px; margin: 2em auto;
+       padding: 0 1em; }
+h1 { font-size: 1.7em; margin-bottom: 0; } h2 { margin-top: 2.2em; border-bottom: 1px solid #ccc; }
+p.lead, p.note, caption, figcaption { color: #555; } p.note { margin: .3em 0; font-size: .9em; }
+table { border-collapse: collapse; width: 100%; font-size: .88em; margin: 1em 0; }
+th, td { text-align: left; padding: .2em .6em; border-bottom: 1px solid #e4e4e4; vertical-align: top; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.name { font-family: ui-monospace, monospace; font-size: .92em; }
+.yes { color: #17722f; } .no { color: #b3261e; } .yes, .no { font-weight: 600; white-space: nowrap; }
+.looks { display: flex; flex-wrap: wrap; gap: 1.2em; align-items: flex-start; }
+figure { margin: 0; max-width: 100%; } figure img { max-width: 100%; display: block; } figcaption { font-size: .85em; }
+figure.plot img { width: 520px; } figure.clip img { width: 520px; image-rendering: pixelated; }
+summary { cursor: pointer; color: #555; }
+"""
+
+
+def page(title: str, lead: str, sections: Mapping[str, Section]) -> str:
+    """The page. title and lead: plain text above all sections."""
+    body = [f"<h1>{escape(title)}</h1><p class=lead>{escape(lead)}</p>", _targets(sections)]
+    body += [_section(name, section) for name, section in sections.items()]
+    head = f"<meta charset=utf-8><title>{escape(title)}</title><style>{STYLE}</style>"
+    return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(body)}</body></html>\n"
+
+
+def _targets(sections: Mapping[str, Section]) -> str:
+    """The figures that something is asked of."""
+    every = {name: figure for section in sections.values() for name, figure in section.figures.items()}
+    asked = {name: figure for name, figure in every.items() if about(name).target}
+    judged = [about(name).reached(figure) for name, figure in asked.items()]
+    left = judged.count(None)
+    words = f"{judged.count(True)} of {len(asked) - left} targets reached by the whole of their 95 % intervals."
+    words += f" {left} more {'is' if left == 1 else 'are'} not applicable here." if left else ""
+    return f"<p>{words}</p>{_table(asked)}" if asked else ""
+
+
+def _section(title: str, section: Section) -> str:
+    pictures = [_image("png", png_bytes(each), _words(name), "picture") for name, each in section.pictures.items()]
+    clips = [_image("gif", _film(each), _words(name), "clip") for name, each in section.clips.items()]
+    looks = "".join([*_plots(section.curves), *pictures, *clips])
+    notes = "".join(f"<p class=note>{escape(note)}</p>" for note in section.notes)
+    table = _table(section.figures) if section.figures else ""
+    if len(section.figures) > MOST_ROWS:
+        table = f"<details><summary>All {len(section.figures)} figures</summary>{table}</details>"
+    return f"<h2>{escape(title)}</h2>{notes}<div class=looks>{looks}</div>{table}"
+
+
+def _film(clip: UInt8[np.ndarray, "t h w 3"]) -> bytes:
+    """A GIF of at most so many frames, spread evenly."""
+    return gif_bytes(clip[:: -(-len(clip) // MOST_FRAMES)], FPS)
+
+
+def _plots(curves: Mapping[str, Curve]) -> Iterable[str]:
+    """A plot for each group of curves, in the order of their names."""
+    groups: dict[str, dict[str, Curve]] = {}
+    for name, curve in curves.items():
+        group, who = _split(name)
+        groups.setdefault(group, {})[who] = curve
+    for group, members in groups.items():
+        known, what = about(next(name for name in curves if name.startswith(group))), _words(group.rstrip("/"))
+        yield _image("svg+xml", plot(members, known.steps, known.unit or what), what, "plot")
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Group and member: `part/what/who` is the curve `who` of the plot `part/what/`; `part/what` has one of its own."""
+    group, _, who = name.rpartition("/")
+    return (f"{group}/", who) if "/" in group else (name, who)
+
+
+def _words(name: str) -> str:
+    """The last part of a name, to be read."""
+    return name.rpartition("/")[2].replace("_", " ")
+
+
+def _image(kind: str, data: bytes, caption: str, role: str) -> str:
+    source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    words = escape(caption)
+    return f'<figure class={role}><img src="{source}" alt="{words}"><figcaption>{words}</figcaption></figure>'
+
+
+def _table(figures: Mapping[str, Interval]) -> str:
+    head = "<th>figure<th class=n>value<th class=n>95 % interval<th>unit<th class=n>samples<th>target<th>what it says"
+    rows = "".join(_row(name, figure, about(name)) for name, figure in figures.items())
+    return f"<table><tr>{head}</tr>{rows}</table>"
+
+
+def _row(name: str, figure: Interval, known: About) -> str:
+    exact = figure.low == figure.mean == figure.high
+    between = f"{_number(figure.low)} … {_number(figure.high)}" if figure.finite and not exact else ""
+    samples = "" if exact and figure.count == 1 else str(figure.count)
+    cells = [f"<td class=name>{escape(name)}", f"<td class=n>{_number(figure.mean)}", f"<td class=n>{between}"]
+    cells += [f"<td>{escape(known.unit)}", f"<td class=n>{samples}", _target(known, figure)]
+    return f"<tr>{''.join(cells)}<td>{escape(known.what)}</tr>"
+
+
+def _target(known: About, figure: Interval) -> str:
+    if figure.inapplicable:
+        return f"<td>{escape(verdict(known.target, None, figure.inapplicable))}"
+    if not known.target:
+        return "<td>"
+    kind, words = ("yes", "reached") if known.reached(figure) else ("no", "not reached")
+    return f"<td class={kind}>{escape(known.target)} {words}"
+
+
+def _number(value: float) -> str:
+    """Four digits, without powers of ten where they are not needed; a dash for what is no number."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -1,0 +1,29 @@
+"""A report in TensorBoard: figures, curves, pictures and clips."""
+
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from worldmodel.evaluate.statistics.results import Section
+from worldmodel.io.video import log_video
+
+
+def log_report(sections: Mapping[str, Section], folder: Path) -> None:
+    """Write event files into `folder`, in place of those of an earlier report; curves run over their own steps."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with SummaryWriter(str(folder)) as writer:
+        for title, section in sections.items():
+            for name, figure in section.figures.items():
+                if not figure.inapplicable:
+                    writer.add_scalar(name, figure.mean, 0)
+            for name, curve in section.curves.items():
+                for step, value in zip(curve.steps, curve.mean, strict=True):
+                    if math.isfinite(value):
+                        writer.add_scalar(name, value, step)
+            for name, picture in section.pictures.items():
+                writer.add_image(f"{title}/{name}", picture, 0, dataformats="HWC")
+            for name, clip in section.clips.items():
+                log_video(writer, f"{title}/{name}", clip, 0)

@@ -1,0 +1,81 @@
+"""How good a tokenizer is: decoded against real frames, how it uses its codes, and how few bits they are."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from worldmodel.evaluate.measures.images import Likeness
+from worldmodel.evaluate.statistics.bootstrap import centred, curve, interval
+from worldmodel.evaluate.statistics.results import Interval, Section, absent, exact
+from worldmodel.evaluate.testbed.held_out import BATCH, HeldOut
+from worldmodel.io.video import contact_sheet
+from worldmodel.tokenizer import VQVAE
+
+SHOWN = 8  # clips in the picture, the last frame of each
+
+
+def fidelity(tokenizer: VQVAE, clips: HeldOut, alike: Mapping[str, Likeness]) -> Section:
+    """How alike decoded and real clips are, whole and by frame of the clip; perplexity and use of the codes; bits of a
+    frame's tokens against bits of its pixels."""
+    tokens, decoded = there_and_back(tokenizer, clips.frames)
+    codes = tokenizer.config.quantizer.codes
+    section = Section(size(tokenizer.frame_shape, tokenizer.grid, codes, tokenizer.config.time_stride))
+    for name, likeness in alike.items():
+        values = clips.samples(likeness.of(decoded, clips.frames))
+        steps = range(1, 1 + values.shape[1])
+        section.figures[name] = interval(likeness.told, values.mean(1))
+        section.figures[f"{name}_first_frame"] = interval(likeness.told, values[:, 0])
+        section.curves[f"{name}_by_frame"] = curve(steps, likeness.told, values)
+    counts = clips.samples(uses(tokens, codes))
+    few = f"{tokens.numel()} tokens cannot show {codes} codes" if tokens.numel() < codes else ""
+    section.figures |= {"perplexity": centred(perplexities, counts), "usage": centred(usage, counts).unless(few)}
+    section.pictures["real frames, and decoded from their tokens"] = _sheet(clips.frames, decoded)
+    return section
+
+
+def there_and_back(
+    tokenizer: VQVAE, frames: UInt8[Tensor, "n t h w c"]
+) -> tuple[Int[Tensor, "n s y x"], UInt8[Tensor, "n t h w c"]]:
+    """The tokens of clips, and what is decoded from these; on the CPU."""
+    device = tokenizer.quantizer.codebook.device
+    tokens = [tokenizer.encode(part.to(device)) for part in frames.split(BATCH)]
+    decoded = [tokenizer.decode(part).cpu() for part in tokens]
+    return torch.cat(tokens).cpu(), torch.cat(decoded)
+
+
+def size(frame_shape: tuple[int, ...], grid: tuple[int, int], codes: int, time_stride: int) -> dict[str, Interval]:
+    """Bits of a frame as pixels and as tokens, each code at log2 K bits, and how many times fewer these are.
+
+    The paper's 128×128×3 pixels as 32×32 codes of 512 are 42.6 times fewer (arXiv 1711.00937, section 4.2).
+    """
+    raw = 8 * math.prod(frame_shape)
+    tokens = math.prod(grid) * math.log2(codes) / time_stride
+    fewer = exact(raw / tokens) if tokens else absent("one code alone needs no bits")
+    return {"raw_bits_per_frame": exact(raw), "token_bits_per_frame": exact(tokens), "compression": fewer}
+
+
+def uses(tokens: Int[Tensor, "n s y x"], codes: int) -> Float[np.ndarray, "n k"]:
+    """How often each clip has each code."""
+    return np.stack([np.bincount(clip.flatten().numpy(), minlength=codes) for clip in tokens]).astype(np.float64)
+
+
+def perplexities(counts: Float[np.ndarray, "*r k"]) -> np.ndarray:
+    """Exponential of the entropy of the code frequencies: the number of codes in effective use."""
+    share = counts / counts.sum(-1, keepdims=True)
+    return np.exp(-(share * np.log(np.where(share > 0, share, 1.0))).sum(-1))
+
+
+def usage(counts: Float[np.ndarray, "*r k"]) -> np.ndarray:
+    """Share of the codes that occur."""
+    return (counts > 0).mean(-1)
+
+
+def _sheet(frames: UInt8[Tensor, "n t h w c"], decoded: UInt8[Tensor, "n t h w c"]) -> UInt8[np.ndarray, "H W 3"]:
+    """The last frames of some clips, above what was decoded."""
+    shown = np.unique(np.linspace(0, len(frames) - 1, SHOWN).round().astype(int))
+    rows = [video[shown, -1] for video in (frames, decoded)]
+    return contact_sheet(rows, ["real", "decoded"], SHOWN, [f"clip {i + 1}" for i in shown])

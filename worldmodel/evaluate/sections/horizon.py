@@ -1,0 +1,120 @@
+"""Up to which step dreams are to be trusted: measured on held-out clips, and kept with the weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.evaluate.statistics.bootstrap import bounds, curve, held, resampled
+from worldmodel.evaluate.statistics.results import Interval, Section
+from worldmodel.evaluate.testbed.dream_clips import Dreamer, clips_of, decibels, errors, gain
+from worldmodel.io.model_folder import CONFIG, check_kind, read_sealed, write_sealed
+from worldmodel.prior import SamplerConfig
+from worldmodel.world import WorldModel
+
+REACH = 2  # steps on either side that a step is judged with, so that no single noisy one ends the trust
+
+
+@dataclass
+class HorizonConfig:
+    """How far is measured: `clips` of `horizon` frames after `context` real ones (fewer where episodes are shorter)."""
+
+    clips: int = 64
+    context: int = 6
+    horizon: int = 100
+    seed: int = 0
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
+    def __post_init__(self) -> None:
+        if self.clips < 2 or self.horizon < 1:
+            raise ValueError(f"horizon: expected 2 clips or more, to exchange their actions, and 1 step, got {self}")
+
+
+def trust_horizon(
+    world: Dreamer, store: EpisodeStore, episodes: Sequence[int], config: HorizonConfig | None = None
+) -> Section:
+    """The last step h such that at every step up to h the dream under the true actions is nearer to the truth than both
+    of what it has to beat: the last real frame held still, as the world draws it (else mere blur would end trust in a
+    world that moves slowly), and the dream under the actions of another clip. Nearer: the mean squared error, averaged
+    over the steps h − 2 … h + 2, is lower at 95 % confidence by a bootstrap paired over clips.
+
+    `horizon/steps` has that step as `low`; `mean` is where the means alone stop beating them, `high` where even the
+    upper bound does. Curves are the gains in dB. Without actions there is but the still frame to beat.
+    Raises: ValueError when the episodes are too short for the context.
+    """
+    config = config or HorizonConfig()
+    clips = clips_of(
+        world,
+        store,
+        episodes,
+        context=config.context,
+        horizon=config.horizon,
+        clips=config.clips,
+        seed=config.seed,
+    )
+    still = world.start(clips.given, clips.lead, config.seed).frame.cpu()[:, None].expand_as(clips.truth)
+    videos = {"still": still}
+    if world.info.action_space is not None:
+        videos["shuffled"] = clips.dream(world, np.roll(clips.actions, 1, axis=0), config.sampler, config.seed)
+    dream = errors(clips.dream(world, clips.actions, config.sampler, config.seed), clips.truth)
+    baselines = {name: errors(video, clips.truth) for name, video in videos.items()}
+    return horizon_of(dream, baselines)
+
+
+def horizon_of(dream: Float[np.ndarray, "n t"], baselines: dict[str, Float[np.ndarray, "n t"]]) -> Section:
+    """The trust horizon from squared errors by clip and step, of the dream and of each thing it has to beat."""
+    steps, sides = range(1, dream.shape[1] + 1), []
+    section = Section()
+    for name, error in baselines.items():
+        won = smooth(error - dream)
+        sides.append(np.stack([won.mean(0), *bounds(resampled(won))]))
+        section.curves[f"horizon/gain_over_{name}"] = curve(steps, gain, smooth(error), smooth(dream))
+    mean, low, high = (held(np.min(side, axis=0) > 0) for side in zip(*sides, strict=True))
+    section.figures["horizon/steps"] = Interval(float(mean), float(low), float(high), len(dream))
+    section.curves["horizon/psnr"] = curve(steps, decibels, dream)
+    if low == len(steps):
+        section.notes.append(f"horizon: dreams held for all {low} steps that were measured, and may hold for more")
+    return section
+
+
+def smooth(values: Float[np.ndarray, "n t"]) -> Float[np.ndarray, "n t"]:
+    """Each step's mean with up to REACH neighbours on either side; fewer at the ends."""
+    t = values.shape[1]
+    near = np.abs(np.arange(t)[:, None] - np.arange(t)) <= REACH
+    return values @ (near / near.sum(0))
+
+
+def trusted(section: Section) -> int:
+    """The trust horizon, in steps of the environment, that `trust_horizon` found."""
+    return round(section.figures["horizon/steps"].low)
+
+
+def keep_horizon(folder: str | Path, steps: int) -> None:
+    """Write the trust horizon into the world in `folder`; its weights stay, and dreams end there by default.
+
+    Raises: ValueError for a folder that holds no world, or fewer than 0 steps.
+    """
+    path = Path(folder) / CONFIG
+    description = read_sealed(path)
+    check_kind(folder, description.get("config", {}), "world")
+    if steps < 0:
+        raise ValueError(f"trust horizon: expected 0 steps or more, got {steps}")
+    description["config"]["info"]["trust_horizon"] = steps
+    write_sealed(path, description)
+
+
+def kept_horizon(folder: str | Path, world: WorldModel) -> int | None:
+    """The trust horizon that was measured of just these weights, drawn at this temperature, and is kept in `folder`;
+    None where there is none."""
+    try:
+        kept = WorldModel.load(folder)
+    except ValueError:  # no world yet, or a damaged one
+        return None
+    mine, theirs = world.state_dict(), kept.state_dict()
+    same = mine.keys() == theirs.keys() and all(torch.equal(x.cpu(), theirs[name]) for name, x in mine.items())
+    drawn = [(each.info.temperature, each.info.temperature_until) for each in (kept, world)]
+    return kept.info.trust_horizon if same and drawn[0] == drawn[1] else None

@@ -1,0 +1,167 @@
+"""How well a prior foretells real tokens: bits, where in the frame they go, and whether its probabilities hold."""
+
+import math
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from worldmodel.evaluate.baselines.coders import CopyCoder, ResidualCoder
+from worldmodel.evaluate.baselines.marginal_action import AnyAction
+from worldmodel.evaluate.measures.calibration import binned, calibration_error, reliability
+from worldmodel.evaluate.output.plots import heat_map
+from worldmodel.evaluate.statistics.bootstrap import curve, interval, same, share
+from worldmodel.evaluate.statistics.results import Curve, Section, exact
+from worldmodel.evaluate.testbed.held_out import BATCH, HeldOut, decode, same_actions
+from worldmodel.prior import PixelCNN
+from worldmodel.world import WorldModel
+
+NATS = math.log(2)  # of a bit
+LEAST = 1e-3  # bits of a frame that are told apart from none
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """What the prior is compared with, learned from the training episodes."""
+
+    copy: CopyCoder
+    residual: ResidualCoder
+    any_action: AnyAction | None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the prior says of the tokens of n clips, of all latents but the first, which has no past to go by.
+
+    bits: −log2 p of each token; entropy: what the prior expected that to be. top, every: probabilities of the
+    likeliest code and of all codes, and what came true (see `binned`).
+    """
+
+    bits: Float[np.ndarray, "n s y x"]
+    entropy: Float[np.ndarray, "n s y x"]
+    top: Float[np.ndarray, "n 3 bins"]
+    every: Float[np.ndarray, "n 3 bins"]
+
+
+def surprise(world: WorldModel, clips: HeldOut, rivals: Rivals) -> Section:
+    """Bits per token, per frame and per pixel, beside those of simpler coders, of wrong actions and of none."""
+    told = tell(world.prior, clips.tokens, clips.leading)
+    by_latent = _by_latent(world.prior, clips, told, rivals)
+    section = _compared(by_latent)
+    section.figures["bits_saved/shuffled_actions"] = section.figures["bits_saved/shuffled_actions"].unless(
+        same_actions(clips)
+    )
+    section.figures |= _sizes(world, clips, told, rivals)
+    _add_actions(section, by_latent, world.prior, rivals.any_action)
+    unchanged = clips.tokens[:, 1:] == clips.tokens[:, :-1]
+    section.figures["tokens_unchanged"] = interval(same, clips.samples(unchanged.double().mean((1, 2, 3)).numpy()))
+    _add_calibration(section, clips, told)
+    section.pictures["bits of each token"] = heat_map(told.bits.mean((0, 1)), "bits, mean over clips and frames")
+    return section
+
+
+@torch.no_grad()
+def tell(prior: PixelCNN, tokens: Int[Tensor, "n s y x"], leading: Float[Tensor, "n s a"]) -> Told:
+    """What the prior says of these tokens under these actions."""
+    device = prior.start.device
+    parts = []
+    for part, actions in zip(tokens.split(BATCH), leading.split(BATCH), strict=True):
+        scores = prior(part.to(device), actions.to(device))[:, 1:].float().log_softmax(-1).cpu()
+        parts.append(_told(scores, part[:, 1:]))
+    columns = ([getattr(part, each.name) for part in parts] for each in fields(Told))
+    return Told(*(np.concatenate(column) for column in columns))
+
+
+def _told(scores: Float[Tensor, "b s y x k"], tokens: Int[Tensor, "b s y x"]) -> Told:
+    chance = scores.exp()
+    true = scores.gather(-1, tokens[..., None])[..., 0]
+    entropy = -(chance * scores).sum(-1)
+    likeliest, code = chance.max(-1)
+    came = torch.zeros_like(chance, dtype=torch.bool).scatter_(-1, tokens[..., None], True)
+    top = binned(likeliest.numpy(), (code == tokens).numpy())
+    bits, expected = ((x / NATS).double().numpy() for x in (-true, entropy))
+    return Told(bits, expected, top, binned(chance.numpy(), came.numpy()))
+
+
+def _by_latent(prior: PixelCNN, clips: HeldOut, told: Told, rivals: Rivals) -> dict[str, Float[np.ndarray, "m s"]]:
+    """Bits per token of each coder, of each sample and latent."""
+    tokens = clips.tokens.numpy()
+    coders = {
+        "prior": told.bits,
+        "shuffled_actions": tell(prior, clips.tokens, clips.leading[clips.others()]).bits,
+        "copy_coder": rivals.copy.bits(tokens),
+        "marginal_coder": rivals.copy.marginal().bits(tokens),
+    }
+    found = {name: clips.samples(bits.mean((2, 3))) for name, bits in coders.items()}
+    if rivals.any_action is not None:
+        blind = without_actions(prior, clips, rivals.any_action)
+        found["any_action"] = clips.samples(blind / math.prod(prior.grid))
+    return found
+
+
+def _compared(by_latent: dict[str, Float[np.ndarray, "m s"]]) -> Section:
+    """Bits per token of each coder, by latent and over all, and what the prior saves against each."""
+    section, mine = Section(), by_latent["prior"]
+    steps = range(2, 2 + mine.shape[1])
+    for name, bits in by_latent.items():
+        section.curves[f"bits_by_latent/{name}"] = curve(steps, same, bits)
+        key = "bits_per_token" if name == "prior" else f"bits_per_token/{name}"
+        section.figures[key] = interval(same, bits.mean(1))
+        if name != "prior":
+            section.figures[f"bits_saved/{name}"] = interval(same, (bits - mine).mean(1))
+    return section
+
+
+def _sizes(world: WorldModel, clips: HeldOut, told: Told, rivals: Rivals) -> dict:
+    """Bits of a frame's tokens; and of all of its pixels, in bits per dimension.
+
+    Tokens by the prior, then what decoding left out by `ResidualCoder`: a code without loss, whose length is an
+    upper bound on −log2 p of the real frames under the world.
+    """
+    raw = 8 * math.prod(world.info.frame_shape)
+    frames = clips.frames.shape[1] - 1
+    tokens = told.bits.sum((1, 2, 3)) / frames
+    rest = rivals.residual.bits(clips.frames.numpy(), decode(world.tokenizer, clips).numpy())[:, 1:].mean(1)
+    per_frame, whole = clips.samples(tokens), clips.samples(tokens + rest)
+    return {
+        "bits_per_frame": interval(same, per_frame),
+        "compression": interval(lambda bits: share(raw, np.where(bits > LEAST, bits, 0)), per_frame),
+        "bits_per_dim_bound": interval(same, whole * 8 / raw),
+    }
+
+
+def _add_actions(
+    section: Section, by_latent: dict[str, Float[np.ndarray, "m s"]], prior: PixelCNN, any_action: AnyAction | None
+) -> None:
+    """What knowing the action saves, beside the most that it can."""
+    if any_action is not None and len(any_action.share) < 2:
+        section.notes.append("any_action: left out, as there is one action alone, so knowing it saves nothing")
+        del section.figures["bits_saved/any_action"]
+        return
+    if any_action is None:
+        section.notes.append("any_action: left out, as the actions into a latent are not discrete, or too many to sum")
+        return
+    saved = math.prod(prior.grid) * (by_latent["any_action"] - by_latent["prior"]).mean(1)
+    section.figures["bits_saved_per_frame/any_action"] = interval(same, saved)
+    section.figures["action_entropy"] = exact(any_action.entropy())
+
+
+def _add_calibration(section: Section, clips: HeldOut, told: Told) -> None:
+    events = math.prod(told.bits.shape[1:])
+    section.figures["entropy_per_token"] = interval(same, clips.samples(told.entropy.mean((1, 2, 3))))
+    for name, sums in {"top_code": clips.samples(told.top), "every_code": clips.samples(told.every)}.items():
+        section.figures[f"calibration_error/{name}"] = calibration_error(sums, events)
+        section.curves[f"reliability/{name}"] = reliability(sums)
+    whole = tuple(range(0, 101, 10))
+    values = tuple(float(x) for x in whole)
+    ideal = Curve(whole, values, values, values, len(clips))
+    section.curves["reliability/perfectly_calibrated"] = ideal
+
+
+def without_actions(prior: PixelCNN, clips: HeldOut, any_action: AnyAction) -> Float[np.ndarray, "n s"]:
+    """−log2 p of each latent but the first, for whoever is told no action into it."""
+    device = prior.start.device
+    pairs = zip(clips.tokens.split(BATCH), clips.leading.split(BATCH), strict=True)
+    return np.concatenate([any_action.bits(prior, z.to(device), a.to(device)).cpu().numpy() for z, a in pairs])

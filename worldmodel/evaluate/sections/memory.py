@@ -1,0 +1,169 @@
+"""Whether a dream still knows what was there after it has looked away: turn, turn back, and compare with the truth."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import gymnasium
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from worldmodel.evaluate.statistics.bootstrap import curve, interval
+from worldmodel.evaluate.statistics.results import Interval, Section
+from worldmodel.evaluate.testbed.dream_clips import Dreamer, decibels, errors, gain, picture, stride_of
+from worldmodel.evaluate.testbed.simulator import Moment, after, dream_after, moments, repeats
+from worldmodel.io.video import contact_sheet
+from worldmodel.prior import SamplerConfig
+
+LEFT, RIGHT = "turn_left", "turn_right"  # the names that every first-person environment here shares
+SMALLEST_TURN, LARGEST_TURN = 8, 200  # steps within which a full turn is looked for
+NEAR = 1.1  # a view is back where its error is so many times the smallest
+
+
+@dataclass
+class MemoryConfig:
+    """scenes: moments of the simulator, after `walk` steps. context: real frames given. turns: steps to turn away, and
+    as many to turn back."""
+
+    scenes: int = 24
+    walk: int = 20
+    context: int = 6
+    turns: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12)
+    seed: int = 0
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
+    def __post_init__(self) -> None:
+        if min(self.turns, default=0) < 1 or self.scenes < 2:
+            raise ValueError(f"memory: expected turns of 1 step or more, and 2 scenes or more, got {self}")
+
+
+@dataclass
+class Return:
+    """What was seen before and after turning away, over n scenes."""
+
+    first: UInt8[Tensor, "n h w c"]  # the last real frame before
+    truth: UInt8[Tensor, "n t h w c"]  # real frames of the way, the last one back again
+    dream: UInt8[Tensor, "n t h w c"]
+
+    def others_differ(self) -> bool:
+        """Whether the true returned views of the scenes are not all the same."""
+        return bool((self.truth[:, -1] != self.truth[:1, -1]).any())
+
+
+def turning_back(world: Dreamer, make_env: Callable[[], gymnasium.Env], config: MemoryConfig | None = None) -> Section:
+    """Dreams that turn left k steps and right k steps, and such that turn all the way round, beside the simulator.
+
+    - return: PSNR of the returned view of the dream against the true returned view, by the steps in between.
+    - return_to_first: the same against the view before turning away; the simulator's own is `return_real`.
+    - another_view: the floor, returned views of other scenes; `gain` is what is above it, in dB, paired over scenes.
+    - full_turn: at the step where the simulator has come round, and its gain.
+
+    A world without actions of these names, or an environment that does not repeat itself: a note alone.
+    """
+    config = config or MemoryConfig()
+    if not {LEFT, RIGHT} <= set(world.info.action_names):
+        known = ", ".join(world.info.action_names) or "none"
+        return Section(notes=[f"memory: left out, as it needs actions {LEFT} and {RIGHT}; the named ones are {known}"])
+    env = make_env()
+    try:
+        found = moments(env, config.scenes, max(config.walk, config.context), config.seed)
+        if len(found) < 2 or not repeats(env, found[0]):
+            why = (
+                "episodes are too short" if len(found) < 2 else "seed and actions do not lead to the same frames again"
+            )
+            return Section(notes=[f"memory: left out of this environment: its {why}"])
+        return _measure(world, env, found, config)
+    finally:
+        env.close()
+
+
+def _measure(world: Dreamer, env: gymnasium.Env, found: list[Moment], config: MemoryConfig) -> Section:
+    stride, section = stride_of(world), Section()
+    turns = sorted({-(-turn // stride) * stride for turn in config.turns})
+    played = {2 * turn: play_out(world, env, found, [LEFT] * turn + [RIGHT] * turn, config) for turn in turns}
+    if returns := {steps: there for steps, there in played.items() if there is not None}:
+        _returns(section, returns)
+    around = -(-full_turn(world, env, found) // stride) * stride
+    if (there := play_out(world, env, found, [LEFT] * around, config)) is not None:
+        section.figures["memory/full_turn_steps"] = Interval(around, around, around, len(found))
+        _full_turn(section, there)
+    if len(returns) < len(turns) or there is None:
+        section.notes.append("memory: some turns are left out, as most episodes end before they are over")
+    return section
+
+
+def play_out(
+    world: Dreamer, env: gymnasium.Env, found: list[Moment], names: list[str], config: MemoryConfig
+) -> Return | None:
+    """Real and dreamed frames under these actions, of all scenes whose episode lasts that long; None below two."""
+    actions = _numbers(world, names)
+    real = [after(env, moment, actions) for moment in found]
+    lasting = [i for i, frames in enumerate(real) if len(frames) == len(actions)]
+    if len(lasting) < 2:
+        return None
+    there = [found[i] for i in lasting]
+    first, truth = (np.stack(x) for x in ([moment.frames[-1] for moment in there], [real[i] for i in lasting]))
+    dream = dream_after(world, there, [actions] * len(there), config.context, config.sampler, config.seed)
+    return Return(torch.from_numpy(first), torch.from_numpy(truth), dream)
+
+
+def full_turn(world: Dreamer, env: gymnasium.Env, found: list[Moment]) -> int:
+    """Steps of turning left after which the first view is back: the median over scenes of when it is first as near as
+    it ever comes, within a tenth."""
+    actions, best = _numbers(world, [LEFT] * LARGEST_TURN), []
+    for moment in found:
+        frames = after(env, moment, actions)
+        if len(frames) >= SMALLEST_TURN:
+            error = np.square(frames.astype(np.float32) - moment.frames[-1]).mean((1, 2, 3))
+            late = error[SMALLEST_TURN - 1 :]
+            best.append(SMALLEST_TURN + int(np.argmax(late <= NEAR * late.min())))
+    return int(np.median(best)) if best else SMALLEST_TURN
+
+
+def _numbers(world: Dreamer, names: list[str]) -> np.ndarray:
+    """Actions by their names."""
+    space = world.info.action_space
+    assert space is not None
+    start = int(getattr(space, "start", 0))
+    return np.array([start + world.info.action_names.index(name) for name in names], space.dtype)
+
+
+def _returns(section: Section, returns: dict[int, Return]) -> None:
+    """Curves by the steps in between, and figures of the shortest and the longest way."""
+    steps, against = list(returns), [_last_errors(each) for each in returns.values()]
+    shared = min(len(each["truth"]) for each in against)  # scenes that lasted, in their order
+    table = {name: np.stack([each[name][:shared] for each in against], axis=1) for name in against[0]}
+    names = {"truth": "return", "first": "return_to_first", "other": "another_view", "real": "return_real"}
+    for key, name in names.items():
+        section.curves[f"memory/{name}"] = curve(steps, decibels, table[key])
+    section.curves["memory/gain"] = curve(steps, gain, table["other"], table["truth"])
+    for i in sorted({0, len(steps) - 1}):
+        section.figures[f"memory/return@{steps[i]}"] = interval(decibels, table["truth"][:, i])
+        alike = "" if returns[steps[i]].others_differ() else "all scenes look the same there"
+        gained = interval(gain, table["other"][:, i], table["truth"][:, i])
+        section.figures[f"memory/gain@{steps[i]}"] = gained.unless(alike)
+    _show(section, "turn_and_back", returns[steps[-1]])
+
+
+def _full_turn(section: Section, there: Return) -> None:
+    error = _last_errors(there)
+    section.figures["memory/full_turn"] = interval(decibels, error["truth"])
+    section.figures["memory/full_turn_gain"] = interval(gain, error["other"], error["truth"])
+    section.figures["memory/full_turn_real"] = interval(decibels, error["real"])
+    _show(section, "full_turn", there)
+
+
+def _last_errors(there: Return) -> dict[str, Float[np.ndarray, "n"]]:
+    """Squared errors of the returned view: against the truth, the first view, other scenes; and the simulator's own."""
+    dream, truth, first = there.dream[:, -1:], there.truth[:, -1:], there.first[:, None]
+    others = [errors(dream, truth.roll(i, 0))[:, 0] for i in range(1, len(truth))]
+    pairs = {"truth": (dream, truth), "first": (dream, first), "real": (truth, first)}
+    return {name: errors(a, b)[:, 0] for name, (a, b) in pairs.items()} | {"other": np.mean(others, axis=0)}
+
+
+def _show(section: Section, name: str, there: Return) -> None:
+    """The first scene, real and dreamed: a sheet, and a clip with the real one on the left."""
+    rows = [picture(torch.cat([there.first[:1], video[0]])) for video in (there.truth, there.dream)]
+    section.pictures[f"memory/{name}"] = contact_sheet(rows, ["real", "dream"])
+    section.clips[f"memory/{name}"] = np.concatenate(rows, axis=2)

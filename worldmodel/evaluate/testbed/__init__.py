@@ -1,0 +1,1 @@
+"""What sections measure on: held-out clips, dreams beside them, and the real simulator."""

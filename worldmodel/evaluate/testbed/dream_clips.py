@@ -1,0 +1,114 @@
+"""What the measurements of dreams share: what they ask of a world, and the clips and actions that they play."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from gymnasium import Space
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from worldmodel.data.collect.policies import make_policy
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.evaluate.measures.images import psnr, squared_error
+from worldmodel.evaluate.metrics import real_clips
+from worldmodel.prior import SamplerConfig
+from worldmodel.world import WorldInfo
+
+
+@runtime_checkable
+class Dreamer(Protocol):
+    """What is asked of a world: `WorldModel` has these methods, and so may whatever stands in for one.
+
+    A state has the newest `frame`, `b h w c`; a step has `frames`, `b t h w c`, `tokens`, `b y x`, and `bits`, `b`.
+    """
+
+    @property
+    def info(self) -> WorldInfo: ...
+
+    def whole(self, frames: int) -> int: ...
+
+    def start(self, frames: Tensor, actions: np.ndarray, seed: int = 0) -> Any: ...
+
+    def step(self, state: Any, actions: np.ndarray, sampler: SamplerConfig | None = None) -> tuple[Any, Any]: ...
+
+    def imagine(
+        self,
+        frames: Tensor,
+        actions: np.ndarray,
+        horizon: int,
+        sampler: SamplerConfig | None = None,
+        seed: int = 0,
+    ) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Real clips: the frames that a dream is given, those that truly followed, and the actions of both."""
+
+    given: UInt8[Tensor, "b k h w c"]
+    truth: UInt8[Tensor, "b t h w c"]
+    lead: np.ndarray  # between the given frames, `b k-1 *space`
+    actions: np.ndarray  # into the true ones, `b t *space`
+
+    def dream(self, world: Dreamer, actions: np.ndarray, sampler: SamplerConfig, seed: int) -> Tensor:
+        """What the world imagines after the given frames under these actions (`b t *space`): uint8 `b t h w c`."""
+        both = np.concatenate([self.lead, actions], axis=1)
+        return world.imagine(self.given, both, actions.shape[1], sampler, seed)
+
+
+def clips_of(
+    world: Dreamer, store: EpisodeStore, episodes: Sequence[int], *, context: int, horizon: int, clips: int, seed: int
+) -> Clips:
+    """Clips at random places of the episodes: `context` frames given and `horizon` to follow, in whole latents.
+
+    Where half of the episodes are shorter, so is the horizon: few long ones would make a sample of a kind.
+    Raises: ValueError when they are too short for any.
+    """
+    given = world.whole(context)
+    lengths = sorted(store.length(index) for index in episodes)
+    follow = world.whole(1 + max(0, min(horizon, lengths[len(lengths) // 2] - given))) - 1
+    if follow < 1:
+        raise ValueError(
+            f"half of the episodes have fewer than {given} + {horizon} frames, too few to dream after; "
+            "lower context, a key of this part of report, or collect longer episodes"
+        )
+    frames, actions = real_clips(store, episodes, length=given + follow, clips=clips, seed=seed)
+    return Clips(frames[:, :given], frames[:, given:], actions[:, : given - 1], actions[:, given - 1 :])
+
+
+def stride_of(world: Dreamer) -> int:
+    """Frames per step of the world."""
+    return next(n for n in itertools.count(1) if world.whole(1 + n) == 1 + n)
+
+
+def random_actions(space: Space | None, count: int, steps: int, seed: int, hold: float = 1.0) -> np.ndarray:
+    """Uniform random actions, `count steps *space`, each held for a geometric number of steps, `hold` on average."""
+    if space is None:
+        return np.zeros((count, steps))
+    rng = np.random.default_rng(seed)
+    policies = [make_policy("sticky", space, rng, hold) for _ in range(count)]
+    return np.stack([np.stack([policy(None) for _ in range(steps)]) for policy in policies])
+
+
+def errors(video: UInt8[Tensor, "b t h w c"], truth: UInt8[Tensor, "b t h w c"]) -> Float[np.ndarray, "b t"]:
+    """Mean squared error of each frame, in squared grey levels; clip by clip, as doubles are large."""
+    return np.concatenate([squared_error(a[None], b[None]) for a, b in zip(video, truth, strict=True)])
+
+
+def decibels(error: np.ndarray) -> np.ndarray:
+    """PSNR of mean squared errors: what `curve` and `interval` take to say how good a dream is."""
+    return np.asarray(psnr(error))
+
+
+def gain(worse: np.ndarray, better: np.ndarray) -> np.ndarray:
+    """By how many decibels the second of two mean squared errors is the better one."""
+    return decibels(better) - decibels(worse)
+
+
+def picture(frames: UInt8[Tensor, "t h w c"]) -> UInt8[np.ndarray, "t h w 3"]:
+    """Frames for people: grey ones get three channels."""
+    array = frames.cpu().numpy()
+    return np.repeat(array, 3, axis=3) if array.shape[3] == 1 else array

@@ -1,0 +1,80 @@
+"""The real environment as a judge: moments in it to come back to, and what truly follows from there."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from worldmodel.evaluate.testbed.dream_clips import Dreamer, random_actions
+from worldmodel.prior import SamplerConfig
+
+HOLD = 8.0  # mean steps that an action is held on the way to a moment
+TRIES = 10  # walks per moment that is wanted; some reach an end before it
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A place in an episode: the seed and the actions that lead there, and all frames up to it."""
+
+    seed: int
+    actions: np.ndarray
+    frames: UInt8[np.ndarray, "t h w c"]
+
+
+def moments(env: gymnasium.Env, count: int, steps: int, seed: int) -> list[Moment]:
+    """Up to `count` moments after `steps` held random actions of as many episodes; fewer where most end before."""
+    found = (walk(env, seed + i, steps) for i in range(TRIES * count))
+    return list(itertools.islice((moment for moment in found if moment is not None), count))
+
+
+def walk(env: gymnasium.Env, seed: int, steps: int) -> Moment | None:
+    """The moment after `steps` held random actions from the episode of this seed; None where it ends before."""
+    actions = random_actions(env.action_space, 1, steps, seed, HOLD)[0]
+    frames = play(env, seed, actions)
+    return None if len(frames) <= steps else Moment(seed, actions, frames)
+
+
+def after(env: gymnasium.Env, moment: Moment, actions: np.ndarray) -> UInt8[np.ndarray, "t h w c"]:
+    """The true frames that these actions lead to from the moment; fewer than actions where the episode ends."""
+    return play(env, moment.seed, np.concatenate([moment.actions, actions]))[len(moment.frames) :]
+
+
+def dream_after(
+    world: Dreamer,
+    found: Sequence[Moment],
+    actions: Sequence[np.ndarray],
+    context: int,
+    sampler: SamplerConfig,
+    seed: int,
+) -> UInt8[Tensor, "b t h w c"]:
+    """The dreams of the same: each moment's last `context` frames are given, and its own actions (`t`) follow."""
+    given = world.whole(context)
+    frames = np.stack([moment.frames[-given:] for moment in found])
+    lead = [moment.actions[len(moment.actions) - given + 1 :] for moment in found]
+    both = np.stack([np.concatenate(pair) for pair in zip(lead, actions, strict=True)])
+    return world.imagine(torch.from_numpy(frames), both, len(actions[0]), sampler, seed).cpu()
+
+
+def repeats(env: gymnasium.Env, moment: Moment) -> bool:
+    """Whether seed and actions lead to the very same frames again: else nothing can be judged by it."""
+    return np.array_equal(play(env, moment.seed, moment.actions), moment.frames)
+
+
+def play(env: gymnasium.Env, seed: int, actions: np.ndarray) -> UInt8[np.ndarray, "t h w c"]:
+    """The first frame of an episode and those that the actions lead to, up to the last one before its end."""
+    return np.stack(list(_frames(env, seed, actions)))
+
+
+def _frames(env: gymnasium.Env, seed: int, actions: np.ndarray) -> Iterator[np.ndarray]:
+    frame, _ = env.reset(seed=seed)
+    yield frame
+    for action in actions:
+        frame, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            return
+        yield frame

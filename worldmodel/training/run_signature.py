@@ -1,0 +1,85 @@
+"""What makes a training run: the settings that a checkpoint is compared by, and the conditions that it records.
+
+Compared settings decide what is learned; a checkpoint that has others is refused. Conditions may change when a run is
+resumed. They change its result too: the number of steps by the learning rate's schedule, the others by rounding. So
+each checkpoint records the course of its run: from which step on it was computed under which conditions.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from worldmodel.training.optim import FitConfig
+from worldmodel.training.run_state import Checkpoint
+
+# These are not compared: `steps` and `accelerator` are conditions, `accumulate` is part of `batches_per_step`, and the
+# others decide when a run is watched, not what it computes.
+FREE = {"steps", "log_every", "eval_every", "checkpoint_every", "workers", "accelerator", "accumulate"}
+
+Course = list[dict[str, Any]]  # each has `from_step`, and the conditions from there on
+
+
+def facts_of(config: FitConfig, identity: Mapping[str, Any], ranks: int) -> dict[str, Any]:
+    """What a checkpoint is compared by, as JSON gives it back."""
+    fit = {name: value for name, value in asdict(config).items() if name not in FREE}
+    fit["batches_per_step"] = config.accumulate * ranks
+    return json.loads(json.dumps({"fit": fit, "identity": dict(identity)}))
+
+
+def refuse_other_run(found: Checkpoint, facts: Mapping[str, Any], steps: int, folder: Path) -> None:
+    """Raises ValueError where a checkpoint is of another run, or beyond `steps`."""
+    remedy = f"choose another run name, or delete {folder} to start again"
+    theirs = {part: found.progress.get(part, {}) for part in facts}
+    if "batches_per_step" not in theirs["fit"]:  # an older run, which mentions accumulate where it is not 1
+        theirs["fit"] = {**theirs["fit"], "batches_per_step": theirs["fit"].get("accumulate", 1)}
+        theirs["fit"].pop("accumulate", None)
+    differing = [
+        f"{part}.{name}: {theirs[part].get(name)!r} there, {facts[part].get(name)!r} here"
+        for part in facts
+        for name in sorted({*facts[part], *theirs[part]})
+        if facts[part].get(name) != theirs[part].get(name)
+    ]
+    if any("batches_per_step" in each for each in differing):
+        remedy = f"batches_per_step is fit.accumulate × the ranks of torchrun: set these as before, {remedy}"
+    if differing:
+        raise ValueError(f"{folder} holds another run ({'; '.join(differing)}); {remedy}")
+    if found.step > steps:
+        raise ValueError(f"{folder} is at step {found.step}, beyond steps={steps}; raise steps, {remedy}")
+
+
+def conditions(config: FitConfig, device: torch.device, ranks: int) -> dict[str, Any]:
+    """What may change when a run is resumed, and changes its result."""
+    return {"steps": config.steps, "threads": torch.get_num_threads(), "device": device.type, "ranks": ranks}
+
+
+def continued(course: Course, step: int, now: Mapping[str, Any]) -> Course:
+    """The course of a run that goes on after `step` steps under these conditions."""
+    earlier = [each for each in course if each["from_step"] < step]
+    if earlier and {**earlier[-1], **now} == earlier[-1]:
+        return earlier
+    return [*earlier, {"from_step": step, **now}]
+
+
+def other_schedule(course: Course, config: FitConfig) -> str:
+    """What to say when a run is resumed with other `steps` than before; empty where that changes nothing."""
+    if not course or config.schedule == "constant" or (before := course[-1]["steps"]) == config.steps:
+        return ""
+    return (
+        f"fit.steps is {config.steps} now and was {before}: from here on the learning rate falls to zero at step "
+        f"{config.steps}. The result differs from {config.steps} steps in one go; the checkpoints and metrics.json "
+        "record this. For that result, choose another run name"
+    )
+
+
+def digest(model: nn.Module, facts: Mapping[str, Any]) -> str:
+    """sha256 of weights and of the run that they are of: what an evaluation belongs to."""
+    sha256 = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        sha256.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return sha256.hexdigest()
