@@ -40,14 +40,13 @@ def against_the_floor(prior: PixelCNN, b: int, slowest: bool) -> list[Row]:
     """Fused sampling against the parallel pass, and the naive sampler against it where that is asked for."""
     (y, x), repeats = prior.grid, 15 if b == 1 else 5
     tokens, actions = torch.randint(0, prior.codes, (b, FRAMES, y, x)), torch.randn(b, FRAMES, prior.actions)
-    lead = prior.known(actions)
-    past = first_past(prior, tokens[:, 0], lead[:, 0])
-    sampled = lambda: fused_frames(prior, tokens, lead, past)  # noqa: E731
+    past = first_past(prior, tokens[:, 0], actions[:, 0])
+    sampled = lambda: fused_frames(prior, tokens, actions, past)  # noqa: E731
     times, cost, floor = versus(sampled, lambda: prior(tokens, actions), repeats)
     note = f"{cost / FRAMES * 1e3:.2f} ms a frame of the batch against {floor / FRAMES * 1e3:.2f} ms"
     rows = [row(f"fused ÷ one parallel pass, {y}×{x} tokens, batch {b}", times, "", most=LIMITS[b], note=note)]
     if slowest:
-        naive = naive_frame(prior, tokens[:, 0], lead[:, 0])
+        naive = naive_frame(prior, tokens[:, 0], actions[:, 0])
         note = f"naive {naive:.1f} s a frame of the batch, extrapolated from some of its steps"
         rows.append(row(f"naive ÷ fused, {y}×{x} tokens, batch {b}", naive * FRAMES / cost, "", least=100, note=note))
     return rows

@@ -24,9 +24,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("timeout",), (POSITIVE, math.inf)),
     **dict.fromkeys(("fps",), (POSITIVE, 1000)),
     **dict.fromkeys(("learning_rate", "clip_range", "top_p"), (POSITIVE, FINITE)),
-    **dict.fromkeys(("temperature", "guidance", "ent_coef"), (0, FINITE)),
+    **dict.fromkeys(("temperature", "ent_coef"), (0, FINITE)),
     **dict.fromkeys(("max_grad_norm", "truncate_on_surprise"), (0, math.inf)),
-    **dict.fromkeys(("gamma", "gae_lambda", "action_dropout", "discount"), (0, 1)),
+    **dict.fromkeys(("gamma", "gae_lambda", "discount"), (0, 1)),
     **dict.fromkeys(("hold",), (1, 1e9)),
 }
 

@@ -34,7 +34,6 @@ class RolloutConfig:
     temperature: float | None
     top_k: int
     top_p: float
-    guidance: float
     sampler: Literal["auto", "fused", "predictive", "cached", "naive"]
     fps: float
     scale: int
@@ -70,7 +69,7 @@ def imagine(config: RolloutConfig, store: EpisodeStore | None, video: Path) -> N
     actions = plan(config.actions, world.info, begin.next_actions, config.horizon, config.seed)
     if config.actions != "episode":  # what truly happened went another way
         begin.next_frames = begin.next_frames[:0]
-    sampler = SamplerConfig(config.sampler, config.temperature, config.top_k, config.top_p, config.guidance)
+    sampler = SamplerConfig(config.sampler, config.temperature, config.top_k, config.top_p)
     recording = Recording(config.horizon)
     steps = recording.listen(dream(world, begin.state, actions, sampler))
     shots = film(begin, steps, actions, world.info, config.scale)

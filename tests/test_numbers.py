@@ -47,7 +47,6 @@ def test_every_preset_is_within_the_limits(name):
         ("evaluate_agent", "planners.cem.discount=2", "planners.cem.discount: expected 0 to 1, got 2.0"),
         ("train_agent", "ppo.gamma=-0.5", "ppo.gamma: expected 0 to 1, got -0.5"),
         ("train_agent", "ppo.learning_rate=nan", "ppo.learning_rate: expected more than 0, got nan"),
-        ("train_prior", "prior.action_dropout=1.5", "prior.action_dropout: expected 0 to 1, got 1.5"),
         ("train_prior", "clip_latents=0", "clip_latents: expected at least 1, got 0"),
         ("improve", "rounds=0", "rounds: expected at least 1, got 0"),
         ("data", "workers=-1", "workers: expected at least 0, got -1"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
 from tests.helpers_models import clip_of, small_prior, some_actions, some_tokens, stirred
-from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, sample, uniform
+from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, uniform
 from worldmodel.prior.layers import recall
 from worldmodel.prior.noise import plain_uniform
 
@@ -130,47 +130,6 @@ def test_the_prior_learns_that_the_action_says_what_the_next_token_is():
     assert prior.nats(tokens, clip.actions.roll(1, 0)).mean() > 10 * prior.nats(tokens, clip.actions).mean()
 
 
-def test_an_action_that_is_not_told_is_none_of_the_actions_and_only_training_withholds_it():
-    prior, tokens, actions = small_prior(action_dropout=0.5), some_tokens(s=9), some_actions(s=9)
-    told = prior(tokens, actions)
-    assert torch.equal(told, prior(tokens, actions))
-    assert prior.known(actions)[..., -1].unique().tolist() == [0] and prior.unknown(2).tolist() == [[0, 0, 0, 0, 1]] * 2
-    prior.train()
-    withheld = prior._lead(tokens, actions)[..., -1].bool()
-    assert not withheld[:, 0].any() and withheld.any() and not withheld.all()
-
-
-def learnt_of_weak_actions() -> PixelCNN:
-    """A prior of data in which every second action does what it says, and all others something at random."""
-    torch.manual_seed(0)
-    prior = PixelCNN(PriorConfig(8, 12, 1, 2, 6, 1, 0.0, action_dropout=0.2), codes=4, grid=(1, 2), actions=4).train()
-    optimizer = torch.optim.Adam(prior.parameters(), 1e-2)
-    for _ in range(300):
-        choice = torch.randint(0, 4, (16, 4))
-        done = torch.where(torch.rand(16, 4) < 0.5, choice, torch.randint(0, 4, (16, 4)))
-        clip = clip_of(done[..., None, None].expand(-1, -1, 1, 2), one_hot(choice, 4).float())
-        optimizer.zero_grad(), prior.loss(clip)[0].backward(), optimizer.step()
-    return prior.eval()
-
-
-def test_guidance_follows_the_action_more_often_than_the_data_did_and_without_it_as_often():
-    prior, n = learnt_of_weak_actions(), 2000
-    choice = torch.arange(n) % 4
-    told, untold = prior.known(one_hot(choice, 4).float()), prior.unknown(n)
-    past = prior.embed_past(torch.zeros(n, 1, 1, 2).long(), first=True)
-    nothing = torch.zeros_like(told)
-    contexts = [prior.context(past, torch.stack([nothing, lead], 1))[0][:, :, -1] for lead in (told, untold)]
-    noise = uniform(0, torch.arange(n), torch.zeros(n).long(), 2)
-
-    def followed(guidance: float) -> float:
-        config = SamplerConfig(guidance=guidance)
-        drawn = sample(prior.core, contexts[0], told, noise, config, untold=(contexts[1], untold)).tokens[:, 0, 0]
-        return float((drawn == choice).float().mean())
-
-    assert abs(followed(1) - 0.625) < 0.08 and abs(followed(0) - 0.25) < 0.08
-    assert followed(2) > followed(1) + 0.15
-
-
 def test_what_does_not_fit_is_refused():
     prior = small_prior()
     with pytest.raises(ValueError, match=r"grid of \(2, 3\), got \(3, 2\)"):
@@ -179,7 +138,7 @@ def test_what_does_not_fit_is_refused():
         prior(some_tokens(), some_actions(a=3))
     with pytest.raises(ValueError, match=r"tokens in \[0, 19\)"):
         prior(some_tokens() + 15, some_actions())
-    for wrong in ({"temperature": -1.0}, {"temperature_until": 9}, {"top_k": -1}, {"top_p": 0.0}, {"guidance": -1.0}):
+    for wrong in ({"temperature": -1.0}, {"temperature_until": 9}, {"top_k": -1}, {"top_p": 0.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             SamplerConfig(**wrong)
 

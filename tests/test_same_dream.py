@@ -67,11 +67,11 @@ def dreams(world: WorldModel, steps: int = 50):
     frames = torch.from_numpy(rng.integers(0, 256, (2, 1 + 3 * stride, *world.info.frame_shape), dtype=np.uint8))
     lead = rng.integers(0, world.info.action_space.n, (2, 3 * stride))
     begun = [world.begin(longest, seed=1, dream=5)], [world.start(frames, lead, seed=1)]
-    for state, guidance in zip((begun[0][0], begun[1][0]), (1.0, 2.0 if world.prior.withholds else 1.0), strict=True):
+    for (state,) in begun:
         for _ in range(steps):
             yield from (each.numpy() for each in (*tensors_of(state), state.frame))
             actions = rng.integers(0, world.info.action_space.n, (len(state.tokens), stride))
-            state, step = world.step(state, actions, SamplerConfig(temperature=None, guidance=guidance))
+            state, step = world.step(state, actions, SamplerConfig(temperature=None))
             yield from (each.numpy() for each in (step.frames, step.bits, *vars(step.outcome).values()))
 
 
@@ -91,7 +91,7 @@ def environment(world: WorldModel, steps: int = 12):
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="tells libraries of x86 processors")
 def test_a_dream_has_one_hash_on_any_number_of_threads_and_any_instruction_set(tmp_path):
-    small_world(2, memory=3, action_dropout=0.1).save(tmp_path / "world")
+    small_world(2, memory=3).save(tmp_path / "world")
     widths = [kernels.LANES, *(lanes for lanes in OTHERS if lanes < kernels.LANES)]
     found = [in_a_process(lanes, tmp_path) for lanes in widths]
     assert [int(machine.split()[0]) for machine, *_ in found] == widths

@@ -29,16 +29,14 @@ KINDS = ("naive", "cached", "fused", "predictive")
 def some_draw(kind: str, b: int, grid: tuple[int, int], actions: int, rows=slice(None), **cut):
     """A draw of dreams `rows` of b, by the prior of that shape."""
     prior = small_prior(grid=grid, actions=actions)
-    context, other = torch.randn(2, b, 10, *grid, generator=torch.Generator().manual_seed(0))[:, rows]
+    context = torch.randn(b, 10, *grid, generator=torch.Generator().manual_seed(0))[rows]
     noise = uniform(5, torch.arange(b), torch.zeros(b).long(), math.prod(grid))[rows]
-    action, untold = some_actions(b, 2, actions)[rows].unbind(1)
-    return sample(prior.core, context, action, noise, SamplerConfig(kind, **cut), untold=(other, untold))
+    action = some_actions(b, 1, actions)[rows, 0]
+    return sample(prior.core, context, action, noise, SamplerConfig(kind, **cut))
 
 
 @pytest.mark.parametrize(("b", "grid", "actions"), SHAPES)
-@pytest.mark.parametrize(
-    "cut", [{}, {"temperature": 0.7, "top_k": 5}, {"top_p": 0.6}, {"temperature": 0.0}, {"guidance": 2.5}]
-)
+@pytest.mark.parametrize("cut", [{}, {"temperature": 0.7, "top_k": 5}, {"top_p": 0.6}, {"temperature": 0.0}])
 def test_all_samplers_draw_the_same_tokens(b, grid, actions, cut):
     naive, *others = (some_draw(kind, b, grid, actions, **cut) for kind in KINDS)
     assert naive.tokens.unique().numel() > 1
@@ -91,10 +89,9 @@ def test_an_error_in_one_thread_is_raised_when_all_have_ended(three_threads):
 
 
 @pytest.mark.parametrize("slot", [0, 40, 63])
-@pytest.mark.parametrize("guidance", [1.0, 2.0])
-def test_fused_draws_to_the_last_bit_the_same_alone_and_among_64(slot, guidance):
-    together = some_draw("fused", 64, (3, 5), 4, guidance=guidance)
-    alone = some_draw("fused", 64, (3, 5), 4, rows=slice(slot, slot + 1), guidance=guidance)
+def test_fused_draws_to_the_last_bit_the_same_alone_and_among_64(slot):
+    together = some_draw("fused", 64, (3, 5), 4)
+    alone = some_draw("fused", 64, (3, 5), 4, rows=slice(slot, slot + 1))
     assert torch.equal(alone.tokens[0], together.tokens[slot]) and torch.equal(alone.nats[0], together.nats[slot])
 
 
@@ -119,28 +116,6 @@ def test_the_sampler_reports_the_likelihood_that_the_parallel_pass_gives(kind):
     logits = prior.core(draw.tokens, context, action)
     nats = -logits.log_softmax(-1).gather(-1, draw.tokens[..., None])[..., 0]
     torch.testing.assert_close(draw.nats, nats, rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("kind", KINDS)
-def test_guidance_moves_the_scores_and_reports_the_likelihood_that_it_drew_from(kind):
-    core, noise = small_prior().core, uniform(1, torch.arange(4), torch.zeros(4).long(), 6)
-    told, untold = zip(torch.randn(2, 4, 10, 2, 3), some_actions(4, 2).unbind(1), strict=True)
-    draw = sample(core, *told, noise, SamplerConfig(kind, guidance=3), untold=untold)
-    scores, others = (core(draw.tokens, *each).log_softmax(-1) for each in (told, untold))
-    nats = -(others + 3 * (scores - others)).log_softmax(-1).gather(-1, draw.tokens[..., None])[..., 0]
-    torch.testing.assert_close(draw.nats, nats, rtol=1e-4, atol=1e-4)
-    at_zero = sample(core, *told, noise, SamplerConfig(kind, guidance=0), untold=untold)
-    assert torch.equal(at_zero.tokens, sample(core, *untold, noise, SamplerConfig(kind)).tokens)
-
-
-@pytest.mark.parametrize("kind", ["naive", "fused", "predictive"])
-def test_all_samplers_dream_the_same_guided_dream(kind):
-    world, taken = small_world(2, action_dropout=0.1), torch.randint(0, 4, (3, 16)).numpy()
-    frames, config = random_frames(3, 5), SamplerConfig("cached", guidance=2)
-    reference, dreamt = (world.imagine(frames, taken, 12, replace(config, kind=k)) for k in ("cached", kind))
-    assert (reference.int() - dreamt.int()).abs().max() <= 1
-    assert not torch.equal(dreamt, world.imagine(frames, taken, 12, SamplerConfig(kind)))
 
 
 def test_predictive_needs_one_pass_for_a_frame_that_was_guessed_and_never_more_than_tokens_and_one():
@@ -236,10 +211,6 @@ def test_what_is_not_the_models_is_refused_before_it_reaches_the_kernels():
     for wrong in ((context[:, :9], noise), (context, noise[:, :5])):
         with pytest.raises(ValueError, match="context width, actions and noise"):
             sample(core, wrong[0], torch.zeros(2, 4), wrong[1], SamplerConfig("fused"))
-    with pytest.raises(ValueError, match="untold"):
-        sample(core, context, torch.zeros(2, 4), noise, SamplerConfig("fused", guidance=2))
-    with pytest.raises(ValueError, match=r"prior\.action_dropout"):
-        world.step(state, [0, 0], SamplerConfig(guidance=2))
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ class DreamState:
 @dataclass(frozen=True)
 class Step:
     """What one latent step brought: `time_stride` frames, their tokens, and −log2 p of outcome and tokens under the
-    prior, guided where the sampler guides.
+    prior.
 
     passes: how often the sampler did the arithmetic of a frame for it. outcome: reward and end, where the prior
     tells them.
@@ -212,7 +212,9 @@ class WorldModel(nn.Module):
         tokenizer = VQVAE(typed(TokenizerConfig, config["tokenizer"], "tokenizer"), info.frame_shape)
         actions = ActionEncoder(info.action_space).width * tokenizer.config.time_stride
         rewards, codes = tuple(config.get("rewards", ())), tokenizer.config.quantizer.codes
-        prior = PixelCNN(typed(PriorConfig, config["prior"], "prior"), codes, tokenizer.grid, actions, rewards)
+        prior = PixelCNN(
+            typed(PriorConfig, _current(config["prior"]), "prior"), codes, tokenizer.grid, actions, rewards
+        )
         return cls(tokenizer, prior, info)
 
     def save(self, folder: str | Path) -> None:
@@ -285,7 +287,7 @@ class WorldModel(nn.Module):
             )
         there = slice(start, start + 1), slice(int(self.starts.lengths[start]))
         tokens, lead = (x[there].to(self.device, copy=True) for x in (self.starts.tokens, self.starts.actions))
-        return self._start(tokens, self.prior.known(lead[:, 1:]), torch.tensor([dream], device=self.device), seed)
+        return self._start(tokens, lead[:, 1:], torch.tensor([dream], device=self.device), seed)
 
     @torch.no_grad()
     def step(
@@ -293,8 +295,7 @@ class WorldModel(nn.Module):
     ) -> tuple[DreamState, Step]:
         """Imagine the next latent under one action per dream, or `b time_stride *space` where frames share latents.
 
-        Raises: ValueError for actions outside the space or far from all that was learned, or guidance of a prior that
-        was not trained for it.
+        Raises: ValueError for actions outside the space or far from all that was learned.
         """
         b, rows, columns = state.tokens.shape
         config = sampler or SamplerConfig()
@@ -307,8 +308,7 @@ class WorldModel(nn.Module):
         noise = uniform(state.seed, state.dreams, state.steps, rows * columns + 1)  # the last one for the outcome
         outcome = self._outcome(features, noise[:, -1], config.ends, compiled)
         told = self._told(features, outcome)
-        untold = self._untold(state, outcome, compiled) if config.guidance != 1 else None
-        draw = self._draw(state, told, lead, noise[:, :-1], config, untold)
+        draw = self._draw(state, told, lead, noise[:, :-1], config)
         frames, decoder = self._frames(state, draw.tokens, compiled)
         state = replace(state, context=context, decoder=decoder, tokens=draw.tokens, frame=frames[:, -1].clone())
         state = replace(state, steps=state.steps + 1)
@@ -406,18 +406,16 @@ class WorldModel(nn.Module):
         lead: Float[Tensor, "b a"],
         noise: Float[Tensor, "b n"],
         config: SamplerConfig,
-        untold: tuple[Tensor, Tensor] | None,
     ) -> Draw:
         """The tokens of the next latent: by two draws where some dreams are past the temperature and some are not."""
         core = self.prior.core
         if not config.temperature_until:
-            return sample(core, told, lead, noise, config, guess=state.tokens, untold=untold)
+            return sample(core, told, lead, noise, config, guess=state.tokens)
         late, parts, places = state.steps >= config.temperature_until, [], []
         for side, temperature in ((~late, config.temperature), (late, 1.0)):
             if len(at := side.nonzero()[:, 0]):
-                other = None if untold is None else (untold[0][at], untold[1][at])
                 how = replace(config, temperature=temperature)
-                parts.append(sample(core, told[at], lead[at], noise[at], how, guess=state.tokens[at], untold=other))
+                parts.append(sample(core, told[at], lead[at], noise[at], how, guess=state.tokens[at]))
                 places.append(at)
         order = torch.cat(places).argsort()
         fields = (torch.cat([getattr(part, name) for part in parts])[order] for name in ("tokens", "nats", "passes"))
@@ -432,11 +430,6 @@ class WorldModel(nn.Module):
         past_tokens = self.prior.embed_past(state.tokens[:, None], first=False)
         features, past = self.prior.context(past_tokens, lead[:, None], state.context)
         return features[:, :, 0], past
-
-    def _untold(self, state: DreamState, outcome: Outcome | None, compiled: bool) -> tuple[Tensor, Tensor]:
-        """Features of the next latent, and what stands for its action, when that is not told; the past stays."""
-        lead = self.prior.unknown(len(state.tokens))
-        return self._told(self._context(state, lead, compiled)[0], outcome), lead
 
     def _told(self, features: Float[Tensor, "b c y x"], outcome: Outcome | None) -> Float[Tensor, "b c y x"]:
         """What the tokens of the next latent are drawn from: its features, told the outcome where one was drawn."""
@@ -463,7 +456,7 @@ class WorldModel(nn.Module):
             return outcome(head, features, noise, ends)
         return head.outcome(head(features), noise, ends)
 
-    def _encode(self, actions: Any, b: int, latents: int) -> Float32[Tensor, "b s a2"]:
+    def _encode(self, actions: Any, b: int, latents: int) -> Float32[Tensor, "b s a"]:
         """Actions in the env's own terms → one row per latent, the actions of a stride side by side."""
         if not self.encoder.width:
             return torch.zeros(b, latents, 0, device=self.device)
@@ -471,8 +464,21 @@ class WorldModel(nn.Module):
         steps = latents * self.tokenizer.config.time_stride
         if encoded.shape[:-1] != (b, steps) and not (steps == 1 and encoded.shape[:-1] == (b,)):
             raise ValueError(f"expected actions for {b} dreams and {steps} steps, got {encoded.shape[:-1]}")
-        rows = torch.from_numpy(encoded).view(b, latents, self.prior.actions)
-        return self.prior.known(rows).to(self.device)
+        return torch.from_numpy(encoded).view(b, latents, self.prior.actions).to(self.device)
+
+
+def _current(prior: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a prior without those of features that are gone.
+
+    Raises: ValueError for a prior that was trained with such a feature.
+    """
+    settings = dict(prior)
+    if settings.pop("action_dropout", 0):
+        raise ValueError(
+            "prior.action_dropout: this world was trained for action guidance, which is gone; the git tag "
+            "before-pruning still reads it"
+        )
+    return settings
 
 
 def _check_keys(seed: int, dreams: Sequence[int]) -> None:

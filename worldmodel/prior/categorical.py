@@ -1,6 +1,5 @@
-"""From scores and a uniform number to a token: how guidance, temperature, top-k and top-p shape the draw."""
+"""From scores and a uniform number to a token: how temperature, top-k and top-p shape the draw."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,16 +17,13 @@ class SamplerConfig:
     draws from the model itself, 0 takes the likeliest token; None is the world's own, or 1 where a prior draws without
     a world. temperature_until: the latent of a dream, those given counted, from which on it is 1 (0: never). top_k:
     only the k likeliest (0: all). top_p: only the likeliest that together hold this much probability (1: all).
-    guidance: how strongly the newest action is followed; above 1 more than the model itself would (classifier-free
-    guidance, arXiv 2207.12598), at twice the work. ends: whether a step may be the last; else it is drawn from
-    those futures in which the dream goes on.
+    ends: whether a step may be the last; else it is drawn from those futures in which the dream goes on.
     """
 
     kind: Literal["auto", "fused", "predictive", "cached", "naive"] = "auto"
     temperature: float | None = None
     top_k: int = 0
     top_p: float = 1.0
-    guidance: float = 1.0
     ends: bool = True
     temperature_until: int = 0
 
@@ -44,8 +40,6 @@ class SamplerConfig:
             raise ValueError(f"top_k: expected 0 (all) or more, got {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p: expected a share in (0, 1], got {self.top_p}")
-        if not 0 <= self.guidance < math.inf:
-            raise ValueError(f"guidance: expected 0 (the action is not told) or more, got {self.guidance}")
 
     @property
     def divisor(self) -> float:
@@ -57,19 +51,18 @@ class SamplerConfig:
 class Given:
     """What the tokens of one frame are drawn from: context, action, and a uniform number per site.
 
-    r: 1; with guidance 2, for context and action are given a second time, as they are when the action is not told.
     guess: tokens to begin with, for the sampler that guesses; it changes none of those drawn.
     """
 
-    context: Float[Tensor, "r b c y x"]
-    actions: Float[Tensor, "r b a"]
+    context: Float[Tensor, "b c y x"]
+    actions: Float[Tensor, "b a"]
     noise: Float[Tensor, "b n"]
     guess: Int[Tensor, "b y x"]
 
 
 @dataclass
 class Draw:
-    """Tokens of one frame, and −log p of each under the model as it was guided (temperature 1, nothing cut).
+    """Tokens of one frame, and −log p of each under the model itself (temperature 1, nothing cut).
 
     passes: how often the arithmetic of a frame was done.
     """
@@ -77,14 +70,6 @@ class Draw:
     tokens: Int[Tensor, "b y x"]
     nats: Float[Tensor, "b y x"]
     passes: Int[Tensor, "b"]
-
-
-def guide(logits: Float[Tensor, "r *n k"], guidance: float) -> Float[Tensor, "*n k"]:
-    """Scores without the action, moved `guidance` times as far as the action moves them."""
-    if len(logits) == 1:
-        return logits[0]
-    told, untold = logits
-    return untold + guidance * (told - untold)
 
 
 def choose(logits: Float[Tensor, "b k"], uniform: Float[Tensor, "b"], config: SamplerConfig) -> Int[Tensor, "b"]:

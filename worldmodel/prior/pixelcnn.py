@@ -27,7 +27,6 @@ class PriorConfig:
     context. core_width, core_layers: of the spatial core. context_noise: largest share of context tokens replaced
     by others of the batch in training, against drift (arXiv 2408.14837, section 3.2.1). outcome_width: of the head that
     tells rewards and ends (0: none). memory: channels that last beyond the reach of the convolutions (0: none).
-    action_dropout: share of actions that are withheld in training, which guidance needs (0: it cannot be had).
     """
 
     embed: int = 64
@@ -39,7 +38,6 @@ class PriorConfig:
     context_noise: float = 0.1
     outcome_width: int = 64
     memory: int = 0
-    action_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         within(self, 1, 2**14, "embed", "width", "core_width")
@@ -112,8 +110,6 @@ class PixelCNN(nn.Module):
     Args: codes, the size K of the codebook; grid, rows and columns of tokens; actions, the width a of the encoded
     action that leads into one latent (0: no actions); rewards, the values that `reward_values` found (none: the
     prior tells no rewards and ends).
-
-    `context` and `core` take actions as `known` and `unknown` give them, `a2` wide; all others as they are.
     """
 
     def __init__(
@@ -129,13 +125,11 @@ class PixelCNN(nn.Module):
         self.codes = codes
         self.grid = (grid[0], grid[1])
         self.actions = actions
-        self.withholds = bool(actions and config.action_dropout)
-        wide = actions + self.withholds
-        self.core = SpatialCore(config, codes, wide)
+        self.core = SpatialCore(config, codes, actions)
         self.enter = CausalConv3d(config.embed, config.width, (1, 3))
         self.place = nn.Parameter(torch.randn(config.width, 1, *grid) * 0.1)  # where in the frame a site is
         self.start = nn.Parameter(torch.randn(config.embed, *grid) * config.embed**-0.5)
-        blocks = [ContextBlock(config.width, wide, config.time_kernel) for _ in range(config.layers)]
+        blocks = [ContextBlock(config.width, actions, config.time_kernel) for _ in range(config.layers)]
         memory = [Memory(config.width, config.memory)] if config.memory else []
         half = config.layers // 2  # what is kept has looked around, and those after it look around in what was kept
         self.blocks = nn.ModuleList([*blocks[:half], *memory, *blocks[half:]])
@@ -150,23 +144,6 @@ class PixelCNN(nn.Module):
         width = min(alike.shape[1], self.config.embed)
         self.core.embedding.weight[:, :width] = alike[:, :width] * self.config.embed**-0.5
 
-    def known(self, actions: Float[Tensor, "*n a"]) -> Float[Tensor, "*n a2"]:
-        """Actions as the network takes them: with a last column, zero, where that could say that they are not told."""
-        return F.pad(actions, (0, int(self.withholds)))
-
-    def unknown(self, count: int) -> Float[Tensor, "b a2"]:
-        """So many times what stands for an action that is not told.
-
-        Raises: ValueError for a prior that was always told.
-        """
-        if not self.withholds:
-            raise ValueError(
-                "guidance: this prior knows no future without the action: train it with prior.action_dropout above 0 "
-                "(scripts/train_prior.py), or leave guidance at 1"
-            )
-        nothing = self.start.new_zeros(count, self.actions)
-        return F.pad(nothing, (0, 1), value=1.0)
-
     def embed_past(self, tokens: Int[Tensor, "b s y x"], first: bool) -> Float[Tensor, "b e s2 y x"]:
         """What the context of each step sees: the tokens one step earlier; before the first, a learned start."""
         past = self.core.embedding(tokens).movedim(-1, 1)
@@ -174,7 +151,7 @@ class PixelCNN(nn.Module):
         return torch.cat([start, past], dim=2) if first else past
 
     def context(
-        self, past_tokens: Float[Tensor, "b e s y x"], actions: Float[Tensor, "b s a2"], past: Past = None
+        self, past_tokens: Float[Tensor, "b e s y x"], actions: Float[Tensor, "b s a"], past: Past = None
     ) -> tuple[Float[Tensor, "b c s y x"], Past]:
         """Features of each step from earlier tokens and the actions up to it; `past` carries on an earlier call."""
         x = self.enter(past_tokens)[0] + self.place
@@ -230,17 +207,12 @@ class PixelCNN(nn.Module):
         some[:, 0] = False  # nothing led into the first latent of a clip
         return features + ((targets * some[..., None]) @ self.outcome.tell).movedim(-1, 1)[..., None, None]
 
-    def _lead(self, tokens: Int[Tensor, "b s y x"], actions: Float[Tensor, "b s a"]) -> Float[Tensor, "b s a2"]:
-        """What leads into each latent, which into the first is nothing; while training, some of it is withheld."""
+    def _lead(self, tokens: Int[Tensor, "b s y x"], actions: Float[Tensor, "b s a"]) -> Float[Tensor, "b s a"]:
+        """The actions that lead into each latent; nothing leads into the first."""
         self._check(tokens, actions)
-        lead = self.known(torch.cat([torch.zeros_like(actions[:, :1]), actions[:, 1:]], dim=1))
-        if not (self.training and self.withholds):
-            return lead
-        withheld = torch.rand(lead.shape[:2], device=lead.device) < self.config.action_dropout
-        withheld[:, 0] = False
-        return torch.where(withheld[..., None], self.unknown(1), lead)
+        return torch.cat([torch.zeros_like(actions[:, :1]), actions[:, 1:]], dim=1)
 
-    def _features(self, tokens: Int[Tensor, "b s y x"], lead: Float[Tensor, "b s a2"]) -> Float[Tensor, "b c s y x"]:
+    def _features(self, tokens: Int[Tensor, "b s y x"], lead: Float[Tensor, "b s a"]) -> Float[Tensor, "b c s y x"]:
         """The context of every latent; while training, of tokens that are roughened."""
         past_tokens = self._roughen(tokens) if self.training and self.config.context_noise else tokens
         return self.context(self.embed_past(past_tokens[:, :-1], first=True), lead)[0]

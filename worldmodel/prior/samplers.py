@@ -3,7 +3,7 @@
 - `naive`: the whole core at every token. The plain statement of what the others compute.
 - `cached`: each activation once, in plain PyTorch (after Ramachandran et al. 2017, arXiv 1704.06001: the context
   once per frame, the vertical stack once per row, the horizontal stack once per token).
-- `fused`: the same without an operator's overhead per token: compiled on the CPU, one CUDA graph on a GPU.
+- `fused`: the same without an operator's overhead per token: compiled, on the CPU.
 - `predictive`: guess the frame, draw all its tokens in one parallel pass, take these as the next guess, until they
   stay (fixed-point iteration on shared noise, Wiggers & Hoogeboom 2020, arXiv 2002.09928).
 """
@@ -26,21 +26,13 @@ def sample(
     noise: Float[Tensor, "b n"],
     config: SamplerConfig,
     guess: Int[Tensor, "b y x"] | None = None,
-    untold: tuple[Float[Tensor, "b c y x"], Float[Tensor, "b a"]] | None = None,
 ) -> Draw:
     """Draw the tokens of one frame, in raster order, from one uniform number per site.
 
     `guess` changes no token: the closer it is, the sooner `predictive` is done. The frame before is a good one.
-    `untold`: context and action when the action is not told; read by guidance other than 1, which needs it.
-    Raises: ValueError for guidance without it.
     """
     if guess is None:
         guess = torch.zeros(len(context), *context.shape[2:], dtype=torch.long, device=context.device)
-    context, actions = context[None], actions[None]
-    if config.guidance != 1:
-        if untold is None:
-            raise ValueError("untold: guidance needs context and action of the frame when the action is not told")
-        context, actions = (torch.cat([x, y[None]]) for x, y in zip((context, actions), untold, strict=True))
     given = Given(context, actions, noise, guess)
     return SAMPLERS[resolve(config.kind, context.device)](core, given, config)
 
@@ -48,20 +40,17 @@ def sample(
 def resolve(kind: str, device: torch.device) -> str:
     """The sampler that runs there: `auto` decided, and `fused` only where it can be had.
 
-    On a GPU `auto` is `cached` until somebody has measured `fused` there.
+    On a GPU that is `cached`: nobody has measured the others there.
     """
     if kind not in ("auto", "fused"):
         return kind
-    possible = (device.type == "cpu" and available()) or (device.type == "cuda" and kind == "fused")
-    return "fused" if possible else "cached"
+    return "fused" if device.type == "cpu" and available() else "cached"
 
 
 def fused(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     """`cached` without an operator's overhead per token."""
-    if given.context.is_cuda:
-        from worldmodel.backends.cuda_graph import replay as draw
-    else:
-        from worldmodel.backends.cpu.prior import draw  # imported where it runs: it needs numba
+    from worldmodel.backends.cpu.prior import draw  # imported where it runs: it needs numba
+
     return draw(core, given, config)
 
 

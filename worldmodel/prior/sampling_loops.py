@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodel.prior.categorical import Draw, Given, SamplerConfig, choose, guide
+from worldmodel.prior.categorical import Draw, Given, SamplerConfig, choose
 from worldmodel.prior.layers import GatedLayer, gate
 from worldmodel.prior.pixelcnn import SpatialCore
 
@@ -16,15 +16,13 @@ Score = Callable[[Int[Tensor, "n y x"], int, int], Float[Tensor, "n k"]]  # of t
 
 def naive(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     """One full pass of the core per token."""
-    context, actions = given.context.flatten(0, 1), given.actions.flatten(0, 1)
-    score = lambda tokens, y, x: core(tokens, context, actions)[:, y, x]  # noqa: E731
+    score = lambda tokens, y, x: core(tokens, given.context, given.actions)[:, y, x]  # noqa: E731
     return _raster(score, given, config, passes=given.guess[0].numel())
 
 
 def cached(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     """Each activation once."""
-    cache = _Cache(core, given.context.flatten(0, 1), given.actions.flatten(0, 1))
-    return _raster(cache, given, config, passes=1)
+    return _raster(_Cache(core, given.context, given.actions), given, config, passes=1)
 
 
 def predictive(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
@@ -37,9 +35,8 @@ def predictive(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
     passes = given.guess.new_zeros(len(tokens))
     unsettled = torch.arange(len(tokens), device=tokens.device)
     for _ in range(tokens[0].numel() + 1):
-        context, actions = (torch.cat([x[unsettled] for x in each]) for each in (given.context, given.actions))
-        scores = core(_each(tokens[unsettled], len(given.context)), context, actions).float()
-        logits = guide(scores.unflatten(0, (-1, len(unsettled))), config.guidance).flatten(0, 2)
+        scores = core(tokens[unsettled], given.context[unsettled], given.actions[unsettled])
+        logits = scores.float().flatten(0, 2)
         drawn = choose(logits, given.noise[unsettled].flatten(), config)
         nats[unsettled] = F.cross_entropy(logits, drawn, reduction="none").view(-1, *tokens.shape[1:])
         drawn = drawn.view(-1, *tokens.shape[1:])
@@ -59,16 +56,10 @@ def _raster(score: Score, given: Given, config: SamplerConfig, passes: int) -> D
     b, rows, columns = tokens.shape
     for y in range(rows):
         for x in range(columns):
-            scores = score(_each(tokens, len(given.context)), y, x).float()
-            logits = guide(scores.unflatten(0, (-1, b)), config.guidance)
+            logits = score(tokens, y, x).float()
             tokens[:, y, x] = choose(logits, given.noise[:, y * columns + x], config)
             nats[:, y, x] = F.cross_entropy(logits, tokens[:, y, x], reduction="none")
     return Draw(tokens, nats, tokens.new_full((b,), passes))
-
-
-def _each(tokens: Int[Tensor, "b y x"], r: int) -> Int[Tensor, "rb y x"]:
-    """The tokens r times: they are the same whether the action is told or not."""
-    return tokens[None].expand(r, -1, -1, -1).flatten(0, 1)
 
 
 class _Cache:

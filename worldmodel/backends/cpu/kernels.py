@@ -589,13 +589,6 @@ def _choose(logits, codes, uniform, temperature, top_k, top_p, weights):
 
 
 @kernel
-def _guide(logits, codes, guidance):
-    """Scores without the action (the second row), moved `guidance` times as far as it moves them (the first row)."""
-    for i in range(codes):
-        logits[0, i] = logits[1, i] + guidance * (logits[0, i] - logits[1, i])
-
-
-@kernel
 def _condition(core, features, action, line, gates, out):
     """What context and action add to the gates and to what leaves the core, at all sites of a frame."""
     rows, columns, n = gates.shape
@@ -610,38 +603,29 @@ def _condition(core, features, action, line, gates, out):
 
 
 @kernel
-def draw(first, last, core, features, actions, noise, guidance, temperature, top_k, top_p, tokens, nats):
-    """Draw the tokens `b y x` of a frame for these dreams, site by site in raster order.
-
-    `features` and `actions` are `r b ...`: with r = 2, the second are those without the action, for guidance.
-    """
+def draw(first, last, core, features, actions, noise, temperature, top_k, top_p, tokens, nats):
+    """Draw the tokens `b y x` of a frame for these dreams, site by site in raster order."""
     layers, reach, w3, _ = core.vertical.shape
     _, rows, columns = tokens.shape
-    r, w, e, n = len(features), w3 // 3, len(core.shortcut_bias), len(core.condition_bias)
+    w, e, n = w3 // 3, len(core.shortcut_bias), len(core.condition_bias)
     shift = core.horizontal.shape[1] // w - 1  # columns of zeros to the left of a row
-    gates = np.empty((r, rows, columns, n), np.float32)
-    out = np.empty((r, rows, columns, e), np.float32)
-    v = np.zeros((r, layers, rows + reach - 1, columns + 2, w), np.float32)
-    h = np.zeros((r, layers + 1, columns + shift, w), np.float32)
+    gates, out = np.empty((rows, columns, n), np.float32), np.empty((rows, columns, e), np.float32)
+    v = np.zeros((layers, rows + reach - 1, columns + 2, w), np.float32)
+    h = np.zeros((layers + 1, columns + shift, w), np.float32)
     hidden = np.empty((columns, w), np.float32)
-    logits, weights = np.empty((r, len(core.head_bias)), np.float32), np.empty(len(core.head_bias), np.float32)
+    logits, weights = np.empty(len(core.head_bias), np.float32), np.empty(len(core.head_bias), np.float32)
     line, codes = np.empty(n, np.float32), len(core.table) - 1
     for dream in range(first, last):
-        for i in range(r):
-            _condition(core, features[i, dream], actions[i, dream], line, gates[i], out[i])
+        _condition(core, features[dream], actions[dream], line, gates, out)
         for y in range(rows):
-            for i in range(r):
-                for x in range(columns):
-                    v[i, 0, y + reach - 1, x + 1] = core.table[tokens[dream, y - 1, x] if y else codes, :w]
-                _vertical(core, y, gates[i, y], v[i], hidden)
             for x in range(columns):
-                for i in range(r):
-                    h[i, 0, x + shift] = core.table[tokens[dream, y, x - 1] if x else codes, w:]
-                    _horizontal(core, x, gates[i, y], h[i], hidden, out[i, y], logits[i])
-                if r == 2:
-                    _guide(logits, codes, guidance)
+                v[0, y + reach - 1, x + 1] = core.table[tokens[dream, y - 1, x] if y else codes, :w]
+            _vertical(core, y, gates[y], v, hidden)
+            for x in range(columns):
+                h[0, x + shift] = core.table[tokens[dream, y, x - 1] if x else codes, w:]
+                _horizontal(core, x, gates[y], h, hidden, out[y], logits)
                 tokens[dream, y, x], nats[dream, y, x] = _choose(
-                    logits[0], codes, noise[dream, y * columns + x], temperature, top_k, top_p, weights
+                    logits, codes, noise[dream, y * columns + x], temperature, top_k, top_p, weights
                 )
 
 

@@ -65,14 +65,14 @@ def draw(core: SpatialCore, given: Given, config: SamplerConfig) -> Draw:
 
     Raises: ValueError for inputs that are not this core's.
     """
-    r, b, c, rows, columns = given.context.shape
+    b, c, rows, columns = given.context.shape
     weights = packed(core, "core", lambda: pack_core(core))
-    expected = (len(weights.condition), (r, b, len(weights.action)), (b, rows * columns))
+    expected = (len(weights.condition), (b, len(weights.action)), (b, rows * columns))
     if (got := (c, tuple(given.actions.shape), tuple(given.noise.shape))) != expected:
         raise ValueError(f"expected context width, actions and noise of shapes {expected}, got {got}")
-    features = floats(given.context.permute(0, 1, 3, 4, 2)).reshape(r, b, rows * columns, c)
+    features = floats(given.context.permute(0, 2, 3, 1)).reshape(b, rows * columns, c)
     tokens, nats = torch.empty(b, rows, columns, dtype=torch.long), torch.empty(b, rows, columns)
-    shaping = (np.float32(config.guidance), config.divisor, config.top_k, float(config.top_p))
+    shaping = (config.divisor, config.top_k, float(config.top_p))
     inputs = (weights, features, floats(given.actions), given.noise.double().contiguous().numpy(), *shaping)
     in_threads(lambda first, last: kernels.draw(first, last, *inputs, tokens.numpy(), nats.numpy()), b)
     return Draw(tokens, nats, torch.ones(b, dtype=torch.long))
