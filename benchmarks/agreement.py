@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from measure import machine
 
-from worldmodel.data.clips.clips import split
+from worldmodel.data.clips.clips import train_validation_split
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.metrics import real_clips
 from worldmodel.prior import SamplerConfig
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, nargs="?", default=Path("runs/demo"), help="folder of a run, with its world")
     run: Path = parser.parse_args().run
     world, store = WorldModel.load(run / "world"), EpisodeStore.open(run / "episodes")
-    frames, actions = real_clips(store, split(store)[1], length=CONTEXT + STEPS, clips=DREAMS, seed=0)
+    frames, actions = real_clips(store, train_validation_split(store)[1], length=CONTEXT + STEPS, clips=DREAMS, seed=0)
     state = world.start(frames[:, :CONTEXT], actions[:, : CONTEXT - 1])
     found: dict[str, list[tuple[int, float]]] = {}
     passes = []

@@ -10,7 +10,7 @@ from gymnasium.spaces import Discrete
 from measure import Row, memory, preset, row, typical, versus
 
 from worldmodel.backends.cpu.prior import next_context
-from worldmodel.data.clips.start_contexts import Starts
+from worldmodel.data.clips.start_contexts import StartContexts
 from worldmodel.dream.env import DreamVectorEnv
 from worldmodel.io.config import typed
 from worldmodel.nn.causal_conv import Past
@@ -90,7 +90,7 @@ def demo_world() -> WorldModel:
     """The demo's world with random weights."""
     torch.manual_seed(0)
     tokenizer = VQVAE(typed(TokenizerConfig, preset("train_tokenizer")["tokenizer"]), FRAME)
-    starts = Starts(
+    starts = StartContexts(
         torch.zeros(8, 6, *tokenizer.grid, dtype=torch.long), torch.zeros(8, 6, ACTIONS), torch.full((8,), 6), 8
     )
     return WorldModel(tokenizer, demo_prior(tokenizer.grid), WorldInfo(FRAME, Discrete(ACTIONS)), starts)

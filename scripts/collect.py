@@ -63,7 +63,7 @@ def main(config: CollectConfig) -> None:
 
 def begin_with(run: Path, store: EpisodeStore) -> None:
     """Take over the episodes of an earlier run, and say of how many the settings are others."""
-    came = store.adopt(EpisodeStore.open(run / "episodes"))
+    came = store.link_from(EpisodeStore.open(run / "episodes"))
     others = len(store.origins())
     where = f"; {others} episodes here have other settings, listed in origins.json" if others else ""
     print(f"{came} episodes of {run} taken over{where}")

@@ -13,7 +13,7 @@ from worldmodel.data.convert.convert import export_episodes, import_episodes
 from worldmodel.data.episodes.remote import push
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.merge import merge
-from worldmodel.data.summary import sheet, survey
+from worldmodel.data.summary import sheet, summarize
 from worldmodel.io.video import write_png
 
 
@@ -40,7 +40,7 @@ def main(config: DataConfig) -> None:
 
 def info(config: DataConfig) -> None:
     store = EpisodeStore.open(config.episodes)
-    for name, value in survey(store).items():
+    for name, value in summarize(store).items():
         print(f"  {name:14} {told(value)}")
     print(f"contact sheet: {write_png(config.run / 'episodes.png', sheet(store))}")
 
@@ -54,7 +54,7 @@ def told(value: Any) -> str:
 
 def verify(config: DataConfig) -> None:
     store = EpisodeStore.open(config.episodes)
-    problems = store.damaged(config.workers, show=True)
+    problems = store.find_damaged(config.workers, show=True)
     for problem in problems.values():
         print(problem)
     print(f"{len(store.indices)} episodes, {len(problems)} damaged: {config.episodes}")

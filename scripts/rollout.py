@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from worldmodel.data.clips.clips import split
+from worldmodel.data.clips.clips import train_validation_split
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.dream.rollout import Beginning, Recording, beginning, dream, film, own_beginning, plan
 from worldmodel.io.hub import world_folder
@@ -87,7 +87,7 @@ def real_beginning(config: RolloutConfig, world: WorldModel, store: EpisodeStore
 
 def longest_held_out(store: EpisodeStore) -> int:
     """The held-out episode with most frames: the longest truth to compare with."""
-    _, held_out = split(store)
+    _, held_out = train_validation_split(store)
     return max(held_out or store.indices, key=store.length)
 
 

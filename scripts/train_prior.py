@@ -12,7 +12,7 @@ from gymnasium.spaces import Box
 from torch.utils.tensorboard import SummaryWriter
 
 from worldmodel.data.clips.clips import split_for_training
-from worldmodel.data.clips.start_contexts import choose_starts
+from worldmodel.data.clips.start_contexts import choose_start_contexts
 from worldmodel.data.clips.token_store import TokenBatches
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate import likelihood
@@ -65,7 +65,7 @@ def train_prior(config: TrainPriorConfig) -> None:
     prior = new_prior(config, store, tokenizer, batches)
     longest = max(store.length(index) for index in held_out)
     horizon = min(HORIZON, (longest - CONTEXT) // 4 * 4)
-    starts = choose_starts(tokens, store, train, count=config.starts, seed=config.fit.seed, encoder=encoder)
+    starts = choose_start_contexts(tokens, store, train, count=config.starts, seed=config.fit.seed, encoder=encoder)
 
     def figures(model: PixelCNN) -> dict[str, float]:
         return {f"held_out/{name}": value for name, value in likelihood(model, checks, count=16).items()}

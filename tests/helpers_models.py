@@ -5,7 +5,7 @@ from gymnasium import Space
 from gymnasium.spaces import Discrete
 from torch import nn
 
-from worldmodel.data.clips.start_contexts import Starts
+from worldmodel.data.clips.start_contexts import StartContexts
 from worldmodel.data.clips.token_store import TokenClip
 from worldmodel.nn.actions import ActionEncoder
 from worldmodel.prior import PixelCNN, PriorConfig
@@ -75,10 +75,10 @@ def space_world(space: Space, time_stride=1, longest=5, action_scale=None) -> Wo
     return world
 
 
-def small_starts(count: int, actions: int) -> Starts:
+def small_starts(count: int, actions: int) -> StartContexts:
     """The first two are beginnings of episodes; the others have up to four latents."""
     lengths = torch.tensor([1, 1, 4, 2, 3, 4][:count])
-    return Starts(some_tokens(count, 4), some_actions(count, 4, actions), lengths, resets=min(2, count))
+    return StartContexts(some_tokens(count, 4), some_actions(count, 4, actions), lengths, resets=min(2, count))
 
 
 def random_frames(b: int, t: int, frame=(16, 24, 3), seed=0) -> torch.Tensor:
@@ -94,9 +94,9 @@ def some_actions(b=2, s=3, a=4, seed=0) -> torch.Tensor:
     return torch.randn(b, s, a, generator=torch.Generator().manual_seed(seed))
 
 
-def clip_of(tokens, actions, rewards=None, ends=None, real=None) -> TokenClip:
-    """A batch; without more, nothing is earned, nothing ends and all of it is real."""
+def clip_of(tokens, actions, rewards=None, terminated=None, mask=None) -> TokenClip:
+    """A batch; without more, nothing is earned, nothing terminated and all of it is part of the episode."""
     b, s = tokens.shape[:2]
     rewards = torch.zeros(b, s) if rewards is None else rewards
-    ends = torch.zeros(b, s, dtype=torch.bool) if ends is None else ends
-    return TokenClip(tokens, actions, rewards, ends, torch.ones(b, s, dtype=torch.bool) if real is None else real)
+    terminated = torch.zeros(b, s, dtype=torch.bool) if terminated is None else terminated
+    return TokenClip(tokens, actions, rewards, terminated, torch.ones(b, s, dtype=torch.bool) if mask is None else mask)

@@ -18,7 +18,7 @@ from worldmodel.agents.encoded_env import EncodedEnv
 from worldmodel.agents.planner import Planner, PlannerConfig
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PolicyConfig, PPOConfig, make_ppo, ppo_agent
 from worldmodel.agents.sb3_actions import Acting
-from worldmodel.data.clips.clips import split
+from worldmodel.data.clips.clips import train_validation_split
 from worldmodel.data.episodes.episode import Episode
 from worldmodel.data.episodes.store import DatasetInfo, EpisodeStore
 from worldmodel.dream.env import action_space
@@ -176,7 +176,7 @@ def test_a_world_of_actions_without_bounds_is_trained_by_their_size_and_dreamed_
     for script in ("train_tokenizer", "train_prior"):
         run(script, *TINY[script], folder=tmp_path)
     world = WorldModel.load(tmp_path / "world")
-    seen = np.concatenate([store.actions(index) for index in split(store)[0]]).astype(float)
+    seen = np.concatenate([store.actions(index) for index in train_validation_split(store)[0]]).astype(float)
     for (centre, spread), values in zip(world.info.action_scale, seen.T, strict=True):
         assert (centre, spread) == (pytest.approx(values.mean()), pytest.approx(values.std()))
     assert world.starts.actions.abs().max() < 5

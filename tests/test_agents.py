@@ -153,9 +153,9 @@ def test_an_agent_collects_and_goes_on_behind_earlier_episodes(tmp_path):
     collect(make, first, 2, policy="random", progress=False)
     policy = f"worldmodel.agents.sb3:collecting:{tmp_path / 'agent'}"
     more = EpisodeStore.create(tmp_path / "more", replace(counter_info(policy=policy), **shape))
-    assert more.adopt(first) == 2 and more.adopt(first) == 0
+    assert more.link_from(first) == 2 and more.link_from(first) == 0
     collect(make, more, 4, policy=policy, progress=False)
-    assert more.indices == (0, 1, 2, 3) and not more.damaged()
+    assert more.indices == (0, 1, 2, 3) and not more.find_damaged()
     np.testing.assert_array_equal(more.read(1).frames, first.read(1).frames)
 
 
@@ -164,7 +164,7 @@ def test_episodes_of_another_shape_are_not_taken_over(tmp_path):
     collect(CounterEnv, one, 1, info_keys=("now",), progress=False)
     other = EpisodeStore.create(tmp_path / "other", replace(counter_info(), frame_shape=(8, 8, 3)))
     with pytest.raises(ValueError, match="cannot begin this run: frame_shape"):
-        other.adopt(one)
+        other.link_from(one)
 
 
 def test_real_returns_are_a_function_of_seed_and_episode():

@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from tests.helpers_env import NO_ACTION, CounterEnv, counter_info
-from worldmodel.data.clips.clips import ClipBatches, Windows, split
+from worldmodel.data.clips.clips import ClipBatches, WindowSampler, train_validation_split
 from worldmodel.data.collect.collect import collect
 from worldmodel.data.episodes.store import EpisodeStore
 
@@ -23,7 +23,7 @@ def batches(store, **changes):
 
 
 def assert_equal(one, two):
-    for name in ("frames", "actions", "rewards", "ends"):
+    for name in ("frames", "actions", "rewards", "terminated"):
         assert torch.equal(getattr(one, name), getattr(two, name))
 
 
@@ -49,7 +49,7 @@ def test_ends_are_true_exactly_where_the_episode_terminated(store):
     shown = torch.cat([clip.frames[:, 1:, 0, 0] for clip in clips]).long()
     expected = torch.tensor([[last_frame[int(seed)] == int(now) for seed, now, _ in row] for row in shown])
     assert expected.any()
-    assert torch.equal(torch.cat([clip.ends for clip in clips]), expected)
+    assert torch.equal(torch.cat([clip.terminated for clip in clips]), expected)
 
 
 def test_an_episode_that_was_cut_off_has_no_end(tmp_path):
@@ -57,7 +57,7 @@ def test_an_episode_that_was_cut_off_has_no_end(tmp_path):
     collect(CounterEnv, store, 1, max_steps=9, info_keys=("now",))
     whole = batches(store, length=10)[0]
     assert whole.frames[0, 0, 0, 0, 2] == NO_ACTION
-    assert not whole.ends.any()
+    assert not whole.terminated.any()
 
 
 def test_a_batch_is_a_function_of_seed_and_step(store):
@@ -69,7 +69,7 @@ def test_a_batch_is_a_function_of_seed_and_step(store):
 
 
 def test_every_place_is_drawn_equally_often():
-    windows = Windows({7: 4, 2: 9, 5: 3}, 3, 0, what="frames", setting="length")
+    windows = WindowSampler({7: 4, 2: 9, 5: 3}, 3, 0, item="frames", setting="length")
     counts = {}
     for place in windows.draw(0, 20_000):
         counts[place] = counts.get(place, 0) + 1
@@ -127,7 +127,7 @@ class _Indices(EpisodeStore):
 
 
 def test_growing_a_dataset_moves_no_episode_between_the_sides():
-    small, large = (split(_Indices(*range(n)), 0.2) for n in (50, 1000))
+    small, large = (train_validation_split(_Indices(*range(n)), 0.2) for n in (50, 1000))
     assert set(small[0]) < set(large[0])
     assert set(small[1]) < set(large[1])
     assert sorted(large[0] + large[1]) == list(range(1000))
@@ -136,19 +136,19 @@ def test_growing_a_dataset_moves_no_episode_between_the_sides():
 
 @pytest.mark.parametrize("indices", [(0, 1), (0, 2), (1, 3), (4, 5, 6)])
 def test_both_sides_have_an_episode_when_there_are_two(indices):
-    train, validation = split(_Indices(*indices), 0.1)
+    train, validation = train_validation_split(_Indices(*indices), 0.1)
     assert train
     assert validation
     assert sorted(train + validation) == list(indices)
 
 
 def test_a_split_of_nothing_keeps_all_for_training_and_nonsense_is_refused(store):
-    assert split(store, 0.0) == (list(store.indices), [])
+    assert train_validation_split(store, 0.0) == (list(store.indices), [])
     with pytest.raises(ValueError, match=r"\[0, 1\)"):
-        split(store, 1.0)
+        train_validation_split(store, 1.0)
 
 
 def test_too_short_episodes_are_refused_with_the_key_to_lower_or_none():
     for setting, told in (("clip_latents", "lower clip_latents, or collect longer"), ("", r"has 3\): collect longer")):
         with pytest.raises(ValueError, match=rf"no episode has 9 latents \(.*{told} episodes"):
-            Windows({0: 3}, 9, 0, what="latents", setting=setting)
+            WindowSampler({0: 3}, 9, 0, item="latents", setting=setting)

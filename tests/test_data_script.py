@@ -13,7 +13,7 @@ from tests.test_episode_store import make_episode
 from tests.test_scripts import TINY, run
 from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
 from worldmodel.data.merge import merge
-from worldmodel.data.summary import sheet, survey
+from worldmodel.data.summary import sheet, summarize
 
 MAZE = ["env=maze", "env.height=16", "env.width=24", "info_keys=[pose]", *TINY["collect"]]
 
@@ -31,7 +31,7 @@ def two_stores(folder, **settings):
 
 def test_the_survey_counts_episodes_outcomes_and_actions_by_name(tmp_path):
     store = two_stores(tmp_path)[0]
-    found = survey(store)
+    found = summarize(store)
     assert (found["episodes"], found["frames"], found["terminated"], found["truncated"]) == (3, 25 - 3 - 2 + 5, 3, 0)
     assert found["lengths"] == {"min": 6, "mean": 25 / 3, "max": 11}
     actions = np.concatenate([store.actions(index) for index in store.indices])
@@ -48,10 +48,10 @@ def test_choices_that_start_elsewhere_have_their_names_and_few_rewards_are_count
         actions, rewards = np.full_like(episode.actions, 3), np.zeros_like(episode.rewards)
         rewards[0] = 2.5
         store.write(replace(episode, actions=actions, rewards=rewards))
-    found = survey(store)
+    found = summarize(store)
     assert found["actions"] == {"a": 0, "b": 12, "c": 0, "d": 0, "e": 0}
     assert found["rewards"] == {"0": 9, "2.5": 3}
-    assert survey(odd_store(tmp_path / "other", SPACES["numbers"]))["actions"] == {}
+    assert summarize(odd_store(tmp_path / "other", SPACES["numbers"]))["actions"] == {}
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -69,7 +69,7 @@ def test_merged_episodes_are_numbered_anew_keep_their_seeds_and_all_else(tmp_pat
     stores = two_stores(tmp_path)
     merged = merge(stores, tmp_path / "both")
     before = [store.read(index) for store in stores for index in store.indices]
-    assert merged.indices == (0, 1, 2, 3, 4) and merged.damaged() == {}
+    assert merged.indices == (0, 1, 2, 3, 4) and merged.find_damaged() == {}
     for index, episode in enumerate(before):
         now = merged.read(index)
         np.testing.assert_array_equal(now.frames, episode.frames)
@@ -80,7 +80,7 @@ def test_merged_episodes_are_numbered_anew_keep_their_seeds_and_all_else(tmp_pat
 def test_an_episode_that_is_there_twice_comes_once(tmp_path):
     stores = two_stores(tmp_path)
     again = EpisodeStore.create(tmp_path / "more", counter_info(seed=9))
-    again.adopt(stores[0])
+    again.link_from(stores[0])
     again.write(make_episode(8))
     assert len(merge([*stores, again], tmp_path / "all").indices) == 3 + 2 + 1
     assert merge([stores[0], again], tmp_path / "two").info.policy == "merged"

@@ -20,7 +20,7 @@ from torchrl.envs.utils import check_env_specs
 import worldmodel  # noqa: F401  (registers the dream)
 from tests.helpers_models import REWARDS, small_prior, small_tokenizer, small_world, some_tokens
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PolicyConfig, PPOConfig, make_ppo, ppo_agent
-from worldmodel.data.clips.start_contexts import Starts
+from worldmodel.data.clips.start_contexts import StartContexts
 from worldmodel.dream.env import DreamEnv, DreamVectorEnv
 from worldmodel.world import WorldInfo, WorldModel
 
@@ -31,7 +31,7 @@ def picture_world() -> WorldModel:
     """A small world whose frames are large enough for the usual networks for pictures (36 × 36 and more)."""
     info = WorldInfo((40, 48, 3), Discrete(4), ("noop", "forward", "left", "right"), longest=9)
     tokenizer, prior = small_tokenizer(frame=info.frame_shape), small_prior(grid=(5, 6), rewards=REWARDS)
-    starts = Starts(some_tokens(2, 1, (5, 6)), torch.zeros(2, 1, 4), torch.ones(2, dtype=torch.long), resets=2)
+    starts = StartContexts(some_tokens(2, 1, (5, 6)), torch.zeros(2, 1, 4), torch.ones(2, dtype=torch.long), resets=2)
     return WorldModel(tokenizer, prior, info, starts)
 
 

@@ -294,7 +294,7 @@ def test_an_info_that_changes_its_shape_is_named(tmp_path):
 
 def test_infos_may_be_nan_or_infinite(tmp_path):
     store, _ = gather(tmp_path, partial(LyingEnv, put(4, {"now": np.inf})))
-    assert store.read(0).infos["now"][-1] == np.inf and store.damaged() == {}
+    assert store.read(0).infos["now"][-1] == np.inf and store.find_damaged() == {}
 
 
 class FreeEnv(CounterEnv):

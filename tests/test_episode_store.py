@@ -84,7 +84,7 @@ def test_what_is_written_is_read(store):
     for index, steps in ((0, 40), (1, 33), (3, 1)):
         assert_same(store.read(index), make_episode(index, steps))
         assert len(store.read(index)) == steps
-    assert store.damaged() == {}
+    assert store.find_damaged() == {}
 
 
 def test_a_slice_of_frames_is_that_slice_also_across_chunks(store):
@@ -151,7 +151,7 @@ def test_a_file_cut_short_is_refused(store, part):
 def test_a_damaged_episode_is_listed_and_the_others_stay_usable(store):
     store.path(1).write_bytes(b"not an episode")
     fresh = EpisodeStore.open(store.folder)
-    assert list(fresh.damaged()) == [1]
+    assert list(fresh.find_damaged()) == [1]
     assert_same(fresh.read(0), make_episode(0))
     with pytest.raises(EpisodeError, match="episode_000001"):
         _ = fresh.lengths
@@ -274,7 +274,7 @@ def test_what_a_killed_writer_left_is_swept_and_a_living_one_is_spared(store, tm
 def test_damaged_episodes_are_found_by_several_processes_and_moved_away_never_deleted(store):
     for index in (0, 3):
         store.path(index).write_bytes(b"not an episode")
-    assert all(list(store.damaged(workers)) == [0, 3] for workers in (0, 1, 2))
+    assert all(list(store.find_damaged(workers)) == [0, 3] for workers in (0, 1, 2))
     assert store.quarantine(0) == store.folder / "quarantine/episode_000000.h5"
     store.write(make_episode(0, 4))
     assert store.quarantine(0).name == "episode_000000.h5.1"

@@ -11,7 +11,7 @@ from PIL import Image
 
 from envs.maze import ACTIONS, MazeConfig, MazeEnv
 from tests.helpers_models import REWARDS, small_prior, small_tokenizer, some_tokens
-from worldmodel.data.clips.start_contexts import Starts
+from worldmodel.data.clips.start_contexts import StartContexts
 from worldmodel.io.config import to_dict
 from worldmodel.world import WorldInfo, WorldModel
 
@@ -30,7 +30,7 @@ def maze_world() -> WorldModel:
     """An untrained world that says which environment it is of."""
     n = len(ACTIONS)
     info = WorldInfo((40, 48, 3), MazeEnv(MAZE).action_space, ACTIONS, to_dict(MAZE), longest=20)
-    starts = Starts(some_tokens(2, 1, (5, 6)), torch.zeros(2, 1, n), torch.ones(2, dtype=torch.long), resets=2)
+    starts = StartContexts(some_tokens(2, 1, (5, 6)), torch.zeros(2, 1, n), torch.ones(2, dtype=torch.long), resets=2)
     prior = small_prior(grid=(5, 6), actions=n, rewards=REWARDS)
     return WorldModel(small_tokenizer(frame=(40, 48, 3)), prior, info, starts)
 

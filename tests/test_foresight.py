@@ -45,7 +45,7 @@ def test_what_the_head_tells_is_of_every_real_latent_but_the_first_of_each_clip(
     world, store = its_world(rewards=REWARDS), brightening(tmp_path, episodes=6)
     batches = TokenBatches(its_tokens(world, store, tmp_path), store, range(6), length=4, batch_size=5, seed=0)
     found = foretell(world.prior, batches, count=2)
-    real = torch.cat([batches[step].real[:, 1:] for step in (0, 1)])
+    real = torch.cat([batches[step].mask[:, 1:] for step in (0, 1)])
     assert len(found.table) == int(real.sum()) and found.table.sum((1, 2)) == pytest.approx(1)
     section = foresight(world.prior, batches, count=2)
     assert {"reward_rmse", "end_rate", "rare_reward_mean_chance"} <= set(section.figures)

@@ -40,7 +40,7 @@ def refused(store: EpisodeStore, words: str = "damaged or unreadable") -> None:
         with pytest.raises(EpisodeError, match=words) as caught:
             door(0)
         assert str(store.path(0)) in str(caught.value)
-    assert list(fresh.damaged()) == [0]
+    assert list(fresh.find_damaged()) == [0]
 
 
 def rewritten(
@@ -108,7 +108,7 @@ def test_a_chunk_of_a_few_bytes_is_refused_and_crashes_nothing(store: EpisodeSto
     fresh = EpisodeStore.open(store.folder)
     with pytest.raises(EpisodeError, match=f"{size} stored bytes are no chunk of"):
         fresh.read(0)
-    assert list(fresh.damaged()) == [0]
+    assert list(fresh.find_damaged()) == [0]
 
 
 @pytest.mark.parametrize("name", ARRAYS)

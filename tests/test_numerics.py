@@ -22,7 +22,7 @@ class Joined(Dataset):
     def __getitem__(self, step: int) -> Clip:
         parts = [Clips()[2 * step + i] for i in range(2)]
         return Clip(
-            *(torch.cat(x) for x in zip(*((p.frames, p.actions, p.rewards, p.ends) for p in parts), strict=True))
+            *(torch.cat(x) for x in zip(*((p.frames, p.actions, p.rewards, p.terminated) for p in parts), strict=True))
         )
 
 

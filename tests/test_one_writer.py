@@ -20,7 +20,7 @@ from worldmodel.data.collect.collect import collect
 from worldmodel.data.convert.convert import import_episodes
 from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
 from worldmodel.data.merge import merge
-from worldmodel.data.summary import survey
+from worldmodel.data.summary import summarize
 from worldmodel.io import files
 from worldmodel.io.files import whole_folder
 from worldmodel.io.lock import FolderInUse, writer_lock
@@ -81,13 +81,13 @@ def test_nothing_else_writes_while_episodes_are_collected(busy, tmp_path):
     other = filled(tmp_path / "other")
     for write in (
         store.repair,
-        lambda: store.adopt(other),
+        lambda: store.link_from(other),
         lambda: merge([other], busy),
         lambda: import_episodes(other.folder, busy),
     ):
         with pytest.raises(FolderInUse):
             write()
-    assert store.damaged() == {}  # reading needs no lock
+    assert store.find_damaged() == {}  # reading needs no lock
 
 
 def test_collector_in_another_process_is_named(tmp_path):
@@ -300,23 +300,23 @@ def test_episodes_that_no_one_model_is_made_for_are_not_adopted(tmp_path, settin
     earlier = EpisodeStore.create(tmp_path / "a", replace(counter_info(env={"name": "counter"}), **settings))
     store = EpisodeStore.create(tmp_path / "b", counter_info(env={"name": "counter"}))
     with pytest.raises(ValueError, match=f"a: its episodes cannot begin this run: .*{error}"):
-        store.adopt(earlier)
+        store.link_from(earlier)
     assert store.indices == ()
 
 
 def test_episodes_of_another_policy_or_seed_keep_their_origin_round_after_round(tmp_path):
     first, _ = gather(tmp_path / "a", 2, seed=3, policy="random")
     second = EpisodeStore.create(tmp_path / "b", counter_info(seed=4, policy="sticky"))
-    assert second.adopt(first) == 2
+    assert second.link_from(first) == 2
     gather(tmp_path / "b", 3, seed=4, policy="sticky")
     third = EpisodeStore.create(tmp_path / "c", counter_info(seed=4, policy="sticky", max_steps=9))
-    third.adopt(second)
+    third.link_from(second)
     found = {
         index: (origin["policy"], origin["seed"], origin["max_steps"]) for index, origin in third.origins().items()
     }
     assert found == {0: ("random", 3, None), 1: ("random", 3, None), 2: ("sticky", 4, None)}
     assert list(second.origins()) == [0, 1] and first.origins() == {}
-    assert survey(second)["origins"] == {"seed 3, policy random": 2}
+    assert summarize(second)["origins"] == {"seed 3, policy random": 2}
     again = import_episodes(second.folder, tmp_path / "copy")
     assert again.origins() == second.origins()
 
@@ -330,8 +330,8 @@ def test_episodes_behind_links_are_adopted_themselves(tmp_path, monkeypatch, lin
     second = EpisodeStore.create(tmp_path / "deeper" / "second", counter_info())
     if not linked:
         monkeypatch.setattr(os, "link", refuses)
-    assert second.adopt(first) == 1
-    assert not second.path(0).is_symlink() and second.damaged() == {}
+    assert second.link_from(first) == 1
+    assert not second.path(0).is_symlink() and second.find_damaged() == {}
 
 
 def refuses(*_):
@@ -341,7 +341,7 @@ def refuses(*_):
 def test_an_adopted_episode_that_is_collected_anew_loses_its_origin(tmp_path):
     first, _ = gather(tmp_path / "a", 2, seed=3)
     second = EpisodeStore.create(tmp_path / "b", counter_info(seed=4))
-    second.adopt(first)
+    second.link_from(first)
     second.path(1).unlink()
     gather(tmp_path / "b", 2, seed=4)
     assert list(second.origins()) == [0]
@@ -365,9 +365,9 @@ def test_actions_outside_the_space_are_counted_and_named(tmp_path):
     """As in runs that took over episodes of another action count before that was refused."""
     store = filled(tmp_path / "a", indices=(0,))
     store.write(make_episode(1, actions=np.array([0, 7, 1] + [2] * 37)))
-    assert survey(store)["actions"]["7 (outside the space)"] == 1
-    assert sum(survey(store)["actions"].values()) == 45
-    assert "episode_000001.h5, step 1: action 7: expected a finite one in Discrete(3)" in store.damaged()[1]
+    assert summarize(store)["actions"]["7 (outside the space)"] == 1
+    assert sum(summarize(store)["actions"].values()) == 45
+    assert "episode_000001.h5, step 1: action 7: expected a finite one in Discrete(3)" in store.find_damaged()[1]
     with pytest.raises(ValueError, match=r"episode_000001\.h5, step 1: action 7"):
         merge([store], tmp_path / "merged")
 
@@ -382,7 +382,7 @@ def test_rewards_that_are_no_numbers_are_named_by_verify_merge_and_adopt(tmp_pat
     with pytest.raises(EpisodeError, match=words):
         store.verify(3)
     with pytest.raises(ValueError, match=words):
-        EpisodeStore.create(tmp_path / "b", counter_info(seed=2)).adopt(store)
+        EpisodeStore.create(tmp_path / "b", counter_info(seed=2)).link_from(store)
     with pytest.raises(ValueError, match=words):
         merge([store], tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
@@ -394,7 +394,7 @@ def test_infinite_actions_are_named_by_verify(tmp_path):
     actions = np.zeros((40, 2), np.float32)
     actions[5, 1] = np.inf
     store.write(make_episode(0, actions=actions))
-    assert "step 5: action [0.0, inf]" in store.damaged()[0]
+    assert "step 5: action [0.0, inf]" in store.find_damaged()[0]
 
 
 def test_lock_of_the_episodes_is_free_after_every_outcome(tmp_path):

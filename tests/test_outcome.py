@@ -220,7 +220,7 @@ def _tell(prior, tokens, store, episodes):
         table = prior.outcome.calibrated(prior.outcomes(whole))[0, 1:]
         columns["end"].append(table[:, 1].sum(-1).numpy())
         columns["expected"].append((table.sum(1) @ prior.outcome.rewards).numpy())
-        columns["ended"].append(whole.ends[0, 1:].numpy())
+        columns["ended"].append(whole.terminated[0, 1:].numpy())
         columns["reward"].append(whole.rewards[0, 1:].numpy())
     return columns
 

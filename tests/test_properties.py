@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tests.helpers_models import random_frames, small_tokenizer
-from worldmodel.data.clips.clips import Windows
+from worldmodel.data.clips.clips import WindowSampler
 from worldmodel.data.clips.token_store import latent_actions
 from worldmodel.io.config import to_dict, typed
 from worldmodel.nn.actions import ActionEncoder, space_from_json, space_to_json
@@ -57,19 +57,19 @@ def test_frames_that_fill_no_whole_latent_are_refused_by_their_number(time, fram
 @MANY
 @given(
     lengths=st.dictionaries(st.integers(0, 50), st.integers(1, 40), min_size=1, max_size=6),
-    length=st.integers(1, 30), seed=st.integers(0, 2**60), even=st.booleans(),
+    length=st.integers(1, 30), seed=st.integers(0, 2**60), cover_ends=st.booleans(),
 )  # fmt: skip
-def test_windows_lie_within_their_episode_or_none_fits(lengths, length, seed, even):
+def test_windows_lie_within_their_episode_or_none_fits(lengths, length, seed, cover_ends):
     try:
-        windows = Windows(lengths, length, seed, what="frames", setting="clip", even=even)
+        windows = WindowSampler(lengths, length, seed, item="frames", setting="clip", cover_ends=cover_ends)
     except ValueError as error:
         assert "lower clip" in str(error) and max(lengths.values()) < length
         return
     drawn = windows.draw(3, 40)
     assert drawn == windows.draw(3, 40)
     for index, start in drawn:
-        assert 0 <= start <= max(lengths[index] - length, 0) and (even or start + length <= lengths[index])
-    assert even or len(windows) == sum(max(n - length + 1, 0) for n in lengths.values())
+        assert 0 <= start <= max(lengths[index] - length, 0) and (cover_ends or start + length <= lengths[index])
+    assert cover_ends or len(windows) == sum(max(n - length + 1, 0) for n in lengths.values())
 
 
 @MANY

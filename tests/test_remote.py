@@ -62,7 +62,7 @@ def test_what_was_pushed_is_what_is_read(bucket, store):
     there = EpisodeStore.open(URL + "/")
     assert (there.indices, there.info, there.fingerprint()) == (store.indices, store.info, store.fingerprint())
     assert_same(there.read(1), store.read(1))
-    assert there.damaged() == {}
+    assert there.find_damaged() == {}
 
 
 def test_an_episode_is_fetched_when_it_is_first_asked_for_and_only_then(bucket, store, monkeypatch):
@@ -127,7 +127,7 @@ def test_a_damaged_file_at_the_url_is_refused_by_name_and_never_kept(bucket, sto
         there.length(1)
     with pytest.raises(EpisodeError, match=r"episode_000003\.h5.*expected episode 3.*got episode 0"):
         there.length(3)
-    assert list(there.damaged()) == [1, 3] and kept() == ["episode_000000"]
+    assert list(there.find_damaged()) == [1, 3] and kept() == ["episode_000000"]
 
 
 @pytest.mark.parametrize("part", [0, 0.5, 0.99])

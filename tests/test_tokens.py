@@ -124,9 +124,9 @@ def test_actions_rewards_and_ends_are_those_that_lead_into_each_latent(tmp_path,
             frame = stride * np.arange(first, first + 4)  # the reward of a step is its next frame's number
             sums = [sum(range(max(1, now - stride + 1), now + 1)) for now in frame]
             np.testing.assert_array_equal(clip.rewards[row], sums)
-            np.testing.assert_array_equal(clip.ends[row], frame == len(episode))
+            np.testing.assert_array_equal(clip.terminated[row], frame == len(episode))
             starts.add(first)
-            ended += int(clip.ends[row].sum())
+            ended += int(clip.terminated[row].sum())
     assert 0 in starts
     assert ended > 0
 
@@ -174,10 +174,10 @@ def test_an_episode_shorter_than_the_clip_takes_part_and_what_fills_up_is_not_re
     index = store.indices[0]
     latents = len(tokens.tokens(index))
     clip = TokenBatches(tokens, store, [index], length=latents + 3, batch_size=2, seed=1)[0]
-    assert clip.real.tolist() == [[True] * latents + [False] * 3] * 2
-    for values in (clip.tokens, clip.actions, clip.rewards, clip.ends):
+    assert clip.mask.tolist() == [[True] * latents + [False] * 3] * 2
+    for values in (clip.tokens, clip.actions, clip.rewards, clip.terminated):
         assert not values[:, latents:].any()
-    assert clip.ends[0, latents - 1] and clip.rewards[0, latents - 1] == latents - 1
+    assert clip.terminated[0, latents - 1] and clip.rewards[0, latents - 1] == latents - 1
 
 
 def test_the_outcomes_of_all_episodes_are_those_of_their_steps(tmp_path, store):

@@ -11,7 +11,7 @@ from gymnasium import Space
 from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor, nn
 
-from worldmodel.data.clips.start_contexts import Starts
+from worldmodel.data.clips.start_contexts import StartContexts
 from worldmodel.io.config import to_dict, typed
 from worldmodel.io.hub import located
 from worldmodel.io.model_folder import Shapes, build, check_kind, check_shapes, load_weights, save_weights
@@ -147,7 +147,7 @@ class WorldModel(nn.Module):
     Raises: ValueError when tokenizer, prior, info and starts do not belong together.
     """
 
-    def __init__(self, tokenizer: VQVAE, prior: PixelCNN, info: WorldInfo, starts: Starts | None = None):
+    def __init__(self, tokenizer: VQVAE, prior: PixelCNN, info: WorldInfo, starts: StartContexts | None = None):
         super().__init__()
         self.starts = starts
         self.tokenizer = tokenizer
@@ -201,7 +201,7 @@ class WorldModel(nn.Module):
             starts = {name[len(STARTS) :]: tensors.pop(name) for name in list(tensors) if name.startswith(STARTS)}
             world = build(lambda: cls._made(config), tensors)
             world._check_rewards(config.get("rewards", []))
-            world.starts = Starts.from_tensors(starts) if starts else None
+            world.starts = StartContexts.from_tensors(starts) if starts else None
             world._check_starts()
         return world.to(device)
 

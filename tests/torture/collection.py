@@ -83,7 +83,7 @@ def collection_kills(tried: int, folder: Path) -> Row:
             again = {MISSING, KILLED} if parent.pid in victims else {MISSING}
             whole = finished(parent) or parent.exitcode not in again  # any other end leaves a set that differs
             failed += not all_end([int(name) for name in os.listdir(pids)])
-            failed += bool(EpisodeStore(data, INFO).damaged())
+            failed += bool(EpisodeStore(data, INFO).find_damaged())
             shutil.rmtree(pids)
         failed += contents(data) != expected
         shutil.rmtree(data)
@@ -142,7 +142,7 @@ def of_one_kind(folder: Path) -> bool:
     store = EpisodeStore.open(folder)
     made = [run_episode(CounterEnv(), store.info, index) for index in range(RACED)]
     same = [store.header(each.index).seed == each.seed for each in made if each.index in store.indices]
-    return len(same) == RACED and all(same) and not store.damaged()
+    return len(same) == RACED and all(same) and not store.find_damaged()
 
 
 def lock_kills(tried: int, folder: Path) -> Row:
@@ -215,7 +215,7 @@ def stops_in_time(folder: Path, workers: int) -> bool:
         gather(folder, workers=workers)
     except OSError as error:
         halves = [name for name in os.listdir(folder) if name.startswith(".")]
-        return "disk full" in str(error) and not halves and not EpisodeStore(folder, INFO).damaged()
+        return "disk full" in str(error) and not halves and not EpisodeStore(folder, INFO).find_damaged()
     return False
 
 

@@ -91,7 +91,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
 
 
 def damaged(folder: Path) -> None:
-    if problems := EpisodeStore.open(folder).damaged():
+    if problems := EpisodeStore.open(folder).find_damaged():
         raise ValueError(problems[0])
 
 

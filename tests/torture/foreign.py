@@ -24,7 +24,7 @@ import numpy as np
 from tests.torture import Row
 from tests.torture.files import mutated, outcomes_of, try_all
 from worldmodel.data.convert.formats import detect
-from worldmodel.data.convert.importing import Notes, arriving, infer
+from worldmodel.data.convert.importing import Notes, convert_episodes, infer_dataset_info
 from worldmodel.data.episodes.episode import Episode
 from worldmodel.io import sandbox
 
@@ -138,7 +138,7 @@ def taken_in(folder: Path) -> Episode:
     """The one episode of a folder, as an import would have it."""
     source = detect(folder).read(folder)
     with closing(source):
-        (episode,) = arriving(source, infer(folder, source, None, None), None, Notes())
+        (episode,) = convert_episodes(source, infer_dataset_info(folder, source, None, None), None, Notes())
     return episode
 
 

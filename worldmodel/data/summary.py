@@ -16,7 +16,7 @@ FEW = 16  # so many different rewards are counted one by one
 ROWS, COLUMNS = 6, 10  # episodes and moments of the contact sheet
 
 
-def survey(store: EpisodeStore) -> dict[str, Any]:
+def summarize(store: EpisodeStore) -> dict[str, Any]:
     """Numbers of a dataset: episodes, outcomes, lengths and returns, counts of actions by name and of rewards, bytes;
     and how many episodes have an origin of their own, by the settings that differ from the dataset's.
 

@@ -44,7 +44,7 @@ def likelihood(prior: PixelCNN, batches: TokenBatches, count: int) -> dict[str, 
     device, nats, shuffled = prior.start.device, [], []
     for step in range(count):
         clip = batches[step].to(device)
-        told = clip.real[:, 1:]
+        told = clip.mask[:, 1:]
         nats.append(prior.nats(clip.tokens, clip.actions)[:, 1:][told].mean())
         shuffled.append(prior.nats(clip.tokens, clip.actions.roll(1, 0))[:, 1:][told].mean())
     bits = float(torch.stack(nats).mean()) / math.log(2)

@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium
 
-from worldmodel.data.clips.clips import split
+from worldmodel.data.clips.clips import train_validation_split
 from worldmodel.data.clips.token_store import TokenBatches, TokenStore
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.baselines.coders import CopyCoder, ResidualCoder
@@ -74,12 +74,12 @@ class Case:
     @cached_property
     def train(self) -> list[int]:
         """Episodes that the world learned from: what its rivals may learn from too."""
-        return split(self.store)[0]
+        return train_validation_split(self.store)[0]
 
     @cached_property
     def held_out(self) -> list[int]:
         """Episodes that it never saw."""
-        return split(self.store)[1]
+        return train_validation_split(self.store)[1]
 
     @cached_property
     def alike(self) -> dict[str, Likeness]:

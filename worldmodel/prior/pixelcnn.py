@@ -53,7 +53,8 @@ TOLD_SHARE = 0.5  # of the latents whose tokens are told their outcome while tra
 @runtime_checkable
 class TokenClip(Protocol):
     """What the loss needs of a batch: `tokens` `b s y x`; for each latent `b s` the `actions` (`b s a`) that lead into
-    it, the `rewards` they earn, whether the episode `ends` there, and whether it is `real` or but fills the clip."""
+    it, the `rewards` they earn, whether the episode `terminated` there, and a `mask`: false where padding fills the
+    clip."""
 
     @property
     def tokens(self) -> Tensor: ...
@@ -62,9 +63,9 @@ class TokenClip(Protocol):
     @property
     def rewards(self) -> Tensor: ...
     @property
-    def ends(self) -> Tensor: ...
+    def terminated(self) -> Tensor: ...
     @property
-    def real(self) -> Tensor: ...
+    def mask(self) -> Tensor: ...
 
 
 class SpatialCore(nn.Module):
@@ -183,9 +184,9 @@ class PixelCNN(nn.Module):
         lead = self._lead(clip.tokens, clip.actions)
         features = self._features(clip.tokens, lead)
         targets = None if self.outcome is None else self._targets(self.outcome, clip)
-        nats = _nats(self._logits(self._told(features, targets, clip.real), clip.tokens, lead), clip.tokens)
-        loss = nats[clip.real].mean()
-        told = clip.real[:, 1:]  # the first latent of a clip has no past to tell its outcome from
+        nats = _nats(self._logits(self._told(features, targets, clip.mask), clip.tokens, lead), clip.tokens)
+        loss = nats[clip.mask].mean()
+        told = clip.mask[:, 1:]  # the first latent of a clip has no past to tell its outcome from
         bits = nats.detach()[:, 1:][told].mean() / math.log(2)
         metrics = {"bits_per_token": bits, "bits_per_frame": bits * math.prod(self.grid)}
         if self.outcome is not None and targets is not None:
@@ -195,15 +196,15 @@ class PixelCNN(nn.Module):
 
     def _targets(self, head: OutcomeHead, clip: TokenClip) -> Float[Tensor, "b s o"]:
         """The outcome of each latent, as shares."""
-        return head.targets(clip.rewards.flatten(), clip.ends.flatten()).unflatten(0, clip.real.shape)
+        return head.targets(clip.rewards.flatten(), clip.terminated.flatten()).unflatten(0, clip.mask.shape)
 
     def _told(
-        self, features: Float[Tensor, "b c s y x"], targets: Float[Tensor, "b s o"] | None, real: Bool[Tensor, "b s"]
+        self, features: Float[Tensor, "b c s y x"], targets: Float[Tensor, "b s o"] | None, mask: Bool[Tensor, "b s"]
     ) -> Float[Tensor, "b c s y x"]:
         """While training, the context of some latents is told their outcomes; else it is as it was."""
         if self.outcome is None or targets is None or not self.training:
             return features
-        some = real & (torch.rand(real.shape, device=features.device) < TOLD_SHARE)
+        some = mask & (torch.rand(mask.shape, device=features.device) < TOLD_SHARE)
         some[:, 0] = False  # nothing led into the first latent of a clip
         return features + ((targets * some[..., None]) @ self.outcome.tell).movedim(-1, 1)[..., None, None]
 

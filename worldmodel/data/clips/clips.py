@@ -35,41 +35,41 @@ class Batch:
 class Clip(Batch):
     """t frames and the t - 1 transitions between them; `actions[:, i]` leads from frame i to frame i + 1.
 
-    Actions are encoded (see `ActionEncoder`). `ends[:, i]` is true iff the episode terminated with transition
-    i; one that was merely cut off (truncated) does not end.
+    Actions are encoded (see `ActionEncoder`). `terminated[:, i]` is true iff the episode terminated with
+    transition i; one that was merely cut off (truncated) does not end.
     """
 
     frames: UInt8[Tensor, "b t h w c"]
     actions: Float32[Tensor, "b t-1 a"]
     rewards: Float32[Tensor, "b t-1"]
-    ends: Bool[Tensor, "b t-1"]
+    terminated: Bool[Tensor, "b t-1"]
 
 
-class Windows:
+class WindowSampler:
     """Windows of `length` items, uniform over all places where one fits inside an episode.
 
-    `lengths` has the number of items of each episode; those that are too short are passed over. With `even`, windows
-    may hang over both ends by all but one item, and are then pushed back inside: so the last item of an episode,
-    where it ends, is drawn as often as one in the middle (an inner place alone: one window in `length` has it), and
-    an episode that is too short is drawn from its beginning on.
+    `lengths` has the number of items of each episode; those that are too short are passed over. With `cover_ends`,
+    windows may hang over both ends by all but one item, and are then pushed back inside: so the last item of an
+    episode, where it ends, is drawn as often as one in the middle (an inner place alone: one window in `length` has
+    it), and an episode that is too short is drawn from its beginning on.
 
     Raises:
-        ValueError: none is long enough; `what` names the items and `setting` the key to lower, if there is one.
+        ValueError: none is long enough; `item` names the items and `setting` the key to lower, if there is one.
     """
 
     def __init__(
-        self, lengths: Mapping[int, int], length: int, seed: int, *, what: str, setting: str, even: bool = False
+        self, lengths: Mapping[int, int], length: int, seed: int, *, item: str, setting: str, cover_ends: bool = False
     ):
         if length < 1 or seed < 0:
             raise ValueError(f"expected {setting or 'a length'} >= 1 and seed >= 0, got {length} and {seed}")
-        self.over = length - 1 if even else 0  # items by which a window may hang over
+        self.over = length - 1 if cover_ends else 0  # items by which a window may hang over
         fitting = {
             index: places for index, count in lengths.items() if (places := count - length + 1 + 2 * self.over) > 0
         }
         if not fitting:
             longest = f"the longest of {len(lengths)} has {max(lengths.values())}" if lengths else "there are none"
             lower = f"lower {setting}, or " if setting else ""
-            raise ValueError(f"no episode has {length} {what} ({longest}): {lower}collect longer episodes")
+            raise ValueError(f"no episode has {length} {item} ({longest}): {lower}collect longer episodes")
         self.seed = seed
         self._last = np.array([max(lengths[index] - length, 0) for index in fitting], np.int64)  # start of the last
         self._episodes = np.array(list(fitting), np.int64)
@@ -103,7 +103,7 @@ class ClipBatches(Dataset):
     def __init__(self, store: EpisodeStore, episodes: Sequence[int], *, length: int, batch_size: int, seed: int):
         self.store, self.length, self.batch_size = store, length, batch_size
         lengths = {index: store.length(index) for index in episodes}
-        self.windows = Windows(lengths, length, seed, what="frames", setting="the clip length (clip_latents)")
+        self.windows = WindowSampler(lengths, length, seed, item="frames", setting="the clip length (clip_latents)")
         self.encoder = ActionEncoder(store.info.action_space)
 
     def __getitem__(self, step: int) -> Clip:
@@ -122,7 +122,7 @@ class ClipBatches(Dataset):
         return frames, actions, self.store.rewards(index)[steps], ends
 
 
-def split(store: EpisodeStore, validation: float = 0.1) -> tuple[list[int], list[int]]:
+def train_validation_split(store: EpisodeStore, validation: float = 0.1) -> tuple[list[int], list[int]]:
     """Episodes for training and for validation, by a hash of the index: more episodes move none across.
 
     Episode 0 always trains and episode 1 always validates, so that neither side is empty with two episodes.
@@ -142,12 +142,12 @@ def split(store: EpisodeStore, validation: float = 0.1) -> tuple[list[int], list
 
 
 def split_for_training(store: EpisodeStore) -> tuple[list[int], list[int]]:
-    """As `split`, neither side empty.
+    """As `train_validation_split`, neither side empty.
 
     Raises:
         ValueError: a single episode; says where more come from.
     """
-    train, held_out = split(store)
+    train, held_out = train_validation_split(store)
     if not (train and held_out):
         more = "collect more: scripts/collect.py episodes=2"
         if store.info.policy == "imported":

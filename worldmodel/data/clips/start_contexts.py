@@ -16,7 +16,7 @@ CONTEXT = 6  # latents of a context within an episode
 
 
 @dataclass(frozen=True)
-class Starts:
+class StartContexts:
     """n contexts of at most s latents: the first `lengths[i]` of row i.
 
     `actions` are encoded, those that lead into each latent. The first `resets` rows are beginnings of episodes, one
@@ -43,7 +43,7 @@ class Starts:
         }
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Starts":
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "StartContexts":
         """Raises: ValueError when one is missing, or they do not belong together."""
         try:
             tokens, actions, lengths, resets = (tensors[name] for name in ("tokens", "actions", "lengths", "resets"))
@@ -60,7 +60,7 @@ class Starts:
         return starts
 
 
-def choose_starts(
+def choose_start_contexts(
     tokens: TokenStore,
     store: EpisodeStore,
     episodes: tuple[int, ...] | list[int],
@@ -68,7 +68,7 @@ def choose_starts(
     count: int,
     seed: int,
     encoder: ActionEncoder | None = None,
-) -> Starts:
+) -> StartContexts:
     """Up to `count` beginnings of these episodes and `count` contexts from anywhere within, the last latent aside:
     where an episode has ended, nothing follows."""
     rng = np.random.default_rng(seed)
@@ -90,4 +90,4 @@ def choose_starts(
         rows[row, : stop - first] = tokens.tokens(index)[first:stop]
         encoded = encoder.encode(store.actions(index)[: stride * (stop - 1)])
         lead[row, : stop - first] = latent_actions(encoded, stride, stop)[first:]
-    return Starts(torch.from_numpy(rows), torch.from_numpy(lead), torch.from_numpy(lengths), resets)
+    return StartContexts(torch.from_numpy(rows), torch.from_numpy(lead), torch.from_numpy(lengths), resets)

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float32, Int64, Integer
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from worldmodel.data.clips.clips import Batch, Windows
+from worldmodel.data.clips.clips import Batch, WindowSampler
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.config import typed
 from worldmodel.io.files import Recent, sweep, write_whole
@@ -214,18 +214,18 @@ def _clear(folder: Path) -> None:
 
 @dataclass(frozen=True, eq=False)
 class TokenClip(Batch):
-    """s latents; the j-th of `actions`, `rewards` and `ends` is about the steps that lead into latent j.
+    """s latents; the j-th of `actions`, `rewards` and `terminated` is about the steps that lead into latent j.
 
     Zero for the first latent of an episode. With a stride, a row has the encoded actions side by side,
-    rewards are summed, and an end anywhere in the chunk ends it. `real` is false behind the end of an episode
+    rewards are summed, and an end anywhere in the chunk ends it. `mask` is false behind the end of an episode
     that is shorter than the clip; everything there is zero.
     """
 
     tokens: Int64[Tensor, "b s y x"]
     actions: Float32[Tensor, "b s a"]
     rewards: Float32[Tensor, "b s"]
-    ends: Bool[Tensor, "b s"]
-    real: Bool[Tensor, "b s"]
+    terminated: Bool[Tensor, "b s"]
+    mask: Bool[Tensor, "b s"]
 
 
 class TokenBatches(Dataset):
@@ -249,8 +249,8 @@ class TokenBatches(Dataset):
         self.tokens, self.store, self.length, self.batch_size = tokens, store, length, batch_size
         self.stride = tokens.info.time_stride
         lengths = {index: self._latents(index) for index in episodes}
-        self.windows = Windows(
-            lengths, length, seed, what="latents", setting="the clip length (clip_latents)", even=True
+        self.windows = WindowSampler(
+            lengths, length, seed, item="latents", setting="the clip length (clip_latents)", cover_ends=True
         )
         self.encoder = encoder or ActionEncoder(store.info.action_space)
         self.episodes = tuple(episodes)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from worldmodel.data.convert.formats import FORMATS, Found, detect
-from worldmodel.data.convert.importing import Given, Notes, Size, arriving, infer
+from worldmodel.data.convert.formats import FORMATS, ImportedEpisode, detect
+from worldmodel.data.convert.importing import ActionSpec, Notes, Size, convert_episodes, infer_dataset_info
 from worldmodel.data.episodes.claim import is_unused
 from worldmodel.data.episodes.dataset_info import FILE as INFO_FILE
 from worldmodel.data.episodes.dataset_info import DatasetInfo
@@ -64,7 +64,7 @@ def import_episodes(
     target: Path | str,
     *,
     size: Size = None,
-    actions: Given = None,
+    actions: ActionSpec = None,
     show: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> EpisodeStore:
@@ -87,7 +87,7 @@ def import_episodes(
     with whole_folder(Path(target), is_unused) as aside:
         if own:
             store = EpisodeStore.open(folder)
-            EpisodeStore.create(aside, store.info).adopt(store)
+            EpisodeStore.create(aside, store.info).link_from(store)
         elif sidecar:
             _restore(Path(folder), *sidecar, aside, show)
         else:
@@ -123,7 +123,7 @@ def _restore(folder: Path, info: DatasetInfo, records: list[Record], target: Pat
                 raise EpisodeError(f"{found.name}: not what was exported: a file was changed since")
 
 
-def _returned(found: Found, record: Record, info: DatasetInfo) -> Episode:
+def _returned(found: ImportedEpisode, record: Record, info: DatasetInfo) -> Episode:
     try:
         arrays, infos = record["arrays"], found.infos() | record["infos"]
         infos = {name: np.array(infos[name], _type(arrays[f"infos/{name}"])) for name in info.info_keys}
@@ -142,12 +142,12 @@ def _type(array: dict[str, Any]) -> np.dtype:
     return np.dtype(array["dtype"])
 
 
-def _take_in(folder: Path, target: Path, size: Size, actions: Given, show: bool) -> Notes:
+def _take_in(folder: Path, target: Path, size: Size, actions: ActionSpec, show: bool) -> Notes:
     """Episodes that others made."""
     source, notes = detect(folder).read(folder), Notes()
     with closing(source):
-        store = EpisodeStore.create(target, infer(folder, source, size, actions))
-        episodes = arriving(source, store.info, size, notes)
+        store = EpisodeStore.create(target, infer_dataset_info(folder, source, size, actions))
+        episodes = convert_episodes(source, store.info, size, notes)
         for episode in progress(episodes, "import", total=source.count, unit="episode", shown=show):
             store.write(episode)
     return notes

@@ -16,7 +16,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from jaxtyping import UInt8
 from PIL import Image
 
-from worldmodel.data.convert.formats import Found, Source
+from worldmodel.data.convert.formats import EpisodeSource, ImportedEpisode
 from worldmodel.data.episodes.dataset_info import DatasetInfo
 from worldmodel.data.episodes.episode import Episode
 from worldmodel.io.untrusted import UntrustedFileError, check_choices, check_frame, errors_name
@@ -26,7 +26,7 @@ POLICY = "imported"  # no policy of scripts/collect.py: it adds nothing to what 
 LARGEST = float(np.finfo(np.float32).max)
 SEVERAL = "size=[height,width] gives all frames one size"
 
-Given = int | tuple[float, float] | None  # of the user: how many choices, or the least and the greatest number
+ActionSpec = int | tuple[float, float] | None  # of the user: how many choices, or the least and the greatest number
 Size = tuple[int, int] | None  # of the user: height and width
 
 
@@ -38,7 +38,7 @@ class Notes:
         self.absent: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
 
-    def add(self, found: Found, channels: int) -> None:
+    def add(self, found: ImportedEpisode, channels: int) -> None:
         self.episodes += 1
         self.absent.update(found.absent)
         self.left_out.update(found.left_out)
@@ -59,7 +59,7 @@ class Notes:
         return shown if count == self.episodes else f"{shown} in {count:,} of {self.episodes:,} episodes"
 
 
-def infer(folder: Path, source: Source, size: Size, actions: Given) -> DatasetInfo:
+def infer_dataset_info(folder: Path, source: EpisodeSource, size: Size, actions: ActionSpec) -> DatasetInfo:
     """What the episodes of `folder` have in common; `size` is the height and width that their frames will get.
 
     Raises:
@@ -84,7 +84,7 @@ def infer(folder: Path, source: Source, size: Size, actions: Given) -> DatasetIn
     return DatasetInfo(space, (height, width, 3), seed=0, policy=POLICY, action_names=names)
 
 
-def _action_space(source: Source, given: Given) -> tuple[Space, tuple[str, ...]]:
+def _action_space(source: EpisodeSource, given: ActionSpec) -> tuple[Space, tuple[str, ...]]:
     """The space of all actions, and the names of its choices where they are words."""
     if given is None and source.action_space is not None:
         return source.action_space, ()
@@ -121,7 +121,7 @@ def _check_capitals(names: list[str], every: dict[str, np.ndarray]) -> None:
             )
 
 
-def _kind(found: Found) -> tuple[str, tuple[int, ...]]:
+def _kind(found: ImportedEpisode) -> tuple[str, tuple[int, ...]]:
     """Words or numbers, and the shape of one action.
 
     Raises:
@@ -148,7 +148,7 @@ def _check_same_kind(kinds: dict[tuple[str, tuple[int, ...]], str]) -> None:
         )
 
 
-def _check_choices(found: Found) -> None:
+def _check_choices(found: ImportedEpisode) -> None:
     """Each integer is a choice: the greatest one says how many there are."""
     if len(found.actions):
         rows = found.actions.reshape(len(found.actions), -1)
@@ -159,7 +159,7 @@ def _check_choices(found: Found) -> None:
             raise ValueError(f"{where}: expected choices >= 0, got {value}; numbers need actions=[least,greatest]")
 
 
-def _number_space(values: np.ndarray, given: Given) -> Space:
+def _number_space(values: np.ndarray, given: ActionSpec) -> Space:
     shape = values.shape[1:]
     if isinstance(given, tuple):
         if not -LARGEST <= given[0] <= given[1] <= LARGEST:
@@ -176,7 +176,7 @@ def _number_space(values: np.ndarray, given: Given) -> Space:
     return MultiDiscrete(choices) if shape else Discrete(int(choices))
 
 
-def arriving(source: Source, info: DatasetInfo, size: Size, notes: Notes) -> Iterator[Episode]:
+def convert_episodes(source: EpisodeSource, info: DatasetInfo, size: Size, notes: Notes) -> Iterator[Episode]:
     """The episodes, numbered as they come; `notes` gathers what was left out.
 
     Raises:
@@ -200,7 +200,7 @@ def arriving(source: Source, info: DatasetInfo, size: Size, notes: Notes) -> Ite
             yield Episode(frames, actions, rewards, found.terminated, found.truncated, found.seed, index)
 
 
-def _as_actions(found: Found, info: DatasetInfo) -> np.ndarray:
+def _as_actions(found: ImportedEpisode, info: DatasetInfo) -> np.ndarray:
     """Actions as the space has them. Raises ValueError for one outside, or a fraction where a choice should be."""
     space, values = info.action_space, found.actions
     if info.action_names:
@@ -219,7 +219,7 @@ def _as_actions(found: Found, info: DatasetInfo) -> np.ndarray:
     return actions
 
 
-def _as_rewards(found: Found) -> np.ndarray:
+def _as_rewards(found: ImportedEpisode) -> np.ndarray:
     rewards = np.zeros(len(found.actions), np.float32) if found.rewards is None else found.rewards
     if rewards.dtype.kind not in "biuf":
         raise ValueError(f"rewards: expected numbers, got {rewards.dtype}")

@@ -43,7 +43,7 @@ class EpisodeStore:
     def __init__(self, folder: Path | str, info: DatasetInfo):
         self.folder = Path(folder)
         self.info = info
-        self.forget()
+        self.clear_cache()
 
     @classmethod
     def create(cls, folder: Path | str, info: DatasetInfo) -> "EpisodeStore":
@@ -82,7 +82,7 @@ class EpisodeStore:
 
     @property
     def indices(self) -> tuple[int, ...]:
-        """Which episodes are finished, in order; damaged ones among them (see `damaged`)."""
+        """Which episodes are finished, in order; damaged ones among them (see `find_damaged`)."""
         return _indices(self.folder)
 
     @property
@@ -102,11 +102,11 @@ class EpisodeStore:
         """
         check_fits(episode, self.info)
         write_whole(self.path(episode.index), hdf5.to_bytes(episode))
-        self.forget()
+        self.clear_cache()
 
     def header(self, index: int) -> Header:
         """Seed, outcome and array shapes of an episode; kept in memory once read."""
-        self._own()
+        self._reopen_after_fork()
         if index not in self._headers:
             self._file(index)
         return self._headers[index]
@@ -121,11 +121,11 @@ class EpisodeStore:
 
     def actions(self, index: int) -> np.ndarray:
         """Raw actions `T *space`, read-only; kept in memory once read."""
-        return self._small(index)[0]
+        return self._actions_and_rewards(index)[0]
 
     def rewards(self, index: int) -> Float32[np.ndarray, "T"]:
         """Rewards, read-only; kept in memory once read."""
-        return self._small(index)[1]
+        return self._actions_and_rewards(index)[1]
 
     def read(self, index: int) -> Episode:
         """The whole episode, every array checked against its sha256.
@@ -147,7 +147,7 @@ class EpisodeStore:
         except ValueError as error:
             raise EpisodeError(f"{error}; no model can learn from it") from error
 
-    def damaged(self, workers: int = 1, show: bool = False) -> dict[int, str]:
+    def find_damaged(self, workers: int = 1, show: bool = False) -> dict[int, str]:
         """What is wrong with which episode; empty when all are whole. Reads every byte of the dataset.
 
         `workers` processes of their own read, or with 0 or 1 this one; `show` draws a bar.
@@ -169,7 +169,7 @@ class EpisodeStore:
         names = itertools.chain([path.name], (f"{path.name}.{number}" for number in itertools.count(1)))
         free = next(folder / name for name in names if not (folder / name).exists())
         os.rename(path, free)
-        self.forget()
+        self.clear_cache()
         return free
 
     def repair(self, workers: int = 1, show: bool = False) -> dict[str, Path]:
@@ -181,7 +181,7 @@ class EpisodeStore:
         with writer_lock(self.folder, "repair"):
             self.sweep()
             sweep_beside(self.folder)
-            problems = self.damaged(workers, show)
+            problems = self.find_damaged(workers, show)
             return {problem: self.quarantine(index) for index, problem in problems.items()}
 
     def fingerprint(self) -> str:
@@ -195,7 +195,7 @@ class EpisodeStore:
         """Episodes that were made with other settings than `info` says: by whom, with which seed, ..."""
         return read_origins(self.folder)
 
-    def adopt(self, earlier: "EpisodeStore") -> int:
+    def link_from(self, earlier: "EpisodeStore") -> int:
         """Take over all episodes of another store under their own numbers, without copying where the disk allows;
         those that are there already stay. Returns how many came.
 
@@ -221,7 +221,7 @@ class EpisodeStore:
                     os.link(source, self.path(index))
                 except OSError:  # another disk, or one without links
                     write_whole(self.path(index), read_bytes(source, hdf5.MOST_BYTES))
-        self.forget()
+        self.clear_cache()
         return len(new)
 
     def _keep_origins(self, earlier: "EpisodeStore", new: list[int]) -> None:
@@ -235,19 +235,19 @@ class EpisodeStore:
         """Deletes what killed writers left behind; returns how many files."""
         return sweep(self.folder)
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop what is kept in memory, and let go of all files: what was changed on the disk is read anew."""
         self._pid = os.getpid()
         self._headers: dict[int, Header] = {}
         self._files: Recent[EpisodeFile] = Recent(OPEN_FILES, EpisodeFile.close)
         self._arrays: Recent[tuple[np.ndarray, np.ndarray]] = Recent(SMALL_EPISODES)
 
-    def _small(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        self._own()
+    def _actions_and_rewards(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        self._reopen_after_fork()
         return self._arrays.get(index, lambda: _read_small(self._file(index)))
 
     def _file(self, index: int) -> EpisodeFile:
-        self._own()
+        self._reopen_after_fork()
         return self._files.get(index, lambda: self._open(index))
 
     def _open(self, index: int) -> EpisodeFile:
@@ -258,10 +258,10 @@ class EpisodeStore:
             self._headers[index] = file.header
         return file
 
-    def _own(self) -> None:
+    def _reopen_after_fork(self) -> None:
         """HDF5 handles must not cross a fork: a child drops its parent's and opens its own."""
         if self._pid != os.getpid():
-            self.forget()
+            self.clear_cache()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder, "info": self.info}

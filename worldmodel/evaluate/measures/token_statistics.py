@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Integer
 
-from worldmodel.data.clips.clips import Windows
+from worldmodel.data.clips.clips import WindowSampler
 from worldmodel.data.clips.token_store import TokenStore
 
 
@@ -18,7 +18,7 @@ def real_windows(
     Raises: ValueError when no episode is so long.
     """
     lengths = {index: len(tokens.tokens(index)) for index in episodes}
-    places = Windows(lengths, length, seed, what="latents", setting="the window").draw(0, count)
+    places = WindowSampler(lengths, length, seed, item="latents", setting="the window").draw(0, count)
     return np.stack([tokens.tokens(index)[start : start + length] for index, start in places])
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodel.data.clips.clips import Windows
+from worldmodel.data.clips.clips import WindowSampler
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.measures import token_statistics as tally
@@ -269,7 +269,7 @@ def _nearness(
 def real_frames(store: EpisodeStore, episodes: Sequence[int], count: int, seed: int) -> UInt8[Tensor, "n h w c"]:
     """Frames from random places of the episodes."""
     lengths = {index: store.length(index) for index in episodes}
-    places = Windows(lengths, 1, seed, what="frames", setting="the clip length").draw(0, count)
+    places = WindowSampler(lengths, 1, seed, item="frames", setting="the clip length").draw(0, count)
     return torch.from_numpy(np.concatenate([store.frames(index, start, start + 1) for index, start in places]))
 
 

@@ -55,10 +55,10 @@ def foretell(prior: PixelCNN, batches: TokenBatches, count: int) -> Foretold:
     tables, rewards, ends, episodes = [], [], [], []
     for step in range(count):
         clip, places = batches[step].to(prior.start.device), batches.windows.draw(step, batches.batch_size)
-        told = clip.real[:, 1:]
+        told = clip.mask[:, 1:]
         tables.append(prior.outcome.calibrated(prior.outcomes(clip)[:, 1:][told]))
         rewards.append(clip.rewards[:, 1:][told])
-        ends.append(clip.ends[:, 1:][told])
+        ends.append(clip.terminated[:, 1:][told])
         episodes += np.repeat([index for index, _ in places], told.sum(1).cpu()).tolist()
     table, reward, end = (torch.cat(column).cpu().numpy() for column in (tables, rewards, ends))
     return Foretold(table.astype(np.float64), reward.astype(np.float64), end, draws(episodes))

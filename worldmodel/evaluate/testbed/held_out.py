@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 
-from worldmodel.data.clips.clips import Windows
+from worldmodel.data.clips.clips import WindowSampler
 from worldmodel.data.clips.token_store import TokenStore, latent_actions
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.nn.actions import ActionEncoder
@@ -68,7 +68,7 @@ def draw(
     Raises: ValueError when no episode is so long; names `setting`, the key to lower, if there is one.
     """
     lengths = {index: len(tokens.tokens(index)) for index in episodes}
-    windows = Windows(lengths, latents, seed, what="latents", setting=setting)
+    windows = WindowSampler(lengths, latents, seed, item="latents", setting=setting)
     places = sorted(windows.draw(0, count))
     stride, encoder = tokens.info.time_stride, encoder or ActionEncoder(store.info.action_space)
     columns = []

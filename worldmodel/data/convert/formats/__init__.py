@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from worldmodel.data.convert.formats.format import Format, Found, Source
+from worldmodel.data.convert.formats.format import EpisodeSource, Format, ImportedEpisode
 from worldmodel.data.convert.formats.frames import FRAMES
 from worldmodel.data.convert.formats.minari import MINARI
 from worldmodel.data.convert.formats.npz import NPZ
 
-__all__ = ["FORMATS", "Format", "Found", "Source", "detect"]
+__all__ = ["FORMATS", "EpisodeSource", "Format", "ImportedEpisode", "detect"]
 
 FORMATS = {"minari": MINARI, "frames": FRAMES, "npz": NPZ}  # in the order in which they are looked for
 

@@ -16,7 +16,7 @@ from worldmodel.io.untrusted import check_episode, check_frame, errors_name
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class ImportedEpisode:
     """What a format holds of an episode: the small arrays at once, pictures and infos when they are called for.
 
     `actions` are T numbers or rows of numbers, or words; `rewards` are T numbers, or None where the files have
@@ -61,14 +61,14 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Source:
+class EpisodeSource:
     """A dataset in some format: its episodes, anew with each call, and its action space where the format knows it.
 
     `close` ends what was begun for reading it.
     """
 
     count: int
-    episodes: Callable[[], Iterator[Found]]
+    episodes: Callable[[], Iterator[ImportedEpisode]]
     action_space: Space | None = None
     close: Callable[[], None] = lambda: None
 
@@ -82,11 +82,11 @@ class Format:
 
     matches: Callable[[Path], bool]
     write: Callable[[Path, DatasetInfo, Iterable[Episode]], None]
-    read: Callable[[Path], Source]
+    read: Callable[[Path], EpisodeSource]
     infos: bool
 
 
-def natural(path: Path) -> list[Any]:
+def natural_key(path: Path) -> list[Any]:
     """Sorts `frame_10` behind `frame_9`."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
 
@@ -94,7 +94,7 @@ def natural(path: Path) -> list[Any]:
 def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
     """Those that no system hid in `folder`, sorted by their numbers: not `.x`, `._x.png`, `.ipynb_checkpoints/x`."""
     seen = [path for path in paths if not any(map(_hidden, path.relative_to(folder).parts))]
-    return sorted(seen, key=lambda path: (natural(path), str(path)))
+    return sorted(seen, key=lambda path: (natural_key(path), str(path)))
 
 
 def _hidden(name: str) -> bool:

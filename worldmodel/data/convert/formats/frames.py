@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from worldmodel.data.convert.formats.films import SUFFIXES, read_film
-from worldmodel.data.convert.formats.format import Format, Found, Source, ends, visible
+from worldmodel.data.convert.formats.format import EpisodeSource, Format, ImportedEpisode, ends, visible
 from worldmodel.data.convert.formats.pictures import read_png
 from worldmodel.data.convert.formats.table import OUTCOMES, Steps, normal, read_table
 from worldmodel.data.episodes.dataset_info import DatasetInfo
@@ -67,7 +67,7 @@ def _plain(value: float | bool) -> float:
     return int(value) if isinstance(value, bool) else value
 
 
-def read(folder: Path) -> Source:
+def read(folder: Path) -> EpisodeSource:
     """Raises ValueError where tables and clips do not name the same episodes, or a table is not as described above."""
     clips, table = _clips(folder), {}
     for path in _tables(folder, clips):
@@ -79,7 +79,7 @@ def read(folder: Path) -> Source:
         table |= steps
     if lonely := sorted(clips.keys() ^ table.keys()):
         raise ValueError(_lonely(folder, lonely, set(clips), table))
-    return Source(len(clips), lambda: (_found(path, table[name]) for name, path in clips.items()))
+    return EpisodeSource(len(clips), lambda: (_found(path, table[name]) for name, path in clips.items()))
 
 
 def _lonely(folder: Path, names: list[str], clips: set[str], table: dict[str, Steps]) -> str:
@@ -118,11 +118,11 @@ def _tables(folder: Path, clips: dict[str, Path]) -> list[Path]:
     return shared or beside
 
 
-def _found(path: Path, steps: Steps) -> Found:
+def _found(path: Path, steps: Steps) -> ImportedEpisode:
     pictures = partial(_pictures, path) if path.is_dir() else partial(read_film, path)
     rewards = steps.rewards()
     absent = tuple(name for name in OUTCOMES if name not in steps.columns)
-    return Found(
+    return ImportedEpisode(
         str(path), pictures, steps.actions(), rewards, steps.ends("terminated"), steps.ends("truncated"), absent=absent
     )
 

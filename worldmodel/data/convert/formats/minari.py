@@ -22,7 +22,7 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box
 
-from worldmodel.data.convert.formats.format import Format, Found, Source
+from worldmodel.data.convert.formats.format import EpisodeSource, Format, ImportedEpisode
 from worldmodel.data.episodes.dataset_info import DatasetInfo
 from worldmodel.data.episodes.episode import Episode
 from worldmodel.io.hdf5.untrusted import ForeignHDF5, Group
@@ -88,7 +88,7 @@ class _Set:
     others: tuple[str, ...]
 
 
-def read(folder: Path) -> Source:
+def read(folder: Path) -> EpisodeSource:
     """The frames are the observation, or the one part of it that is a picture.
 
     Raises:
@@ -106,7 +106,7 @@ def read(folder: Path) -> Source:
         key, others = _frame_key(folder, _serialized(metadata, "observation_space"))
     file = ForeignHDF5(folder / "data" / DATA)
     about = _Set(folder, count, key, others)
-    return Source(count, lambda: _episodes(about, file), action_space, file.close)
+    return EpisodeSource(count, lambda: _episodes(about, file), action_space, file.close)
 
 
 def _serialized(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _picture_axes(space: Mapping[str, Any]) -> int:
     return len(space["shape"]) if picture else 0
 
 
-def _episodes(about: _Set, file: ForeignHDF5) -> Iterator[Found]:
+def _episodes(about: _Set, file: ForeignHDF5) -> Iterator[ImportedEpisode]:
     root = file.describe()
     there = {name for name in root.members if name.startswith("episode_")} if isinstance(root, Group) else set()
     if there != (expected := {f"episode_{index}" for index in range(about.count)}):
@@ -161,7 +161,7 @@ def _episodes(about: _Set, file: ForeignHDF5) -> Iterator[Found]:
         yield found
 
 
-def _found(name: str, episode: str, about: _Set, file: ForeignHDF5) -> Found:
+def _found(name: str, episode: str, about: _Set, file: ForeignHDF5) -> ImportedEpisode:
     frames = (episode, "observations", *([] if about.key is None else [about.key]))
     counts = {step: file.array(episode, step).shape[:1] for step in STEPS}
     if len(set(counts.values())) > 1 or not all(counts["actions"]):
@@ -170,7 +170,7 @@ def _found(name: str, episode: str, about: _Set, file: ForeignHDF5) -> Found:
     group = file.describe(episode)
     infos = _leaves(file, episode, "infos") if isinstance(group, Group) and "infos" in group.members else {}
     seed = group.seed if isinstance(group, Group) and group.seed is not None else 0
-    return Found(
+    return ImportedEpisode(
         name,
         partial(file.pictures, *frames),
         steps["actions"],

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from worldmodel.data.convert.formats.cells import CellError, numbers_or_words
-from worldmodel.data.convert.formats.format import Format, Found, Source, ends, visible
+from worldmodel.data.convert.formats.format import EpisodeSource, Format, ImportedEpisode, ends, visible
 from worldmodel.data.episodes.dataset_info import DatasetInfo
 from worldmodel.data.episodes.episode import Episode
 from worldmodel.io.untrusted import UntrustedFileError, check_episode, open_regular
@@ -43,16 +43,16 @@ def write(folder: Path, info: DatasetInfo, episodes: Iterable[Episode]) -> None:
         np.savez_compressed(folder / f"episode_{episode.index:06d}.npz", allow_pickle=False, **arrays)
 
 
-def read(folder: Path) -> Source:
+def read(folder: Path) -> EpisodeSource:
     paths = _files(folder)
-    return Source(len(paths), lambda: map(_find, paths))
+    return EpisodeSource(len(paths), lambda: map(_find, paths))
 
 
 def _files(folder: Path) -> list[Path]:
     return visible((path for path in folder.rglob("*") if ends(path, ".npz")), folder)
 
 
-def _find(path: Path) -> Found:
+def _find(path: Path) -> ImportedEpisode:
     with _opened(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
         if missing := [name for name in ("actions", "video") if name not in names]:
@@ -65,7 +65,7 @@ def _find(path: Path) -> Found:
     if actions.dtype.kind == "U":
         actions = _parsed(path, actions)
     infos = [name for name in names if name.startswith(INFOS)]
-    return Found(
+    return ImportedEpisode(
         str(path),
         partial(_pictures, path),
         actions,
