@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 from worldmodel.data.convert.convert import export_episodes, import_episodes
 from worldmodel.data.episodes.remote import push
+from worldmodel.data.episodes.repair import find_damaged, quarantine_damaged
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.merge import merge
+from worldmodel.data.open import is_url, open_episodes
 from worldmodel.data.summary import sheet, summarize
 from worldmodel.io.video import write_png
 
@@ -39,7 +41,7 @@ def main(config: DataConfig) -> None:
 
 
 def info(config: DataConfig) -> None:
-    store = EpisodeStore.open(config.episodes)
+    store = open_episodes(config.episodes)
     for name, value in summarize(store).items():
         print(f"  {name:14} {told(value)}")
     print(f"contact sheet: {write_png(config.run / 'episodes.png', sheet(store))}")
@@ -53,8 +55,8 @@ def told(value: Any) -> str:
 
 
 def verify(config: DataConfig) -> None:
-    store = EpisodeStore.open(config.episodes)
-    problems = store.find_damaged(config.workers, show=True)
+    store = open_episodes(config.episodes)
+    problems = find_damaged(store, config.workers, show=True)
     for problem in problems.values():
         print(problem)
     print(f"{len(store.indices)} episodes, {len(problems)} damaged: {config.episodes}")
@@ -62,7 +64,7 @@ def verify(config: DataConfig) -> None:
 
 
 def repair(config: DataConfig) -> None:
-    moved = EpisodeStore.open(folder(config)).repair(config.workers, show=True)
+    moved = quarantine_damaged(EpisodeStore.open(folder(config)), config.workers, show=True)
     for problem, where in moved.items():
         print(f"{problem}\nmoved to {where}")
     again = "; the command that made them makes them again: scripts/collect.py just these" if moved else ""
@@ -78,8 +80,8 @@ def bring(config: DataConfig) -> None:
 
 
 def export(config: DataConfig) -> None:
-    store = EpisodeStore.open(config.episodes)
-    if config.to is None or (config.format is None) != ("://" in config.to):
+    store = open_episodes(config.episodes)
+    if config.to is None or (config.format is None) != is_url(config.to):
         raise ValueError("export: expected to=FOLDER and format=minari, frames or npz, or to=URL alone")
     if config.format is None:
         push(store, config.to, show=True)
@@ -92,7 +94,7 @@ def join(config: DataConfig) -> None:
     if config.from_ is None:
         raise ValueError("from: expected folders of runs, or URLs of episodes, such as from=[runs/a,runs/b]")
     places = (config.from_,) if isinstance(config.from_, str) else config.from_
-    stores = [EpisodeStore.open(place if "://" in place else Path(place) / "episodes") for place in places]
+    stores = [open_episodes(place if is_url(place) else Path(place) / "episodes") for place in places]
     store = merge(stores, folder(config), show=True)
     twice = sum(len(each.indices) for each in stores) - len(store.indices)
     print(counted(store) + (f"; {twice} were there twice and came once" if twice else ""))
@@ -100,7 +102,7 @@ def join(config: DataConfig) -> None:
 
 def folder(config: DataConfig) -> Path:
     """Where episodes are written or moved. Raises ValueError for a URL."""
-    if "://" in config.episodes:
+    if is_url(config.episodes):
         raise ValueError("episodes: expected a folder on this machine; export to=URL puts episodes elsewhere")
     return Path(config.episodes)
 

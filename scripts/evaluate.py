@@ -5,7 +5,7 @@ from _run import made_already, made_with, real_env, script
 from dataclasses import dataclass
 from pathlib import Path
 
-from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.data.open import open_episodes
 from worldmodel.evaluate.output.catalogue import verdict
 from worldmodel.evaluate.output.html import page
 from worldmodel.evaluate.output.tensorboard import log_report
@@ -32,7 +32,7 @@ class EvaluateConfig:
 @script(EvaluateConfig)
 def main(config: EvaluateConfig) -> None:
     path, looks, logs = config.out / "report.json", config.out / "report.html", config.out / "report"
-    store, folder = EpisodeStore.open(config.episodes), world_folder(config.world)
+    store, folder = open_episodes(config.episodes), world_folder(config.world)
     made = made_with(config.report, folder, store)
     if not (looks.is_file() and made_already(path, made)):
         world = WorldModel.load(folder, config.device)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from worldmodel.data.clips.clips import train_validation_split
 from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.data.open import open_episodes
 from worldmodel.dream.rollout import Beginning, Recording, beginning, dream, film, own_beginning, plan
 from worldmodel.io.hub import world_folder
 from worldmodel.io.model_folder import write_sealed
@@ -59,7 +60,7 @@ def main(config: RolloutConfig) -> None:
 def real_episodes(config: RolloutConfig) -> EpisodeStore | None:
     """Those that give the real frames; None where the run has none, as when a world came without."""
     own = config.run / "episodes"
-    return None if Path(config.episodes) == own and not own.exists() else EpisodeStore.open(config.episodes)
+    return None if Path(config.episodes) == own and not own.exists() else open_episodes(config.episodes)
 
 
 def imagine(config: RolloutConfig, store: EpisodeStore | None, video: Path) -> None:

@@ -15,6 +15,7 @@ from worldmodel.data.clips.clips import split_for_training
 from worldmodel.data.clips.start_contexts import choose_start_contexts
 from worldmodel.data.clips.token_store import TokenBatches
 from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.data.open import open_episodes
 from worldmodel.evaluate import likelihood
 from worldmodel.evaluate.metrics import real_clips
 from worldmodel.evaluate.sections.horizon import kept_horizon
@@ -53,7 +54,7 @@ def main(config: TrainPriorConfig) -> None:
 
 def train_prior(config: TrainPriorConfig) -> None:
     """Make tokens, train on them, and save the world."""
-    store = EpisodeStore.open(config.episodes)
+    store = open_episodes(config.episodes)
     tokenizer = load_tokenizer(config.run / "tokenizer")
     first_rank(lambda: tokenize(tokenizer, store, config.run / "tokens"), config.fit)
     tokens = tokenize(tokenizer, store, config.run / "tokens")  # they are there

@@ -9,7 +9,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from worldmodel.data.clips.clips import ClipBatches, split_for_training
-from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.data.open import open_episodes
 from worldmodel.evaluate import reconstruction
 from worldmodel.io.config import to_dict
 from worldmodel.io.video import log_video
@@ -39,7 +39,7 @@ def main(config: TrainTokenizerConfig) -> None:
 
 def train_tokenizer(config: TrainTokenizerConfig) -> None:
     """Train, and save what was trained."""
-    store = EpisodeStore.open(config.episodes)
+    store = open_episodes(config.episodes)
     train, held_out = split_for_training(store)
     torch.manual_seed(config.fit.seed)
     tokenizer = VQVAE(config.tokenizer, store.info.frame_shape)

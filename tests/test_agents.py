@@ -15,6 +15,7 @@ from worldmodel.agents import RandomAgent
 from worldmodel.agents.planner import Planner, PlannerConfig, proposal
 from worldmodel.agents.sb3 import PolicyAgent, PolicyConfig, empty_policy
 from worldmodel.data.collect.collect import collect
+from worldmodel.data.episodes.repair import find_damaged
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.agents import dream_returns, ranking, returns, spearman
 from worldmodel.evaluate.statistics.results import bootstrap
@@ -155,7 +156,7 @@ def test_an_agent_collects_and_goes_on_behind_earlier_episodes(tmp_path):
     more = EpisodeStore.create(tmp_path / "more", replace(counter_info(policy=policy), **shape))
     assert more.link_from(first) == 2 and more.link_from(first) == 0
     collect(make, more, 4, policy=policy, progress=False)
-    assert more.indices == (0, 1, 2, 3) and not more.find_damaged()
+    assert more.indices == (0, 1, 2, 3) and not find_damaged(more)
     np.testing.assert_array_equal(more.read(1).frames, first.read(1).frames)
 
 

@@ -11,6 +11,7 @@ from tests.helpers_data import SPACES, odd_store
 from tests.helpers_env import counter_info
 from tests.test_episode_store import make_episode
 from tests.test_scripts import TINY, run
+from worldmodel.data.episodes.repair import find_damaged
 from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
 from worldmodel.data.merge import merge
 from worldmodel.data.summary import sheet, summarize
@@ -69,7 +70,7 @@ def test_merged_episodes_are_numbered_anew_keep_their_seeds_and_all_else(tmp_pat
     stores = two_stores(tmp_path)
     merged = merge(stores, tmp_path / "both")
     before = [store.read(index) for store in stores for index in store.indices]
-    assert merged.indices == (0, 1, 2, 3, 4) and merged.find_damaged() == {}
+    assert merged.indices == (0, 1, 2, 3, 4) and find_damaged(merged) == {}
     for index, episode in enumerate(before):
         now = merged.read(index)
         np.testing.assert_array_equal(now.frames, episode.frames)

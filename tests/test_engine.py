@@ -15,6 +15,7 @@ from tests.helpers_env import CounterEnv, counter_info
 from worldmodel.data.collect.collect import collect, describe
 from worldmodel.data.collect.engine import EngineError
 from worldmodel.data.collect.preview import preview
+from worldmodel.data.episodes.repair import find_damaged
 from worldmodel.data.episodes.store import EpisodeStore
 
 
@@ -294,7 +295,7 @@ def test_an_info_that_changes_its_shape_is_named(tmp_path):
 
 def test_infos_may_be_nan_or_infinite(tmp_path):
     store, _ = gather(tmp_path, partial(LyingEnv, put(4, {"now": np.inf})))
-    assert store.read(0).infos["now"][-1] == np.inf and store.find_damaged() == {}
+    assert store.read(0).infos["now"][-1] == np.inf and find_damaged(store) == {}
 
 
 class FreeEnv(CounterEnv):

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from tests.helpers_env import counter_info
-from worldmodel.data.episodes import hdf5
+from worldmodel.data.episodes import episode_file, hdf5
 from worldmodel.data.episodes.dataset_info import DatasetInfo
 from worldmodel.data.episodes.episode import Episode
+from worldmodel.data.episodes.repair import find_damaged, quarantine, quarantine_damaged
 from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
 
 
@@ -84,7 +85,7 @@ def test_what_is_written_is_read(store):
     for index, steps in ((0, 40), (1, 33), (3, 1)):
         assert_same(store.read(index), make_episode(index, steps))
         assert len(store.read(index)) == steps
-    assert store.find_damaged() == {}
+    assert find_damaged(store) == {}
 
 
 def test_a_slice_of_frames_is_that_slice_also_across_chunks(store):
@@ -151,7 +152,7 @@ def test_a_file_cut_short_is_refused(store, part):
 def test_a_damaged_episode_is_listed_and_the_others_stay_usable(store):
     store.path(1).write_bytes(b"not an episode")
     fresh = EpisodeStore.open(store.folder)
-    assert list(fresh.find_damaged()) == [1]
+    assert list(find_damaged(fresh)) == [1]
     assert_same(fresh.read(0), make_episode(0))
     with pytest.raises(EpisodeError, match="episode_000001"):
         _ = fresh.lengths
@@ -245,7 +246,7 @@ def test_folders_without_data_say_how_to_get_some(tmp_path):
     with pytest.raises(ValueError, match=r"scripts/collect\.py"):
         EpisodeStore.open(tmp_path / "nowhere")
     EpisodeStore.create(tmp_path, counter_info())
-    with pytest.raises(ValueError, match=r"no finished episode; run scripts/collect\.py"):
+    with pytest.raises(ValueError, match=r"no finished episode; run python scripts/collect\.py"):
         EpisodeStore.open(tmp_path)
 
 
@@ -274,10 +275,10 @@ def test_what_a_killed_writer_left_is_swept_and_a_living_one_is_spared(store, tm
 def test_damaged_episodes_are_found_by_several_processes_and_moved_away_never_deleted(store):
     for index in (0, 3):
         store.path(index).write_bytes(b"not an episode")
-    assert all(list(store.find_damaged(workers)) == [0, 3] for workers in (0, 1, 2))
-    assert store.quarantine(0) == store.folder / "quarantine/episode_000000.h5"
+    assert all(list(find_damaged(store, workers)) == [0, 3] for workers in (0, 1, 2))
+    assert quarantine(store, 0) == store.folder / "quarantine/episode_000000.h5"
     store.write(make_episode(0, 4))
-    assert store.quarantine(0).name == "episode_000000.h5.1"
+    assert quarantine(store, 0).name == "episode_000000.h5.1"
     assert (store.folder / "quarantine/episode_000000.h5").read_bytes() == b"not an episode"
     assert store.indices == (1, 3)
 
@@ -290,8 +291,8 @@ def test_an_episode_that_the_machine_cannot_read_is_not_called_damaged(tmp_path,
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(hdf5, "Octets", fail)
-    for work in (lambda: store.read(0), lambda: store.verify(0), store.repair):
+    monkeypatch.setattr(episode_file, "Octets", fail)
+    for work in (lambda: store.read(0), lambda: store.verify(0), lambda: quarantine_damaged(store)):
         with pytest.raises(type(error)):
             work()
     assert store.path(0).exists() and not (tmp_path / "quarantine").exists()

@@ -17,6 +17,8 @@ from tests.helpers_env import counter_info
 from tests.test_episode_store import assert_same, make_episode
 from tests.test_io_untrusted import special
 from worldmodel.data.episodes import hdf5
+from worldmodel.data.episodes.episode_file import EpisodeFile
+from worldmodel.data.episodes.repair import find_damaged, quarantine
 from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
 from worldmodel.io import untrusted
 from worldmodel.io.hdf5.chunks import unpack
@@ -40,7 +42,7 @@ def refused(store: EpisodeStore, words: str = "damaged or unreadable") -> None:
         with pytest.raises(EpisodeError, match=words) as caught:
             door(0)
         assert str(store.path(0)) in str(caught.value)
-    assert list(fresh.find_damaged()) == [0]
+    assert list(find_damaged(fresh)) == [0]
 
 
 def rewritten(
@@ -84,7 +86,7 @@ def test_large_groups_and_long_indices_are_read_as_hdf5_reads_them(steps: int, i
     names = {f"player {i}/health": np.arange(steps + 1) for i in range(infos)}
     episode = make_episode(steps=steps, frames=np.ones((steps + 1, 2, 3, 1), np.uint8), infos=names)
     content = bytes(hdf5.to_bytes(episode))
-    assert_same(hdf5.EpisodeFile(Path("x"), content=content).episode(), episode)
+    assert_same(EpisodeFile(Path("x"), content=content).episode(), episode)
     found = read_arrays(lambda start, size: content[start : start + size])
     with h5py.File(io.BytesIO(content)) as file:
         for name, array in found.items():
@@ -108,7 +110,7 @@ def test_a_chunk_of_a_few_bytes_is_refused_and_crashes_nothing(store: EpisodeSto
     fresh = EpisodeStore.open(store.folder)
     with pytest.raises(EpisodeError, match=f"{size} stored bytes are no chunk of"):
         fresh.read(0)
-    assert list(fresh.find_damaged()) == [0]
+    assert list(find_damaged(fresh)) == [0]
 
 
 @pytest.mark.parametrize("name", ARRAYS)
@@ -244,7 +246,7 @@ def bomb(store: EpisodeStore, frames: int) -> None:
     with h5py.File(store.path(0), "w", libver=("v110", "v110")) as file:
         for name, dtype in dtypes.items():
             size = sizes.get(name, (frames,))
-            chunk = hdf5._chunk(name, size, np.dtype(dtype).itemsize)
+            chunk = hdf5.chunk_shape(name, size, np.dtype(dtype).itemsize)
             array = file.create_dataset(name, size, dtype, chunks=chunk, **OURS)
             array[: chunk[0]] = 0
             file.flush()
@@ -290,7 +292,7 @@ def claims(frames: int, *shape: int) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("claimed", [claims(27_001, 210, 160, 3), claims(108_001, 84, 84, 4), claims(5, 4096, 4096, 4)])
 def test_half_an_hour_of_atari_is_within_the_ceilings(claimed: dict[str, dict[str, Any]]) -> None:
-    hdf5._check_sizes("x", claimed)
+    hdf5.check_sizes("x", claimed)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +306,7 @@ def test_half_an_hour_of_atari_is_within_the_ceilings(claimed: dict[str, dict[st
 )
 def test_beyond_the_ceilings_nothing_is_written_or_read(claimed: dict[str, dict[str, Any]], words: str) -> None:
     with pytest.raises(ValueError, match=f"x: .*{words}"):
-        hdf5._check_sizes("x", claimed)
+        hdf5.check_sizes("x", claimed)
 
 
 @pytest.mark.parametrize("infos", [[f"info {i:030}" for i in range(500)], ["a//b"], ["../x"], ["."], [""]])
@@ -317,7 +319,7 @@ def test_truth_values_of_other_bytes_are_refused(store: EpisodeStore) -> None:
     flags = np.full(41, 7, np.uint8).view(bool)
     content = bytes(hdf5.to_bytes(make_episode(infos={"alive": flags})))
     with pytest.raises(EpisodeError, match="expected bytes of 0 and 1"):
-        hdf5.EpisodeFile(Path("x"), content=content).episode()
+        EpisodeFile(Path("x"), content=content).episode()
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
@@ -325,7 +327,7 @@ def test_an_episode_that_is_no_regular_file_is_refused_and_repaired(tmp_path: Pa
     store = EpisodeStore.create(tmp_path / "episodes", counter_info())
     special(tmp_path, kind).rename(store.path(0))
     refused(store, f"expected a regular file, got a {kind}")
-    assert store.quarantine(0).parent.name == "quarantine"
+    assert quarantine(store, 0).parent.name == "quarantine"
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device"])

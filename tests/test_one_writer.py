@@ -18,6 +18,7 @@ from tests.test_episode_store import make_episode
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.collect.collect import collect
 from worldmodel.data.convert.convert import import_episodes
+from worldmodel.data.episodes.repair import find_damaged, quarantine_damaged
 from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
 from worldmodel.data.merge import merge
 from worldmodel.data.summary import summarize
@@ -80,14 +81,14 @@ def test_nothing_else_writes_while_episodes_are_collected(busy, tmp_path):
     store = EpisodeStore(busy, counter_info())
     other = filled(tmp_path / "other")
     for write in (
-        store.repair,
+        lambda: quarantine_damaged(store),
         lambda: store.link_from(other),
         lambda: merge([other], busy),
         lambda: import_episodes(other.folder, busy),
     ):
         with pytest.raises(FolderInUse):
             write()
-    assert store.find_damaged() == {}  # reading needs no lock
+    assert find_damaged(store) == {}  # reading needs no lock
 
 
 def test_collector_in_another_process_is_named(tmp_path):
@@ -331,7 +332,7 @@ def test_episodes_behind_links_are_adopted_themselves(tmp_path, monkeypatch, lin
     if not linked:
         monkeypatch.setattr(os, "link", refuses)
     assert second.link_from(first) == 1
-    assert not second.path(0).is_symlink() and second.find_damaged() == {}
+    assert not second.path(0).is_symlink() and find_damaged(second) == {}
 
 
 def refuses(*_):
@@ -367,7 +368,7 @@ def test_actions_outside_the_space_are_counted_and_named(tmp_path):
     store.write(make_episode(1, actions=np.array([0, 7, 1] + [2] * 37)))
     assert summarize(store)["actions"]["7 (outside the space)"] == 1
     assert sum(summarize(store)["actions"].values()) == 45
-    assert "episode_000001.h5, step 1: action 7: expected a finite one in Discrete(3)" in store.find_damaged()[1]
+    assert "episode_000001.h5, step 1: action 7: expected a finite one in Discrete(3)" in find_damaged(store)[1]
     with pytest.raises(ValueError, match=r"episode_000001\.h5, step 1: action 7"):
         merge([store], tmp_path / "merged")
 
@@ -394,7 +395,7 @@ def test_infinite_actions_are_named_by_verify(tmp_path):
     actions = np.zeros((40, 2), np.float32)
     actions[5, 1] = np.inf
     store.write(make_episode(0, actions=actions))
-    assert "step 5: action [0.0, inf]" in store.find_damaged()[0]
+    assert "step 5: action [0.0, inf]" in find_damaged(store)[0]
 
 
 def test_lock_of_the_episodes_is_free_after_every_outcome(tmp_path):

@@ -17,7 +17,9 @@ from worldmodel.data.clips.clips import ClipBatches
 from worldmodel.data.convert.convert import import_episodes
 from worldmodel.data.episodes import remote
 from worldmodel.data.episodes.remote import RemoteStore, cache_folder, push
+from worldmodel.data.episodes.repair import find_damaged
 from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
+from worldmodel.data.open import open_episodes
 
 URL = "s3://bucket/runs/x"
 
@@ -59,15 +61,15 @@ def kept(url=URL):
 
 def test_what_was_pushed_is_what_is_read(bucket, store):
     push(store, URL)
-    there = EpisodeStore.open(URL + "/")
+    there = open_episodes(URL + "/")
     assert (there.indices, there.info, there.fingerprint()) == (store.indices, store.info, store.fingerprint())
     assert_same(there.read(1), store.read(1))
-    assert there.find_damaged() == {}
+    assert find_damaged(there) == {}
 
 
 def test_an_episode_is_fetched_when_it_is_first_asked_for_and_only_then(bucket, store, monkeypatch):
     push(store, URL)
-    there, fetched = EpisodeStore.open(URL), []
+    there, fetched = open_episodes(URL), []
     monkeypatch.setattr(remote, "_fetch", lambda url, fetch=remote._fetch: fetched.append(url) or fetch(url))
     assert kept() == []
     np.testing.assert_array_equal(there.frames(3, 0, 2), store.frames(3, 0, 2))
@@ -79,7 +81,7 @@ def test_an_episode_is_fetched_when_it_is_first_asked_for_and_only_then(bucket, 
 
 def test_what_is_kept_can_be_read_when_the_bucket_is_gone(bucket, store):
     push(store, URL)
-    there = EpisodeStore.open(URL)
+    there = open_episodes(URL)
     there.length(0)
     bucket.rm("bucket/runs", recursive=True)
     assert_same(there.read(0), store.read(0))
@@ -103,17 +105,17 @@ def unplug(bucket, monkeypatch):
 @pytest.mark.parametrize("place", ["http://127.0.0.1:9", "http://s3.invalid"])
 def test_without_a_network_the_cache_is_used_with_a_word(store, unplug, place):
     push(store, URL)
-    there = EpisodeStore.open(URL)
+    there = open_episodes(URL)
     there.read(0)
     unplug(place)
     with pytest.warns(RuntimeWarning, match=rf"{URL} cannot be reached: .*the cache is used, which holds 1 of its 3"):
-        offline = EpisodeStore.open(URL)
+        offline = open_episodes(URL)
     assert (offline.indices, offline.info) == (there.indices, there.info)
     assert_same(offline.read(0), store.read(0))
     with pytest.raises(OSError, match=f"{URL}/episode_000001.h5 cannot be reached"):
         offline.read(1)
     with pytest.raises(OSError, match=f"{URL}/other cannot be reached"):
-        EpisodeStore.open(f"{URL}/other")
+        open_episodes(f"{URL}/other")
 
 
 def test_a_damaged_file_at_the_url_is_refused_by_name_and_never_kept(bucket, store):
@@ -122,18 +124,18 @@ def test_a_damaged_file_at_the_url_is_refused_by_name_and_never_kept(bucket, sto
     content[len(content) // 2] ^= 1
     bucket.pipe_file("bucket/runs/x/episode_000001.h5", bytes(content))
     bucket.pipe_file("bucket/runs/x/episode_000003.h5", store.path(0).read_bytes())
-    there = EpisodeStore.open(URL)
+    there = open_episodes(URL)
     with pytest.raises(EpisodeError, match=rf"{URL}/episode_000001\.h5: damaged, or cut short"):
         there.length(1)
     with pytest.raises(EpisodeError, match=r"episode_000003\.h5.*expected episode 3.*got episode 0"):
         there.length(3)
-    assert list(there.find_damaged()) == [1, 3] and kept() == ["episode_000000"]
+    assert list(find_damaged(there)) == [1, 3] and kept() == ["episode_000000"]
 
 
 @pytest.mark.parametrize("part", [0, 0.5, 0.99])
 def test_an_interrupted_download_leaves_nothing_and_the_next_one_succeeds(bucket, store, monkeypatch, part):
     push(store, URL)
-    there = EpisodeStore.open(URL)
+    there = open_episodes(URL)
     with monkeypatch.context() as patch:
         patch.setattr(remote, "_fetch", lambda url, fetch=remote._fetch: (c := fetch(url))[: int(part * len(c))])
         with pytest.raises(EpisodeError, match="cut short on its way"):
@@ -147,7 +149,7 @@ def test_a_stop_while_a_file_is_being_kept_leaves_nothing(bucket, store, monkeyp
         raise KeyboardInterrupt
 
     push(store, URL)
-    there = EpisodeStore.open(URL)
+    there = open_episodes(URL)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, "replace", stop)
         there.read(0)
@@ -157,11 +159,11 @@ def test_a_stop_while_a_file_is_being_kept_leaves_nothing(bucket, store, monkeyp
 
 def test_a_file_that_was_replaced_is_fetched_anew_by_whoever_opens_the_url_after(bucket, store):
     push(store, URL)
-    before = EpisodeStore.open(URL)
+    before = open_episodes(URL)
     before.read(0)
     store.write(make_episode(0, 7))
     push(store, URL)
-    assert EpisodeStore.open(URL).length(0) == 8
+    assert open_episodes(URL).length(0) == 8
     assert before.length(0) == 41
 
 
@@ -172,7 +174,7 @@ def _read_all(store, queue):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # the test process has threads of its own
 def test_several_processes_fill_one_cache_at_once(bucket, store):
     push(store, URL)
-    there, context = EpisodeStore.open(URL), multiprocessing.get_context("fork")  # as data workers start
+    there, context = open_episodes(URL), multiprocessing.get_context("fork")  # as data workers start
     queue = context.Queue()
     processes = [context.Process(target=_read_all, args=(there, queue)) for _ in range(3)]
     for process in processes:
@@ -187,18 +189,18 @@ def test_several_processes_fill_one_cache_at_once(bucket, store):
 def test_batches_from_a_url_are_those_of_the_folder(bucket, store):
     push(store, URL)
     shape = {"length": 4, "batch_size": 3, "seed": 0}
-    one, other = (ClipBatches(each, (0, 1), **shape)[5] for each in (store, EpisodeStore.open(URL)))
+    one, other = (ClipBatches(each, (0, 1), **shape)[5] for each in (store, open_episodes(URL)))
     assert one.frames.equal(other.frames) and one.actions.equal(other.actions)
 
 
 def test_half_a_push_is_no_dataset_and_other_episodes_are_not_mixed_in(bucket, store, tmp_path):
     bucket.pipe_file("bucket/runs/x/episode_000000.h5", store.path(0).read_bytes())
-    with pytest.raises(ValueError, match=r"holds no dataset\.json; scripts/data\.py export"):
-        EpisodeStore.open(URL)
+    with pytest.raises(ValueError, match=r"holds no dataset\.json; python scripts/data\.py export"):
+        open_episodes(URL)
     push(store, URL)
     with pytest.raises(ValueError, match=r"other settings \(.*seed: 0 -> 3.*in to="):
         push(odd_store(tmp_path / "odd", SPACES["choices"]), URL)
-    assert EpisodeStore.open(URL).fingerprint() == store.fingerprint()
+    assert open_episodes(URL).fingerprint() == store.fingerprint()
 
 
 def test_a_damaged_episode_is_not_pushed(bucket, store):
@@ -206,12 +208,12 @@ def test_a_damaged_episode_is_not_pushed(bucket, store):
     with pytest.raises(EpisodeError, match="episode_000001"):
         push(store, URL)
     with pytest.raises(ValueError, match=r"no dataset\.json"):
-        EpisodeStore.open(URL)
+        open_episodes(URL)
 
 
 def test_what_is_behind_a_url_is_only_read_and_can_be_imported_as_it_is(bucket, store, tmp_path):
     push(store, URL)
-    there = EpisodeStore.open(URL)
+    there = open_episodes(URL)
     with pytest.raises(ValueError, match="only read"):
         there.write(make_episode(0))
     with pytest.raises(EpisodeError, match="no such episode"):
@@ -223,9 +225,9 @@ def test_what_is_behind_a_url_is_only_read_and_can_be_imported_as_it_is(bucket, 
 def test_any_file_system_that_fsspec_knows_will_do(store, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     push(store, "memory://x/y")
-    assert EpisodeStore.open("memory://x/y").fingerprint() == store.fingerprint()
+    assert open_episodes("memory://x/y").fingerprint() == store.fingerprint()
     with pytest.raises(OSError, match="nonsense://x cannot be reached"):
-        EpisodeStore.open("nonsense://x")
+        open_episodes("nonsense://x")
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from tests.helpers_env import FAULTS, CounterEnv, FaultyEnv, counter_info
 from tests.torture import Row
 from tests.torture.processes import KILLED, all_end, contents, ended, finished, start
 from worldmodel.data.collect.collect import CollectReport, collect, run_episode
+from worldmodel.data.episodes.repair import find_damaged
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.lock import FolderInUse, writer_lock
 
@@ -83,7 +84,7 @@ def collection_kills(tried: int, folder: Path) -> Row:
             again = {MISSING, KILLED} if parent.pid in victims else {MISSING}
             whole = finished(parent) or parent.exitcode not in again  # any other end leaves a set that differs
             failed += not all_end([int(name) for name in os.listdir(pids)])
-            failed += bool(EpisodeStore(data, INFO).find_damaged())
+            failed += bool(find_damaged(EpisodeStore(data, INFO)))
             shutil.rmtree(pids)
         failed += contents(data) != expected
         shutil.rmtree(data)
@@ -142,7 +143,7 @@ def of_one_kind(folder: Path) -> bool:
     store = EpisodeStore.open(folder)
     made = [run_episode(CounterEnv(), store.info, index) for index in range(RACED)]
     same = [store.header(each.index).seed == each.seed for each in made if each.index in store.indices]
-    return len(same) == RACED and all(same) and not store.find_damaged()
+    return len(same) == RACED and all(same) and not find_damaged(store)
 
 
 def lock_kills(tried: int, folder: Path) -> Row:
@@ -215,7 +216,7 @@ def stops_in_time(folder: Path, workers: int) -> bool:
         gather(folder, workers=workers)
     except OSError as error:
         halves = [name for name in os.listdir(folder) if name.startswith(".")]
-        return "disk full" in str(error) and not halves and not EpisodeStore(folder, INFO).find_damaged()
+        return "disk full" in str(error) and not halves and not find_damaged(EpisodeStore(folder, INFO))
     return False
 
 

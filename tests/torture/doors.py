@@ -15,7 +15,9 @@ from tests.helpers_models import small_world
 from tests.test_episode_store import make_episode
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.episodes.remote import push
+from worldmodel.data.episodes.repair import find_damaged
 from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.data.open import open_episodes
 from worldmodel.evaluate.measures.images import Lpips
 from worldmodel.io.hub import measured
 from worldmodel.io.model_folder import load_weights, read_sealed, write_sealed
@@ -91,7 +93,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
 
 
 def damaged(folder: Path) -> None:
-    if problems := EpisodeStore.open(folder).find_damaged():
+    if problems := find_damaged(EpisodeStore.open(folder)):
         raise ValueError(problems[0])
 
 
@@ -100,7 +102,7 @@ def away(folder: Path) -> None:
 
 
 def behind(folder: Path) -> EpisodeStore:
-    return EpisodeStore.open(f"file://{folder}/episodes")
+    return open_episodes(f"file://{folder}/episodes")
 
 
 def attempt(reader: str, kind: str, whole: Path) -> str:

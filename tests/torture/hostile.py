@@ -59,7 +59,7 @@ def episode(folder: Path, frames: Callable[[h5py.File], Any], shape: list[int]) 
         frames(file)
         for name, values in small.items():
             size = (steps + name.startswith("infos"),)
-            chunks = hdf5._chunk(name, size, values.itemsize)
+            chunks = hdf5.chunk_shape(name, size, values.itemsize)
             file.create_dataset(name, size, values.dtype, chunks=chunks, **PACKED)
             header["arrays"][name]["shape"] = list(file[name].shape)
             if steps < 1000:

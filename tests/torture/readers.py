@@ -27,7 +27,7 @@ from tests.torture.hostile import CASES
 from tests.torture.structures import blocks, change_header, changed
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.episodes.dataset_info import DatasetInfo
-from worldmodel.data.episodes.hdf5 import EpisodeFile
+from worldmodel.data.episodes.episode_file import EpisodeFile
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.model_folder import read_sealed
 from worldmodel.training.run_state import latest

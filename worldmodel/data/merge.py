@@ -8,7 +8,6 @@ from pathlib import Path
 from worldmodel.data.episodes.claim import is_unused
 from worldmodel.data.episodes.dataset_info import DatasetInfo
 from worldmodel.data.episodes.origins import Origins, settings, write_origins
-from worldmodel.data.episodes.signature import check_values, disagreements
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.files import whole_folder
 from worldmodel.io.progress import progress
@@ -40,7 +39,7 @@ def merge(stores: Sequence[EpisodeStore], folder: Path | str, show: bool = False
         for store, index in progress(places, "merge", total=len(places), unit="episode", shown=show):
             if (content := _content(store, index)) not in known:
                 episode = store.read(index)
-                check_values(store.path(index), episode.actions, episode.rewards, info)
+                info.check_values(store.path(index), episode.actions, episode.rewards)
                 origins[len(known)] = before[id(store)].get(index, settings(store.info))
                 merged.write(replace(episode, index=len(known)))
                 known.add(content)
@@ -59,7 +58,7 @@ def _common(stores: Sequence[EpisodeStore]) -> DatasetInfo:
         raise ValueError("merge: expected at least one dataset, got none")
     first = stores[0].info
     for store in stores[1:]:
-        if lines := disagreements(first, store.info):
+        if lines := first.disagreements(store.info):
             raise ValueError(f"{store.folder}: not to be merged with {stores[0].folder}: {'; '.join(lines)}")
     infos = [store.info for store in stores]
     env = first.env if all(info.env == first.env for info in infos) else {}

@@ -18,7 +18,9 @@ from worldmodel.data.episodes.claim import is_unused
 from worldmodel.data.episodes.dataset_info import FILE as INFO_FILE
 from worldmodel.data.episodes.dataset_info import DatasetInfo
 from worldmodel.data.episodes.episode import Episode
-from worldmodel.data.episodes.store import EpisodeError, EpisodeStore, Header
+from worldmodel.data.episodes.hdf5 import EpisodeError, Header
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.data.open import is_url, open_episodes
 from worldmodel.io.files import whole_folder, write_whole
 from worldmodel.io.progress import progress
 from worldmodel.io.sandbox import TYPES
@@ -79,14 +81,14 @@ def import_episodes(
         ValueError: no known format, something is at `target` already, or episodes that do not fit together.
         EpisodeError: an episode is not what was exported.
     """
-    own = "://" in str(folder) or (Path(folder) / INFO_FILE).is_file()
+    own = is_url(folder) or (Path(folder) / INFO_FILE).is_file()
     sidecar = None if own else _read_sidecar(Path(folder))
     if (own or sidecar) and (size, actions) != (None, None):
         raise ValueError(f"{folder}: these come back as they were; size= and actions= are for what others made")
     notes = Notes()
     with whole_folder(Path(target), is_unused) as aside:
         if own:
-            store = EpisodeStore.open(folder)
+            store = open_episodes(folder)
             EpisodeStore.create(aside, store.info).link_from(store)
         elif sidecar:
             _restore(Path(folder), *sidecar, aside, show)

@@ -1,4 +1,4 @@
-"""Which settings a folder of episodes has: given once, exclusively, and again only where they made nothing."""
+"""The settings of a folder of episodes: one process sets them, and they change only while the folder has no episode."""
 
 import os
 import secrets
@@ -11,10 +11,8 @@ from worldmodel.io.model_folder import write_sealed
 
 
 def is_unused(folder: Path) -> bool:
-    """Whether a new dataset may take the place of `folder`: nothing is there, or settings that made no episode."""
-    if is_empty(folder):
-        return True
-    return _holds_settings_alone(folder)
+    """Whether a new dataset may replace `folder`: it is missing, empty, or holds settings without an episode."""
+    return is_empty(folder) or _holds_settings_alone(folder)
 
 
 def _holds_settings_alone(folder: Path) -> bool:
@@ -23,38 +21,42 @@ def _holds_settings_alone(folder: Path) -> bool:
         return False
     try:
         DatasetInfo.load(folder)
-    except ValueError:  # somebody else's file of this name
+    except ValueError:  # a file of this name that is not ours
         return False
     return True
 
 
 def check_unchanged(folder: Path, info: DatasetInfo) -> None:
-    """Raises ValueError where the folder has other settings than these; names every one that differs."""
-    _check_same(folder, DatasetInfo.load(folder), info)
+    """Raises ValueError if the folder has other settings; the message names each difference."""
+    if lines := differences(DatasetInfo.load(folder).to_json(), info.to_json()):
+        raise ValueError(
+            f"{folder} holds episodes of other settings ({'; '.join(lines)}); "
+            "name another run= for the new episodes, or repeat the settings of the first command"
+        )
 
 
 def claim(folder: Path, info: DatasetInfo, occupied: bool) -> None:
-    """Give `folder` these settings, unless it holds episodes of others; only for the holder of its lock.
+    """Give `folder` these settings, unless it holds episodes of other settings. The caller holds the folder's lock.
 
     Args:
-        folder: it exists.
+        folder: an existing folder.
         info: the settings.
-        occupied: whether there are episodes in it.
+        occupied: whether the folder holds episodes.
 
     Raises:
-        ValueError: the folder has other settings, or episodes and no settings.
+        ValueError: the folder has other settings, or episodes without settings.
     """
     if _holds_settings_alone(folder):
         (folder / INFO_FILE).unlink()
     if not (folder / INFO_FILE).exists():
         if occupied:
-            raise ValueError(f"{folder} holds episodes but no {INFO_FILE}: put it back, or name another run=")
+            raise ValueError(f"{folder} holds episodes but no {INFO_FILE}: put the file back, or name another run=")
         _save_new(folder, info)
     check_unchanged(folder, info)
 
 
 def _save_new(folder: Path, info: DatasetInfo) -> None:
-    """Write `dataset.json` where there is none: whole, and never over that of another process."""
+    """Write a new `dataset.json` atomically; a file that another process wrote meanwhile stays."""
     aside = folder / f".{INFO_FILE}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}"
     try:
         write_sealed(aside, info.to_json())
@@ -65,11 +67,3 @@ def _save_new(folder: Path, info: DatasetInfo) -> None:
         os.replace(aside, folder / INFO_FILE)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _check_same(folder: Path, old: DatasetInfo, new: DatasetInfo) -> None:
-    if lines := differences(old.to_json(), new.to_json()):
-        raise ValueError(
-            f"{folder} holds episodes of other settings ({'; '.join(lines)}); "
-            "name another run= for the new ones, or give the settings that it was begun with"
-        )

@@ -1,13 +1,16 @@
-"""What all episodes of one dataset have in common, kept beside them as `dataset.json`."""
+"""Settings that all episodes of one dataset share, stored beside them in `dataset.json`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from gymnasium import Space
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
+from worldmodel.data.episodes.episode import Episode, EpisodeSignature
 from worldmodel.io.config import typed
 from worldmodel.io.model_folder import read_sealed, write_sealed
 from worldmodel.io.untrusted import check_frame
@@ -15,16 +18,17 @@ from worldmodel.nn.actions import space_from_json, space_to_json
 
 SCHEMA = 1
 FILE = "dataset.json"
+# One model needs the same values of these fields in all its data. Datasets that differ here are never merged.
+MODEL_FIELDS = ("action_space", "frame_shape", "action_names", "info_keys", "frame_skip")
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """Everything that decides what an episode holds, besides its index.
+    """Every setting that decides the content of an episode, except the episode's index.
 
-    `action_names` has one name per discrete choice, or is empty; `frame_shape` is (h, w, c); `env` the
-    settings of the environment as plain values; `frame_skip` how many of the game's own ticks one step lasts;
-    `hold` the mean number of steps that the "sticky" policy keeps an action; `max_steps` where
-    episodes are cut (None: never).
+    `action_names` has one name per discrete choice, or is empty. `frame_shape` is (h, w, c). `env` holds the
+    settings of the environment as plain values. `frame_skip` is the number of game ticks in one step. `hold` is the
+    mean number of steps that the "sticky" policy keeps an action. `max_steps` is the longest episode (None: no limit).
     """
 
     action_space: Space
@@ -38,8 +42,41 @@ class DatasetInfo:
     info_keys: tuple[str, ...] = ()
     frame_skip: int | None = None
 
+    @property
+    def signature(self) -> EpisodeSignature:
+        """The signature that every episode of the dataset has."""
+        space = self.action_space
+        shapes = tuple(self.frame_shape), tuple(space.shape or ())
+        return EpisodeSignature(*shapes, np.dtype(space.dtype).str, tuple(sorted(self.info_keys)))
+
+    def check(self, episode: Episode) -> None:
+        """Raises ValueError for an episode whose signature differs from the dataset's."""
+        if episode.signature != self.signature:
+            raise ValueError(
+                f"episode {episode.index}: expected {self.signature}, as {FILE} says, got {episode.signature}"
+            )
+
+    def check_values(self, what: str | Path, actions: np.ndarray, rewards: np.ndarray) -> None:
+        """Refuse rewards that are not finite and actions outside the space. Infos may be NaN or infinite.
+
+        Raises:
+            ValueError: names `what`, the step and the value.
+        """
+        if (wrong := ~np.isfinite(rewards)).any():
+            step = int(wrong.argmax())
+            raise ValueError(f"{what}, step {step}: reward {rewards[step]}: expected a finite number")
+        if (wrong := _outside(self.action_space, actions)).any():
+            step = int(wrong.argmax())
+            found = actions[step].tolist()
+            raise ValueError(f"{what}, step {step}: action {found}: expected a finite one in {self.action_space}")
+
+    def disagreements(self, other: "DatasetInfo", names: Sequence[str] = MODEL_FIELDS) -> list[str]:
+        """The differences from `other` in these fields, one line each: "field: mine -> other's"."""
+        mine, theirs = self.to_json(), other.to_json()
+        return [line for name in names for line in differences(mine[name], theirs[name], name)]
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values; `from_json` is its inverse.
+        """Plain values; `from_json` is the inverse.
 
         Raises:
             TypeError: an action space or an `env` value that JSON cannot hold.
@@ -48,7 +85,7 @@ class DatasetInfo:
         check_frame("frame_shape", self.frame_shape)
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         values["action_space"] = space_to_json(self.action_space)
-        # There and back, so that what is compared is what a reader of the file will see.
+        # Dumped and loaded again, so that comparisons see the values that a reader of the file gets.
         return json.loads(json.dumps({"schema": SCHEMA, **values}, allow_nan=False))
 
     @classmethod
@@ -66,15 +103,15 @@ class DatasetInfo:
         return info
 
     def save(self, folder: Path) -> None:
-        """Writes `dataset.json`, whole or not at all."""
+        """Write `dataset.json`, atomically."""
         write_sealed(folder / FILE, self.to_json())
 
     @classmethod
     def load(cls, folder: Path) -> "DatasetInfo":
-        """Raises ValueError where there is no readable `dataset.json`, naming it and what is wrong."""
+        """Raises ValueError if `dataset.json` is missing or unreadable; the message names the file and the fault."""
         path = folder / FILE
         if not path.exists():
-            raise ValueError(f"{path} is missing: {folder} is no dataset; run scripts/collect.py to make one")
+            raise ValueError(f"{path} is missing: {folder} is not a dataset; run python scripts/collect.py to make one")
         try:
             return cls.from_json(read_sealed(path))
         except (ValueError, TypeError) as error:
@@ -83,8 +120,28 @@ class DatasetInfo:
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """Where two JSON values differ, as "path: old -> new" lines; mappings are followed inwards."""
+    """The differences of two JSON values as "path: old -> new" lines; nested mappings are compared key by key."""
     if isinstance(old, dict) and isinstance(new, dict):
         pairs = {key: (old.get(key, "(none)"), new.get(key, "(none)")) for key in [*old, *(new.keys() - old.keys())]}
         return [line for key, pair in pairs.items() for line in differences(*pair, f"{name}.{key}".lstrip("."))]
     return [] if old == new else [f"{name}: {old!r} -> {new!r}"]
+
+
+def _outside(space: Space, actions: np.ndarray) -> np.ndarray:
+    """For each action, whether it lies outside the space."""
+    low, high = (np.asarray(bound).reshape(-1) for bound in _bounds(space))
+    flat = actions.reshape(len(actions), -1)
+    inside = (flat >= low) & (flat <= high) & np.isfinite(flat)
+    return np.asarray(~inside.all(axis=1))
+
+
+def _bounds(space: Space) -> tuple[np.ndarray | int, np.ndarray | int]:
+    """The lowest and the highest value of an action."""
+    if isinstance(space, Discrete):
+        return int(space.start), int(space.start + space.n - 1)
+    if isinstance(space, MultiDiscrete):
+        return space.start, space.start + space.nvec - 1
+    if isinstance(space, MultiBinary):
+        return 0, 1
+    assert isinstance(space, Box)  # `space_to_json` accepts no other kind
+    return space.low, space.high

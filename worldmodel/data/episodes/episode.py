@@ -1,21 +1,35 @@
-"""One episode: what an environment showed, what was done in it, and what that earned."""
+"""One episode: the frames that an environment showed, the actions taken between them, and the rewards."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
+
+
+class EpisodeSignature(NamedTuple):
+    """What all episodes of a dataset share: shapes, the dtype of actions and the sorted names of infos."""
+
+    frame_shape: tuple[int, ...]
+    action_shape: tuple[int, ...]
+    action_dtype: str
+    info_keys: tuple[str, ...]
+
+    def __str__(self) -> str:
+        infos = ", ".join(self.info_keys) or "none"
+        return f"frames {self.frame_shape}, actions {self.action_dtype} {self.action_shape}, infos {infos}"
 
 
 @dataclass(frozen=True, eq=False)
 class Episode:
     """T actions, T rewards and T + 1 frames; `actions[i]` leads from `frames[i]` to `frames[i + 1]`.
 
-    `seed` is the number that the environment was reset with, `index` the place in the dataset, `infos`
-    numbers that the environment reported with each frame (health, position, ...).
+    `seed` is the number that the environment was reset with. `index` is the episode's number in its dataset.
+    `infos` are numbers that the environment reported with each frame (health, position, ...).
 
     Raises:
         ValueError: lengths that do not fit together, no action at all, or a negative seed or index.
-        TypeError: frames not uint8, rewards not float32, or actions or infos that are no numbers.
+        TypeError: frames not uint8, rewards not float32, or actions or infos that are not numbers.
     """
 
     frames: UInt8[np.ndarray, "n h w c"]
@@ -39,6 +53,9 @@ class Episode:
             )
         if self.seed < 0 or self.index < 0:
             raise ValueError(f"episode: expected seed and index >= 0, got {self.seed} and {self.index}")
+        self._check_numbers(steps)
+
+    def _check_numbers(self, steps: int) -> None:
         for name, values in {"actions": self.actions, **self.infos}.items():
             if values.dtype.kind not in "biuf":
                 raise TypeError(f"episode {self.index}: {name}: expected numbers, got {values.dtype}")
@@ -47,8 +64,13 @@ class Episode:
                 raise ValueError(f"episode {self.index}: info {name!r}: expected {steps + 1} rows, got {values.shape}")
 
     def __len__(self) -> int:
-        """T: the number of actions, one less than there are frames."""
+        """T: the number of actions, one less than the number of frames."""
         return len(self.actions)
+
+    @property
+    def signature(self) -> EpisodeSignature:
+        shapes = self.frames.shape[1:], self.actions.shape[1:]
+        return EpisodeSignature(*shapes, self.actions.dtype.str, tuple(sorted(self.infos)))
 
 
 def _check_frames(frames: np.ndarray) -> None:

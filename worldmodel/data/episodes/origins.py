@@ -1,7 +1,7 @@
-"""Which episodes of a dataset were made with other settings than its `dataset.json` says, and with which ones.
+"""Origins: the settings of episodes that differ from the dataset's own `dataset.json`.
 
-A collection may begin with the episodes of an earlier run, and a merged dataset has episodes of several. The file
-`origins.json` beside the episodes lists them; a dataset without that file has none.
+A collection may start with the episodes of an earlier run. A merged dataset has episodes of several runs. The file
+`origins.json` beside the episodes lists their settings. A dataset without this file has no such episodes.
 """
 
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ from worldmodel.io.model_folder import read_sealed, write_sealed
 
 SCHEMA = 1
 FILE = "origins.json"
-SETTINGS = ("env", "seed", "policy", "hold", "max_steps")  # may differ between the episodes that one model learns from
+SETTINGS = ("env", "seed", "policy", "hold", "max_steps")  # one model may learn from episodes that differ in these
 
 Origins = dict[int, dict[str, Any]]  # episode -> its settings
 
 
 def settings(info: DatasetInfo) -> dict[str, Any]:
-    """The settings of a dataset that its episodes need not share, as plain values."""
+    """The values of `SETTINGS` in a dataset, as plain values."""
     values = info.to_json()
     return {name: values[name] for name in SETTINGS}
 
 
 def read_origins(folder: Path) -> Origins:
-    """The episodes of `folder` with settings of their own.
+    """The episodes of `folder` that have settings of their own.
 
     Raises:
         ValueError: `origins.json` is damaged.
@@ -43,7 +43,7 @@ def read_origins(folder: Path) -> Origins:
 
 
 def write_origins(folder: Path, origins: Mapping[int, Mapping[str, Any]]) -> None:
-    """Keep these settings of episodes instead of those that were kept; none deletes the file."""
+    """Replace the stored origins; an empty mapping deletes the file."""
     if not origins:
         (folder / FILE).unlink(missing_ok=True)
         return

@@ -1,7 +1,7 @@
-"""Datasets behind a URL that fsspec knows (`s3://bucket/folder`): each episode is fetched when it is first asked for.
+"""Datasets behind a URL that fsspec knows (`s3://bucket/folder`): each episode is downloaded at its first use.
 
-What was fetched stays in a folder of the cache, `~/.cache/worldmodel` or below `XDG_CACHE_HOME`. Credentials and
-endpoints are found as fsspec and its packages find them (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...).
+Downloads stay in a cache folder below `~/.cache/worldmodel`, or below `XDG_CACHE_HOME`. Credentials and endpoints
+are found as fsspec and its packages find them (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...).
 """
 
 import contextlib
@@ -16,23 +16,23 @@ from typing import Any
 from worldmodel.data.episodes.dataset_info import FILE as INFO_FILE
 from worldmodel.data.episodes.dataset_info import DatasetInfo, differences
 from worldmodel.data.episodes.episode import Episode
-from worldmodel.data.episodes.hdf5 import MOST_BYTES, EpisodeError, EpisodeFile
-from worldmodel.data.episodes.signature import check_belongs
+from worldmodel.data.episodes.episode_file import EpisodeFile
+from worldmodel.data.episodes.hdf5 import MAX_FILE_BYTES, EpisodeError
 from worldmodel.data.episodes.store import NAME, EpisodeStore
 from worldmodel.io.files import write_whole
 from worldmodel.io.progress import progress
 from worldmodel.io.untrusted import JSON_BYTES, UntrustedFileError, read_bytes, read_json
 
-# What file systems say of a file that is another one when the file was replaced.
+# Keys of a file's description in fsspec's file systems; at least one value changes when the file is replaced.
 VERSION_KEYS = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created", "size")
 
 
 class RemoteStore(EpisodeStore):
-    """The episodes behind a URL as they were when it was opened, to be read like any others.
+    """A read-only store of the episodes behind a URL, as they were when the URL was opened.
 
-    A file is checked, all of it, before it takes its place in the cache: it is there whole or not at all, whatever
-    stops the download and however many processes share the cache. One that was replaced at the URL since it was
-    fetched is fetched again.
+    A download is checked completely before it enters the cache. A file in the cache is therefore always complete,
+    even if a download was killed or several processes share the cache. If the file at the URL was replaced since,
+    it is downloaded again.
     """
 
     def __init__(self, url: str, folder: Path, info: DatasetInfo, versions: dict[int, str]):
@@ -43,36 +43,36 @@ class RemoteStore(EpisodeStore):
     def connect(cls, url: str) -> "RemoteStore":
         """The dataset in the folder behind a URL.
 
-        Where the URL cannot be reached, the dataset is what it was when that last worked, with a warning: the
-        episodes that were fetched can be read.
+        If the URL cannot be reached, the dataset is taken from the last successful connection, with a warning.
+        Then only the episodes in the cache can be read.
 
         Raises:
-            ValueError: there is none, or no episode in it.
-            OSError: the URL cannot be reached, and the cache does not know it either.
+            ValueError: there is no dataset, or no episode in it.
+            OSError: the URL cannot be reached, and the cache has no record of it.
         """
         url = url.rstrip("/")
         try:
             files = _list(url)
         except OSError as error:
-            return cls(url, cache_folder(url), *_remembered(url, error))
+            return cls(url, cache_folder(url), *_cached_listing(url, error))
         versions = {int(match[1]): version for name, version in files.items() if (match := NAME.fullmatch(name))}
         if INFO_FILE not in files or not versions:
             missing = "no finished episode" if INFO_FILE in files else f"no {INFO_FILE}"
-            raise ValueError(f"{url} holds {missing}; scripts/data.py export to={url} puts a dataset there")
+            raise ValueError(f"{url} holds {missing}; python scripts/data.py export to={url} puts a dataset there")
         info = _fetch_info(url)
         write_whole(_listing(url), json.dumps({f"episode_{i:06d}.h5": v for i, v in versions.items()}).encode())
         return cls(url, cache_folder(url), info, versions)
 
     @property
     def indices(self) -> tuple[int, ...]:
-        """Which episodes there are, in order."""
+        """The episodes behind the URL, in order."""
         return tuple(sorted(self._versions))
 
     def path(self, index: int) -> Path:
-        """Where an episode lies in the cache, fetched if it is not there yet.
+        """The path of an episode in the cache; downloads the episode if it is not there.
 
         Raises:
-            EpisodeError: there is no such episode, or it is damaged at its URL.
+            EpisodeError: there is no such episode, or its file at the URL is damaged.
             OSError: the URL cannot be reached.
         """
         name = f"episode_{index:06d}"
@@ -84,42 +84,42 @@ class RemoteStore(EpisodeStore):
                 content = _fetch(f"{self.url}/{name}.h5")
             except UntrustedFileError as error:
                 raise EpisodeError(str(error)) from error
-            self._check(index, content)
+            self._check_download(index, content)
             write_whole(path, content)
         return path
 
-    def _check(self, index: int, content: bytes) -> None:
+    def _check_download(self, index: int, content: bytes) -> None:
         url = f"{self.url}/episode_{index:06d}.h5"
         try:
             with contextlib.closing(EpisodeFile(Path(f"episode_{index:06d}.h5"), content=content)) as file:
-                check_belongs(file, index, self.info)
+                file.check_belongs(index, self.info)
                 file.episode()
         except EpisodeError as error:
             raise EpisodeError(f"{url}: damaged, or cut short on its way: {error.__cause__ or error}") from error
 
     def write(self, episode: Episode) -> None:
-        """Raises ValueError: what is behind a URL is only read."""
-        raise ValueError(f"{self.url} is only read; scripts/data.py export to={self.url} puts episodes there")
+        """Raises ValueError: a dataset behind a URL is read-only."""
+        raise ValueError(f"{self.url} is only read; python scripts/data.py export to={self.url} puts episodes there")
 
     def __getstate__(self) -> dict[str, Any]:
         return {"url": self.url, "versions": self._versions, **super().__getstate__()}
 
 
 def cache_folder(url: str) -> Path:
-    """Where files from a URL are kept on this machine."""
+    """The folder on this machine for files from a URL."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return root / "worldmodel" / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
 def _listing(url: str) -> Path:
-    """Where the cache keeps the names and versions of the episodes as they were when the URL was last reached."""
+    """The cached list of episodes and their versions, from the last successful connection."""
     return cache_folder(url).with_suffix(".json")
 
 
 def push(store: EpisodeStore, url: str, show: bool = False) -> None:
-    """Copy a store to the folder behind a URL, beside what is there under other numbers.
+    """Copy a store to the folder behind a URL. Episodes with other indices that are there already stay.
 
-    `dataset.json` comes last, so that half a dataset is none.
+    `dataset.json` is written last, so an interrupted copy to a new folder is not taken for a dataset.
 
     Raises:
         ValueError: episodes of other settings are there.
@@ -132,14 +132,14 @@ def push(store: EpisodeStore, url: str, show: bool = False) -> None:
         raise ValueError(f"{url} holds episodes of other settings ({'; '.join(lines)}); name another folder in to=")
     for index in progress(store.indices, "export", total=len(store.indices), unit="episode", shown=show):
         store.verify(index)
-        _put(f"{url}/episode_{index:06d}.h5", read_bytes(store.path(index), MOST_BYTES))
+        _put(f"{url}/episode_{index:06d}.h5", read_bytes(store.path(index), MAX_FILE_BYTES))
     _put(f"{url}/{INFO_FILE}", read_bytes(store.folder / INFO_FILE, JSON_BYTES))
 
 
 def _list(url: str) -> dict[str, str]:
-    """Names of the files behind a URL and a version of each; empty where there is no such folder."""
-    with _reaching(url) as (system, path):
-        system.invalidate_cache()  # another process may have put files there
+    """The names and versions of the files behind a URL; empty if there is no such folder."""
+    with _file_system(url) as (system, path):
+        system.invalidate_cache()  # another process may have written files there
         try:
             files = system.ls(path, detail=True)
         except FileNotFoundError:
@@ -147,8 +147,8 @@ def _list(url: str) -> dict[str, str]:
     return {file["name"].rpartition("/")[2]: _version(file) for file in files}
 
 
-def _remembered(url: str, error: OSError) -> tuple[DatasetInfo, dict[int, str]]:
-    """What the cache knows of the dataset behind a URL. Raises `error` where that is nothing."""
+def _cached_listing(url: str, error: OSError) -> tuple[DatasetInfo, dict[int, str]]:
+    """The dataset behind a URL as the cache records it. Raises `error` if the cache has no record."""
     folder = cache_folder(url)
     try:
         listing, info = read_json(_listing(url)), DatasetInfo.load(folder)
@@ -162,8 +162,8 @@ def _remembered(url: str, error: OSError) -> tuple[DatasetInfo, dict[int, str]]:
 
 
 def _version(file: dict[str, Any]) -> str:
-    known = [f"{key}={file[key]}" for key in VERSION_KEYS if key in file]
-    return hashlib.sha256(" ".join(known).encode()).hexdigest()[:16]
+    values = [f"{key}={file[key]}" for key in VERSION_KEYS if key in file]
+    return hashlib.sha256(" ".join(values).encode()).hexdigest()[:16]
 
 
 def _fetch_info(url: str) -> DatasetInfo:
@@ -174,32 +174,32 @@ def _fetch_info(url: str) -> DatasetInfo:
 
 
 def _fetch(url: str) -> bytes:
-    """The file behind a URL. Its size is not taken on trust: no more bytes are asked for than such files have.
+    """The content of the file behind a URL, read up to the ceiling for such files.
 
     Raises:
-        UntrustedFileError: it is larger, or no regular file.
-        OSError: it cannot be reached.
+        UntrustedFileError: the file is larger than the ceiling, or is not a regular file.
+        OSError: the URL cannot be reached.
     """
-    most = MOST_BYTES if url.endswith(".h5") else JSON_BYTES
-    with _reaching(url) as (system, path):
+    most = MAX_FILE_BYTES if url.endswith(".h5") else JSON_BYTES
+    with _file_system(url) as (system, path):
         if (kind := system.info(path).get("type")) != "file":
             raise UntrustedFileError(f"{url}: expected a regular file, got {kind}")
-        content = system.cat_file(path, start=0, end=most + 1)
+        content = system.cat_file(path, start=0, end=most + 1)  # the size that the server claims is not trusted
         if len(content) > most:
-            raise UntrustedFileError(f"{url}: more than {most:,} bytes, which no such file has")
+            raise UntrustedFileError(f"{url}: expected at most {most:,} bytes, got more; nothing was kept")
         return content
 
 
 def _put(url: str, content: bytes) -> None:
-    with _reaching(url) as (system, path):
+    with _file_system(url) as (system, path):
         system.pipe_file(path, content)
 
 
 @contextlib.contextmanager
-def _reaching(url: str) -> Iterator[tuple[Any, str]]:
-    """The file system of a URL and the path in it; whatever goes wrong with it becomes an OSError that names the URL.
+def _file_system(url: str) -> Iterator[tuple[Any, str]]:
+    """The file system of a URL and the path in it. Any error becomes an OSError that names the URL.
 
-    Asked for anew each time, because file systems must not cross a fork.
+    It is looked up at each use, because file systems must not be shared across a fork.
     """
     try:
         from fsspec.core import url_to_fs
