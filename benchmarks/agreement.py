@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from measure import machine
 
-from worldmodel.data.clips.clips import train_validation_split
+from worldmodel.data.clips.split import train_validation_split
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.metrics import real_clips
 from worldmodel.prior import SamplerConfig

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from worldmodel.data.clips.clips import ClipBatches
-from worldmodel.data.clips.token_store import TokenBatches
+from worldmodel.data.clips.token_batches import TokenBatches
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.config import typed
 from worldmodel.nn.actions import ActionEncoder

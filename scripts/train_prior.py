@@ -11,9 +11,9 @@ import torch
 from gymnasium.spaces import Box
 from torch.utils.tensorboard import SummaryWriter
 
-from worldmodel.data.clips.clips import split_for_training
+from worldmodel.data.clips.split import split_for_training
 from worldmodel.data.clips.start_contexts import choose_start_contexts
-from worldmodel.data.clips.token_store import TokenBatches
+from worldmodel.data.clips.token_batches import TokenBatches
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.open import open_episodes
 from worldmodel.evaluate import likelihood

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from worldmodel.data.clips.clips import ClipBatches, split_for_training
+from worldmodel.data.clips.clips import ClipBatches
+from worldmodel.data.clips.split import split_for_training
 from worldmodel.data.open import open_episodes
 from worldmodel.evaluate import reconstruction
 from worldmodel.io.config import to_dict

@@ -6,7 +6,7 @@ from gymnasium.spaces import Discrete
 from torch import nn
 
 from worldmodel.data.clips.start_contexts import StartContexts
-from worldmodel.data.clips.token_store import TokenClip
+from worldmodel.data.clips.token_batches import TokenClip
 from worldmodel.nn.actions import ActionEncoder
 from worldmodel.prior import PixelCNN, PriorConfig
 from worldmodel.tokenizer import VQVAE, QuantizerConfig, TokenizerConfig

@@ -18,7 +18,7 @@ from worldmodel.agents.encoded_env import EncodedEnv
 from worldmodel.agents.planner import Planner, PlannerConfig
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PolicyConfig, PPOConfig, make_ppo, ppo_agent
 from worldmodel.agents.sb3_actions import Acting
-from worldmodel.data.clips.clips import train_validation_split
+from worldmodel.data.clips.split import train_validation_split
 from worldmodel.data.episodes.episode import Episode
 from worldmodel.data.episodes.store import DatasetInfo, EpisodeStore
 from worldmodel.dream.env import action_space

@@ -5,7 +5,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from tests.helpers_env import NO_ACTION, CounterEnv, counter_info
-from worldmodel.data.clips.clips import ClipBatches, WindowSampler, train_validation_split
+from worldmodel.data.clips.clips import ClipBatches
+from worldmodel.data.clips.split import train_validation_split
+from worldmodel.data.clips.windows import WindowSampler
 from worldmodel.data.collect.collect import collect
 from worldmodel.data.episodes.store import EpisodeStore
 

@@ -9,7 +9,8 @@ import torch
 from tests.helpers_evaluate import STEP, brightening, clips_of, its_tokens, its_world
 from tests.helpers_models import small_tokenizer, some_tokens
 from worldmodel.data.clips.clips import ClipBatches
-from worldmodel.data.clips.token_store import TokenBatches, TokenStore
+from worldmodel.data.clips.token_batches import TokenBatches
+from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.evaluate import likelihood, psnr, reconstruction, squared_error
 from worldmodel.evaluate.metrics import real_clips
 from worldmodel.evaluate.testbed.held_out import decode, draw, reach

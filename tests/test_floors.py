@@ -22,7 +22,7 @@ def test_imports_keep_the_floors(capsys, monkeypatch):
 
 def test_every_room_has_its_floor():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    (layers,) = (c["layers"] for c in contracts if c["type"] == "layers" and "containers" not in c)
     names = " ".join(layers).translate(str.maketrans("():|", "    ")).split()
     planned = {name.removeprefix("worldmodel.") for name in names} | {"training"}
     assert rooms() <= planned, f"give these a floor in pyproject.toml: {rooms() - planned}"

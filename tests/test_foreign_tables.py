@@ -8,7 +8,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 from tests.test_convert import film, foreign, write_pictures
-from worldmodel.data.clips.clips import split_for_training
+from worldmodel.data.clips.split import split_for_training
 from worldmodel.data.convert.convert import import_episodes
 from worldmodel.data.convert.formats.cells import is_word
 

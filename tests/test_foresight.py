@@ -6,7 +6,7 @@ import torch
 
 from tests.helpers_evaluate import brightening, its_tokens, its_world
 from tests.helpers_models import REWARDS
-from worldmodel.data.clips.token_store import TokenBatches
+from worldmodel.data.clips.token_batches import TokenBatches
 from worldmodel.evaluate.sections.reward_termination import event_figures, foresight, foretell, reward_figures
 
 

@@ -12,7 +12,8 @@ import envs
 from envs.maze import ACTIONS, Pose, reaches_goal, step_pose
 from tests.helpers_models import REWARDS, clip_of, small_prior, small_world, some_actions, some_tokens
 from worldmodel.backends.cpu.prior import judge
-from worldmodel.data.clips.token_store import TokenBatches, TokenStore
+from worldmodel.data.clips.token_batches import TokenBatches
+from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.collect.collect import collect, describe
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.prior import PixelCNN, PriorConfig, reward_values

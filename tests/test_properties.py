@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tests.helpers_models import random_frames, small_tokenizer
-from worldmodel.data.clips.clips import WindowSampler
-from worldmodel.data.clips.token_store import latent_actions
+from worldmodel.data.clips.token_batches import latent_actions
+from worldmodel.data.clips.windows import WindowSampler
 from worldmodel.io.config import to_dict, typed
 from worldmodel.nn.actions import ActionEncoder, space_from_json, space_to_json
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tests.helpers_env import CounterEnv, counter_info
-from worldmodel.data.clips.token_store import TokenBatches, TokenStore, latent_actions, token_key
+from worldmodel.data.clips.token_batches import TokenBatches, latent_actions
+from worldmodel.data.clips.token_store import TokenStore, token_key
 from worldmodel.data.collect.collect import collect
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.nn.actions import ActionEncoder

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from tests.helpers_models import clip_of, small_prior, small_tokenizer, some_actions, some_tokens
 from tests.torture import Row
 from worldmodel.data.clips.clips import Clip
-from worldmodel.data.clips.token_store import TokenClip
+from worldmodel.data.clips.token_batches import TokenClip
 from worldmodel.prior import PixelCNN
 from worldmodel.tokenizer import VQVAE
 from worldmodel.training import FitConfig, fit

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from worldmodel.data.clips.clips import ClipBatches
-from worldmodel.data.clips.token_store import TokenBatches
+from worldmodel.data.clips.token_batches import TokenBatches
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.measures.images import psnr, squared_error
 from worldmodel.prior import PixelCNN

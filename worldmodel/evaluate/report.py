@@ -9,8 +9,9 @@ from typing import Any
 
 import gymnasium
 
-from worldmodel.data.clips.clips import train_validation_split
-from worldmodel.data.clips.token_store import TokenBatches, TokenStore
+from worldmodel.data.clips.split import train_validation_split
+from worldmodel.data.clips.token_batches import TokenBatches
+from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.baselines.coders import CopyCoder, ResidualCoder
 from worldmodel.evaluate.baselines.marginal_action import AnyAction

@@ -1,1 +1,1 @@
-"""Clips of episodes as training and dreams need them: frames, tokens, and contexts to begin from."""
+"""Clips of episodes for training, evaluation and dreams: frames, tokens, and contexts for dreams to start from."""

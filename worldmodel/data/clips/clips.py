@@ -1,7 +1,6 @@
-"""Clips: short windows of episodes, drawn at random into batches that depend on (seed, step) alone."""
+"""Clips of real frames: drawn from episodes as they are, or as batches of tensors for training."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -11,10 +10,87 @@ from jaxtyping import Bool, Float32, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from worldmodel.data.clips.windows import WindowSampler
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.nn.actions import ActionEncoder
 
-B = TypeVar("B", bound="Batch")  # beartype has no typing.Self outside classes that it decorates itself
+B = TypeVar("B", bound="Batch")  # beartype supports typing.Self only in classes that it decorates itself
+
+
+@dataclass(frozen=True, eq=False)
+class RealClips:
+    """n clips of t frames, with the t - 1 steps between the frames.
+
+    episodes, starts: the episode of each clip and its first frame there. actions: raw, as the environment
+    takes them; `actions[:, i]` leads from frame i to frame i + 1. terminated: whether the episode terminated with
+    that step; a truncated episode did not.
+    """
+
+    episodes: tuple[int, ...]
+    starts: tuple[int, ...]
+    frames: UInt8[Tensor, "n t h w c"]
+    actions: np.ndarray  # `n t-1 *space`
+    rewards: Float32[np.ndarray, "n t-1"]
+    terminated: Bool[np.ndarray, "n t-1"]
+
+
+class ClipSampler:
+    """Draws clips of real frames from episodes, at places that `WindowSampler` chooses.
+
+    Args:
+        store: the dataset.
+        episodes: the episodes to draw from; those that are too short are skipped.
+        length: frames of a clip or, with `time_stride`, latents.
+        seed: draws are functions of the seed.
+        setting: the key to lower if no episode is long enough; "" if there is none.
+        time_stride: frames per latent. Clips then start and end where latents do: s latents have
+            1 + time_stride * (s - 1) frames.
+
+    Raises:
+        ValueError: no episode is long enough.
+        EpisodeError: an episode is damaged (here, or when a clip reads its damaged frames).
+    """
+
+    def __init__(
+        self,
+        store: EpisodeStore,
+        episodes: Sequence[int],
+        *,
+        length: int,
+        seed: int,
+        setting: str,
+        time_stride: int | None = None,
+    ):
+        self.store, self.stride = store, time_stride or 1
+        self.frames = 1 + self.stride * (length - 1)
+        lengths = {index: 1 + (store.length(index) - 1) // self.stride for index in episodes}
+        item = "frames" if time_stride is None else "latents"
+        self.windows = WindowSampler(lengths, length, seed, item=item, setting=setting)
+
+    def draw(self, step: int, count: int) -> RealClips:
+        """`count` clips, with repetition: a function of (seed, step)."""
+        return self.read(self.windows.draw(step, count))
+
+    def draw_distinct(self, count: int) -> RealClips:
+        """`count` different clips in random order, or all clips if there are fewer."""
+        return self.read(self.windows.draw_distinct(count))
+
+    def read(self, places: Iterable[tuple[int, int]]) -> RealClips:
+        """The clips at these places, pairs (episode, start) as `windows` draws them. Only their frames are read."""
+        places = [(index, self.stride * start) for index, start in places]
+        columns = zip(*(self._clip(index, start) for index, start in places), strict=True)
+        frames, actions, rewards, terminated = (np.stack(column) for column in columns)
+        episodes, starts = zip(*places, strict=True)
+        return RealClips(episodes, starts, torch.from_numpy(frames), actions, rewards, terminated)
+
+    def _clip(self, index: int, start: int) -> tuple[np.ndarray, ...]:
+        """Frames, actions, rewards and terminations of one clip."""
+        store, steps = self.store, slice(start, start + self.frames - 1)
+        terminated = np.zeros(self.frames - 1, bool)
+        if self.frames > 1 and steps.stop == store.length(index) - 1:
+            terminated[-1] = store.header(index).terminated
+        frames = store.frames(index, start, start + self.frames)
+        return frames, store.actions(index)[steps], store.rewards(index)[steps], terminated
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +109,10 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Clip(Batch):
-    """t frames and the t - 1 transitions between them; `actions[:, i]` leads from frame i to frame i + 1.
+    """t frames and the t - 1 steps between them; `actions[:, i]` leads from frame i to frame i + 1.
 
-    Actions are encoded (see `ActionEncoder`). `terminated[:, i]` is true iff the episode terminated with
-    transition i; one that was merely cut off (truncated) does not end.
+    Actions are encoded by `ActionEncoder`. `terminated[:, i]` is true if the episode terminated with step i;
+    a truncated episode did not.
     """
 
     frames: UInt8[Tensor, "b t h w c"]
@@ -45,118 +121,24 @@ class Clip(Batch):
     terminated: Bool[Tensor, "b t-1"]
 
 
-class WindowSampler:
-    """Windows of `length` items, uniform over all places where one fits inside an episode.
-
-    `lengths` has the number of items of each episode; those that are too short are passed over. With `cover_ends`,
-    windows may hang over both ends by all but one item, and are then pushed back inside: so the last item of an
-    episode, where it ends, is drawn as often as one in the middle (an inner place alone: one window in `length` has
-    it), and an episode that is too short is drawn from its beginning on.
-
-    Raises:
-        ValueError: none is long enough; `item` names the items and `setting` the key to lower, if there is one.
-    """
-
-    def __init__(
-        self, lengths: Mapping[int, int], length: int, seed: int, *, item: str, setting: str, cover_ends: bool = False
-    ):
-        if length < 1 or seed < 0:
-            raise ValueError(f"expected {setting or 'a length'} >= 1 and seed >= 0, got {length} and {seed}")
-        self.over = length - 1 if cover_ends else 0  # items by which a window may hang over
-        fitting = {
-            index: places for index, count in lengths.items() if (places := count - length + 1 + 2 * self.over) > 0
-        }
-        if not fitting:
-            longest = f"the longest of {len(lengths)} has {max(lengths.values())}" if lengths else "there are none"
-            lower = f"lower {setting}, or " if setting else ""
-            raise ValueError(f"no episode has {length} {item} ({longest}): {lower}collect longer episodes")
-        self.seed = seed
-        self._last = np.array([max(lengths[index] - length, 0) for index in fitting], np.int64)  # start of the last
-        self._episodes = np.array(list(fitting), np.int64)
-        self._after = np.cumsum(list(fitting.values()))  # places in all episodes up to and with this one
-
-    def __len__(self) -> int:
-        """How many different windows there are."""
-        return int(self._after[-1])
-
-    def draw(self, step: int, count: int) -> list[tuple[int, int]]:
-        """`count` pairs (episode, start): a function of (seed, step), with no state from step to step."""
-        rng = np.random.Generator(np.random.Philox(key=np.array([self.seed, step], np.uint64)))
-        places = rng.integers(len(self), size=count)
-        which = np.searchsorted(self._after, places, side="right")
-        starts = places - np.concatenate([[0], self._after])[which] - self.over
-        starts = np.clip(starts, 0, self._last[which])
-        return list(zip(self._episodes[which].tolist(), starts.tolist(), strict=True))
-
-
 class ClipBatches(Dataset):
     """Batches of clips of `length` frames, by training step: `batches[step]` is always the same batch.
 
-    Training goes on after a stop by asking for the next step. With several devices, device r of n asks for
+    A training that was stopped goes on with the next step. With n devices, device r reads
     `batches[n * step + r]`. Only the frames of the clips are read, never whole episodes.
 
     Raises:
         ValueError: no episode has `length` frames.
-        EpisodeError: an episode is damaged (here, or when a batch touches its damaged frames).
+        EpisodeError: an episode is damaged (here, or when a batch reads its damaged frames).
     """
 
     def __init__(self, store: EpisodeStore, episodes: Sequence[int], *, length: int, batch_size: int, seed: int):
-        self.store, self.length, self.batch_size = store, length, batch_size
-        lengths = {index: store.length(index) for index in episodes}
-        self.windows = WindowSampler(lengths, length, seed, item="frames", setting="the clip length (clip_latents)")
+        setting = "the clip length (clip_latents)"
+        self.clips = ClipSampler(store, episodes, length=length, seed=seed, setting=setting)
+        self.batch_size = batch_size
         self.encoder = ActionEncoder(store.info.action_space)
 
     def __getitem__(self, step: int) -> Clip:
-        places = self.windows.draw(step, self.batch_size)
-        columns = zip(*(self._clip(index, start) for index, start in places), strict=True)
-        return Clip(*(torch.from_numpy(np.stack(column)) for column in columns))
-
-    def _clip(self, index: int, start: int) -> tuple[np.ndarray, ...]:
-        """Frames, actions, rewards and ends of one clip."""
-        steps = slice(start, start + self.length - 1)
-        ends = np.zeros(self.length - 1, bool)
-        if self.length > 1 and steps.stop == self.store.length(index) - 1:
-            ends[-1] = self.store.header(index).terminated
-        actions = self.encoder.encode(self.store.actions(index)[steps])
-        frames = self.store.frames(index, start, start + self.length)
-        return frames, actions, self.store.rewards(index)[steps], ends
-
-
-def train_validation_split(store: EpisodeStore, validation: float = 0.1) -> tuple[list[int], list[int]]:
-    """Episodes for training and for validation, by a hash of the index: more episodes move none across.
-
-    Episode 0 always trains and episode 1 always validates, so that neither side is empty with two episodes.
-
-    Raises:
-        ValueError: a fraction outside [0, 1).
-    """
-    if not 0 <= validation < 1:
-        raise ValueError(f"validation: expected a fraction in [0, 1), got {validation}")
-    indices = store.indices
-    chosen = [index for index in indices if _validates(index, validation)]
-    if not chosen and validation > 0 and len(indices) > 1:  # episode 1 was removed
-        chosen = [indices[-1]]
-    if len(chosen) == len(indices):  # episode 0 was removed
-        chosen = chosen[1:]
-    return [index for index in indices if index not in set(chosen)], chosen
-
-
-def split_for_training(store: EpisodeStore) -> tuple[list[int], list[int]]:
-    """As `train_validation_split`, neither side empty.
-
-    Raises:
-        ValueError: a single episode; says where more come from.
-    """
-    train, held_out = train_validation_split(store)
-    if not (train and held_out):
-        more = "collect more: scripts/collect.py episodes=2"
-        if store.info.policy == "imported":
-            more = "cut the clip in two, each part with its rows in the table, and import both: scripts/data.py import"
-        raise ValueError(f"episodes: {store.folder} holds {len(store.indices)}, and one must be held out; {more}")
-    return train, held_out
-
-
-def _validates(index: int, fraction: float) -> bool:
-    if index < 2:
-        return index == 1 and fraction > 0
-    return int.from_bytes(hashlib.sha256(str(index).encode()).digest()[:8]) < fraction * 2**64
+        clips = self.clips.draw(step, self.batch_size)
+        actions = torch.from_numpy(np.stack([self.encoder.encode(each) for each in clips.actions]))
+        return Clip(clips.frames, actions, torch.from_numpy(clips.rewards), torch.from_numpy(clips.terminated))

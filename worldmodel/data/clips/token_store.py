@@ -1,7 +1,7 @@
-"""Tokens: what a tokenizer made of each episode, one file each, and batches of them with the actions between.
+"""A folder of tokens, one file per episode, made by one tokenizer from one dataset.
 
-A token file is a plain `.npy` with a sha256 behind it, which NumPy ignores and `TokenStore` checks: of its content, its
-episode and the key of its store, so that no file stands in for another.
+A token file is a plain `.npy` file followed by a sha256, which NumPy ignores and `TokenStore` checks. The sha256
+covers the content, the episode's index and the key of the store, so that no file can replace another.
 """
 
 import hashlib
@@ -9,35 +9,28 @@ import io
 import math
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float32, Int64, Integer
-from torch import Tensor
-from torch.utils.data import Dataset
+from jaxtyping import Integer
 
-from worldmodel.data.clips.clips import Batch, WindowSampler
-from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.config import typed
 from worldmodel.io.files import Recent, sweep, write_whole
 from worldmodel.io.folders import make_folder
 from worldmodel.io.lock import lock_file
 from worldmodel.io.model_folder import read_sealed, write_sealed
 from worldmodel.io.untrusted import open_regular
-from worldmodel.nn.actions import ActionEncoder
 
 SCHEMA = 2
 FILE = "tokens.json"
 NAME = re.compile(r"tokens_(\d{6,})\.npy")
 DIGEST_BYTES = 32
-HEADER_BYTES = 1024  # more than that of a token file, and its sha256
-MOST_BYTES = 1 << 30  # tokens of an episode
-OPEN_FILES = 256  # each mapped file keeps a file handle, of which many systems allow 1024
-REMEDY = "run scripts/train_prior.py, or whatever makes the tokens, to make them anew"
+HEADER_BYTES = 1024  # room for the header and the sha256 of a token file
+MAX_BYTES = 1 << 30  # tokens of one episode
+OPEN_FILES = 256  # each mapped file keeps a file handle; many systems allow 1024
+REMEDY = "run python scripts/train_prior.py to make the tokens again"
 
 
 def token_key(tokenizer: str, fingerprint: str) -> str:
@@ -45,24 +38,9 @@ def token_key(tokenizer: str, fingerprint: str) -> str:
     return hashlib.sha256(f"{tokenizer}\n{fingerprint}".encode()).hexdigest()
 
 
-def latent_actions(encoded: Float32[np.ndarray, "T a"], time_stride: int, latents: int) -> np.ndarray:
-    """Encoded actions of an episode's beginning, per latent: `s time_stride*a`, those that lead into it.
-
-    Nothing leads into the first latent: its row is zero. Row j has actions stride * (j - 1) up to stride * j.
-
-    Raises:
-        ValueError: fewer actions than lead into so many latents.
-    """
-    steps = time_stride * (latents - 1)
-    if latents < 1 or len(encoded) < steps:
-        raise ValueError(f"{latents} latents of {time_stride} frames need {steps} actions, got {len(encoded)}")
-    rows = encoded[:steps].reshape(latents - 1, time_stride * encoded.shape[1])
-    return np.concatenate([np.zeros((1, rows.shape[1]), np.float32), rows])
-
-
 @dataclass(frozen=True)
 class TokenInfo:
-    """What all token files of a folder share: where they come from, and their shape."""
+    """What all token files of a folder share: the key of their tokenizer and dataset, and their shape."""
 
     key: str
     codes: int
@@ -76,7 +54,7 @@ class TokenInfo:
 
 
 class TokenStore:
-    """Tokens `s y x` of each episode, mapped from the disk; copies may travel to other processes."""
+    """Tokens `s y x` of each episode, memory-mapped; a copy in another process opens files of its own."""
 
     def __init__(self, folder: Path | str, info: TokenInfo):
         self.folder, self.info = Path(folder), info
@@ -87,10 +65,10 @@ class TokenStore:
     def create(
         cls, folder: Path | str, *, key: str, codes: int, grid: tuple[int, int], time_stride: int
     ) -> "TokenStore":
-        """An empty store, or the one that is there if it was begun with the same; stale tokens are deleted.
+        """An empty store, or the existing one if it has the same key and shape. Stale tokens are deleted.
 
         Raises:
-            ValueError: the folder holds something else than tokens, which is left alone.
+            ValueError: the folder holds files that are not tokens; nothing is deleted.
         """
         folder, info = Path(folder), TokenInfo(key, codes, (grid[0], grid[1]), time_stride)
         if folder.is_dir() and any(folder.iterdir()) and _load(folder) != info:
@@ -102,10 +80,10 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: Path | str, key: str) -> "TokenStore":
-        """The finished tokens of this tokenizer and dataset.
+        """The finished tokens of the tokenizer and the dataset that `key` stands for.
 
         Raises:
-            ValueError: there are none, or they were made by another tokenizer or from other episodes.
+            ValueError: there are none, or another tokenizer or other episodes made them.
         """
         info = _load(Path(folder))
         if info is None:
@@ -116,7 +94,7 @@ class TokenStore:
 
     @property
     def indices(self) -> tuple[int, ...]:
-        """Episodes whose tokens are finished, in order."""
+        """The episodes with finished tokens, in order."""
         matches = (NAME.fullmatch(entry.name) for entry in os.scandir(self.folder))
         return tuple(sorted(int(match[1]) for match in matches if match))
 
@@ -124,10 +102,10 @@ class TokenStore:
         return self.folder / f"tokens_{index:06d}.npy"
 
     def write(self, index: int, tokens: Integer[np.ndarray, "s y x"]) -> None:
-        """Stores the tokens of an episode: whole, or after a kill not at all.
+        """Store the tokens of an episode atomically: after a kill, the file is complete or absent.
 
         Raises:
-            ValueError: another grid than the store's, or a token that is no code.
+            ValueError: tokens on another grid, or outside the codebook.
         """
         if tokens.shape[1:] != self.info.grid or not len(tokens):
             raise ValueError(
@@ -135,15 +113,15 @@ class TokenStore:
             )
         if tokens.min() < 0 or tokens.max() >= self.info.codes:
             raise ValueError(f"tokens: expected 0 to {self.info.codes - 1}, got {tokens.min()} to {tokens.max()}")
-        if (size := tokens.size * self.info.dtype.itemsize) > MOST_BYTES:
-            raise ValueError(f"tokens: {size:,} bytes, expected at most {MOST_BYTES:,}; cut the episode")
+        if (size := tokens.size * self.info.dtype.itemsize) > MAX_BYTES:
+            raise ValueError(f"tokens: {size:,} bytes, expected at most {MAX_BYTES:,}; cut the episode")
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(tokens, self.info.dtype))
         write_whole(self.path(index), buffer.getbuffer(), self._digest(index, buffer.getbuffer()))
         self._maps, self._checked = Recent(OPEN_FILES), set()
 
     def tokens(self, index: int) -> Integer[np.ndarray, "s y x"]:
-        """Tokens of an episode, read-only and mapped from the disk; checked when first asked for.
+        """Tokens of an episode, read-only and memory-mapped; the sha256 is checked at the first read.
 
         Raises:
             ValueError: they are missing or damaged.
@@ -153,19 +131,19 @@ class TokenStore:
     def _map(self, index: int) -> np.ndarray:
         path = self.path(index)
         try:
-            with open_regular(path, MOST_BYTES + HEADER_BYTES) as file:
+            with open_regular(path, MAX_BYTES + HEADER_BYTES) as file:
                 if index not in self._checked:
-                    self._check(index, file.read())
-                tokens = self._claimed(file)
-        except Exception as error:  # NumPy raises what it likes over a header that is none
+                    self._check_digest(index, file.read())
+                tokens = self._mapped(file)
+        except Exception as error:  # NumPy raises many kinds of errors for a broken header
             raise ValueError(f"{path}: missing or damaged: {error}; delete it and {REMEDY}") from error
         if index not in self._checked and not (len(tokens) and 0 <= tokens.min() <= tokens.max() < self.info.codes):
             raise ValueError(f"{path}: expected 1 latent or more of tokens in [0, {self.info.codes}); {REMEDY}")
         self._checked.add(index)
         return tokens
 
-    def _claimed(self, file: BinaryIO) -> np.ndarray:
-        """A map of the tokens in an open file, which are of this store's kind and fill the file."""
+    def _mapped(self, file: BinaryIO) -> np.ndarray:
+        """A map of the tokens in an open file. Raises ValueError unless they have this store's type and grid."""
         file.seek(0)
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError("expected version 1.0 of the .npy format")
@@ -177,7 +155,7 @@ class TokenStore:
             raise ValueError(f"{found:,} bytes, expected {at + size:,} by its header")
         return np.memmap(file, dtype, "r", at, shape)
 
-    def _check(self, index: int, content: bytes) -> None:
+    def _check_digest(self, index: int, content: bytes) -> None:
         if self._digest(index, memoryview(content)[:-DIGEST_BYTES]) != content[-DIGEST_BYTES:]:
             raise ValueError("the content does not match its sha256")
 
@@ -202,105 +180,10 @@ def _load(folder: Path) -> TokenInfo | None:
 
 
 def _clear(folder: Path) -> None:
-    """Tokens can be made again, so stale ones may go; anything else in the folder may not."""
+    """Delete stale tokens, which can be made again. Raises ValueError if the folder holds anything else."""
     sweep(folder)
     names = sorted(set(os.listdir(folder)) - {lock_file(folder).name})
-    strangers = [name for name in names if name != FILE and not NAME.fullmatch(name)]
-    if strangers:
-        raise ValueError(f"{folder} holds more than tokens ({strangers[0]}); move that away or name another folder")
+    if others := [name for name in names if name != FILE and not NAME.fullmatch(name)]:
+        raise ValueError(f"{folder} holds more than tokens ({others[0]}); move that away or name another folder")
     for name in sorted(names, key=lambda name: name != FILE):  # the description first: a kill leaves stale tokens
         (folder / name).unlink()  # one by one, because the folder may be a link or a mount point
-
-
-@dataclass(frozen=True, eq=False)
-class TokenClip(Batch):
-    """s latents; the j-th of `actions`, `rewards` and `terminated` is about the steps that lead into latent j.
-
-    Zero for the first latent of an episode. With a stride, a row has the encoded actions side by side,
-    rewards are summed, and an end anywhere in the chunk ends it. `mask` is false behind the end of an episode
-    that is shorter than the clip; everything there is zero.
-    """
-
-    tokens: Int64[Tensor, "b s y x"]
-    actions: Float32[Tensor, "b s a"]
-    rewards: Float32[Tensor, "b s"]
-    terminated: Bool[Tensor, "b s"]
-    mask: Bool[Tensor, "b s"]
-
-
-class TokenBatches(Dataset):
-    """Batches of `length` latents by training step, as `ClipBatches` are of frames; short episodes take part.
-
-    Raises:
-        ValueError: tokens that are not those of their episode.
-    """
-
-    def __init__(
-        self,
-        tokens: TokenStore,
-        store: EpisodeStore,
-        episodes: Sequence[int],
-        *,
-        length: int,
-        batch_size: int,
-        seed: int,
-        encoder: ActionEncoder | None = None,
-    ):
-        self.tokens, self.store, self.length, self.batch_size = tokens, store, length, batch_size
-        self.stride = tokens.info.time_stride
-        lengths = {index: self._latents(index) for index in episodes}
-        self.windows = WindowSampler(
-            lengths, length, seed, item="latents", setting="the clip length (clip_latents)", cover_ends=True
-        )
-        self.encoder = encoder or ActionEncoder(store.info.action_space)
-        self.episodes = tuple(episodes)
-
-    def _latents(self, index: int) -> int:
-        found, frames = len(self.tokens.tokens(index)), self.store.length(index)
-        if found != (expected := 1 + (frames - 1) // self.stride):
-            raise ValueError(f"{self.tokens.path(index)}: expected {expected} latents for {frames} frames, got {found}")
-        return found
-
-    def __getitem__(self, step: int) -> TokenClip:
-        places = self.windows.draw(step, self.batch_size)
-        columns = zip(*(self._clip(index, start) for index, start in places), strict=True)
-        return TokenClip(*(torch.from_numpy(np.stack(column)) for column in columns))
-
-    def all_outcomes(self) -> tuple[Float32[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-        """Rewards and ends of the latents of all episodes, without the first ones, into which nothing leads."""
-        rewards, ends = zip(*(self.outcomes(index) for index in self.episodes), strict=True)
-        return np.concatenate([each[1:] for each in rewards]), np.concatenate([each[1:] for each in ends])
-
-    def outcomes(self, index: int) -> tuple[Float32[np.ndarray, "s"], Bool[np.ndarray, "s"]]:
-        """Rewards and ends of all latents of an episode."""
-        latents = self._latents(index)
-        steps = self.stride * (latents - 1)
-        rewards = self.store.rewards(index)[:steps].reshape(latents - 1, self.stride).sum(1)
-        ends = np.zeros(latents, bool)
-        if latents > 1 and steps == self.store.length(index) - 1:
-            ends[-1] = self.store.header(index).terminated
-        return np.concatenate([np.zeros(1, np.float32), rewards]).astype(np.float32), ends
-
-    def _clip(self, index: int, start: int) -> tuple[np.ndarray, ...]:
-        """Tokens, actions, rewards, ends and reality of `length` latents, the first of them latent `start`."""
-        rewards, ends = self.outcomes(index)
-        stop, first = min(start + self.length, len(ends)), max(start, 1)  # nothing leads into latent 0
-        steps = slice(self.stride * (first - 1), self.stride * (stop - 1))
-        actions = self.encoder.encode(self.store.actions(index)[steps])
-        actions = actions.reshape(stop - first, self.stride * self.encoder.width)
-        here = slice(start, stop)
-        columns = (
-            self.tokens.tokens(index)[here].astype(np.int64),
-            rewards[here],
-            ends[here],
-            np.ones(stop - start, bool),
-        )
-        tokens, rewards, ends, real = (_pad(column, 0, self.length) for column in columns)
-        return tokens, _pad(actions, first - start, self.length), rewards, ends, real
-
-
-def _pad(rows: np.ndarray, before: int, length: int) -> np.ndarray:
-    """`length` rows, zero before and behind those given."""
-    padded = np.zeros((length, *rows.shape[1:]), rows.dtype)
-    padded[before : before + len(rows)] = rows
-    return padded

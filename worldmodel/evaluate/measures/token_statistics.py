@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Integer
 
-from worldmodel.data.clips.clips import WindowSampler
 from worldmodel.data.clips.token_store import TokenStore
+from worldmodel.data.clips.windows import WindowSampler
 
 
 def real_windows(

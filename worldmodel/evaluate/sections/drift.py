@@ -9,8 +9,8 @@ from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodel.data.clips.clips import WindowSampler
 from worldmodel.data.clips.token_store import TokenStore
+from worldmodel.data.clips.windows import WindowSampler
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.measures import token_statistics as tally
 from worldmodel.evaluate.statistics.bootstrap import centred, curve, interval, quotient, same, share

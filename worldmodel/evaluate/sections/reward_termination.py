@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from worldmodel.data.clips.token_store import TokenBatches
+from worldmodel.data.clips.token_batches import TokenBatches
 from worldmodel.evaluate.statistics.bootstrap import interval, ratio, share
 from worldmodel.evaluate.statistics.results import Interval, Section, exact
 from worldmodel.evaluate.testbed.held_out import draws

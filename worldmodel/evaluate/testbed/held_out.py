@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 
-from worldmodel.data.clips.clips import WindowSampler
-from worldmodel.data.clips.token_store import TokenStore, latent_actions
+from worldmodel.data.clips.token_batches import latent_actions
+from worldmodel.data.clips.token_store import TokenStore
+from worldmodel.data.clips.windows import WindowSampler
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.nn.actions import ActionEncoder
 from worldmodel.tokenizer import VQVAE
