@@ -26,7 +26,7 @@ def main() -> None:
     found: dict[str, list[tuple[int, float]]] = {}
     passes = []
     for n in range(CONTEXT - 1, CONTEXT - 1 + STEPS):
-        following, step = world.step(state, actions[:, n], SamplerConfig("fused"))
+        following, step = world.step(state, actions[:, n], SamplerConfig("compiled"))
         for name, other in others(world, state, actions[:, n]).items():
             found.setdefault(name, []).append(difference(step, other))
             passes += other.passes.tolist() if name.startswith("predictive") else []
@@ -50,11 +50,11 @@ def difference(step: Step, other: Step) -> tuple[int, float]:
 def others(world: WorldModel, state: DreamState, actions: np.ndarray) -> dict[str, Step]:
     """The same step, from the same past, in other ways."""
     kinds = (SamplerConfig("cached"), SamplerConfig("predictive"))
-    steps = {f"{config.kind} against fused": world.step(state, actions, config)[1] for config in kinds}
-    for config in (SamplerConfig("fused"), SamplerConfig("cached")):
-        alone = [world.step(state.rows(torch.tensor([i])), actions[i : i + 1], config)[1] for i in range(DREAMS)]
+    steps = {f"{config.kind} against compiled": world.step(state, actions, config)[1] for config in kinds}
+    for config in (SamplerConfig("compiled"), SamplerConfig("cached")):
+        alone = [world.step(state.select(torch.tensor([i])), actions[i : i + 1], config)[1] for i in range(DREAMS)]
         joined = [torch.cat([getattr(each, name) for each in alone]) for name in ("frames", "tokens", "bits", "passes")]
-        steps[f"{config.kind} alone against fused among {DREAMS}"] = Step(joined[0], joined[1], joined[2], joined[3])
+        steps[f"{config.kind} alone against compiled among {DREAMS}"] = Step(joined[0], joined[1], joined[2], joined[3])
     return steps
 
 

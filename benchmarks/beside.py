@@ -4,7 +4,7 @@ Run by itself it is the program that trains: the prior of the demo on random tok
 For each line that it reads, a number of seconds, it trains so long and prints its steps a second.
 """
 
-from worldmodel.backends.threads import set_threads, usable_cores, wait_asleep
+from worldmodel.kernels.threads import set_threads, usable_cores, wait_asleep
 
 if __name__ == "__main__":
     wait_asleep()  # before torch is imported

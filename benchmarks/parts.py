@@ -8,29 +8,30 @@ import torch
 from measure import machine, typical
 from sampling import beginning, demo_world
 
-from worldmodel.backends.cpu.prior import next_context
-from worldmodel.backends.cpu.tokenizer import next_frames
-from worldmodel.prior import SamplerConfig, sample, uniform
+from worldmodel.backends.cpu.prior import CompiledPrior
+from worldmodel.prior import FrameInputs, SamplerConfig, uniform
 from worldmodel.world import WorldModel
 
 
 @torch.no_grad()
 def parts(world: WorldModel, b: int) -> Iterator[tuple[str, float]]:
     """Milliseconds of each part of a step of b dreams."""
-    core, actions, repeats = world.prior.core, np.ones(b, int), 200 if b == 1 else 20
+    prior, actions, repeats = world.predictor(), np.ones(b, int), 200 if b == 1 else 20
+    assert isinstance(prior, CompiledPrior)
     state, _ = world.step(beginning(world, b), actions)
-    lead = world._encode(actions, b, 1)[:, 0]
-    features, _ = next_context(world.prior, state.tokens, lead, state.context)
+    action = world._encode(actions, b, 1)[:, 0]
+    features = prior.context.features(state.tokens, action, state.context)[0][:, :, 0]
     sites = state.tokens[0].numel()
     noise = uniform(0, state.dreams, state.steps, sites)
-    config, cold = SamplerConfig("fused"), SamplerConfig("fused", temperature=0)
+    config, ones = SamplerConfig(), torch.ones(b, dtype=torch.float64)
+    warm, cold = (FrameInputs(features, action, noise, each, state.tokens) for each in (ones, 0 * ones))
     work = {
         "actions → vectors": lambda: world._encode(actions, b, 1),
-        "context of the next latent": lambda: next_context(world.prior, state.tokens, lead, state.context),
+        "context of the next latent": lambda: prior.context.features(state.tokens, action, state.context),
         "noise": lambda: uniform(0, state.dreams, state.steps, sites),
-        "tokens": lambda: sample(core, features, lead, noise, config),
-        "  of which without drawing: the likeliest token": lambda: sample(core, features, lead, noise, cold),
-        "frames": lambda: next_frames(world.tokenizer, state.tokens, state.decoder),
+        "tokens": lambda: prior.core.sample(warm, config),
+        "  of which without drawing: the likeliest token": lambda: prior.core.sample(cold, config),
+        "frames": lambda: world.coder().decode_chunk(state.tokens[:, None], state.decoder),
         "the whole step": lambda: world.step(state, actions),
     }
     for name, part in work.items():

@@ -29,7 +29,7 @@ def prior_of(name: str) -> PixelCNN:
     """The prior of a preset for the tokens of its tokenizer, untrained."""
     tokenizer = tokenizer_of(name)
     config = typed(PriorConfig, preset("train_prior", name)["prior"])
-    return PixelCNN(config, tokenizer.config.quantizer.codes, tokenizer.grid, ACTIONS, (0.0, 1.0))
+    return PixelCNN(config, tokenizer.codes, tokenizer.grid, ACTIONS, (0.0, 1.0))
 
 
 def built(part: str, name: str) -> nn.Module:

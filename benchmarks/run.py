@@ -10,7 +10,7 @@ from pathlib import Path
 from beside import beside
 from collection import collection
 from measure import Row, copy_speed, gemm_flops, row, write
-from sampling import dreaming, endurance, imagining, sampling
+from sampling import dreaming, endurance, imagining, launches, sampling
 from training import quantizer, training
 
 from worldmodel.data.episodes.store import EpisodeStore
@@ -22,6 +22,7 @@ def rows() -> Iterator[Row]:
     yield row("machine: memory copy", copy_speed() / 1e9, "GB/s")
     yield from sampling()
     yield from imagining()
+    yield from launches()
     yield from dreaming()
     yield from endurance()
     yield from quantizer()

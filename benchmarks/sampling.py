@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from gymnasium.spaces import Discrete
 from measure import Row, memory, preset, row, typical, versus
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from worldmodel.backends.cpu.prior import next_context
+from worldmodel.backends.cpu.prior import CompiledPrior
 from worldmodel.data.clips.start_contexts import StartContexts
 from worldmodel.dream.env import DreamVectorEnv
 from worldmodel.io.config import typed
 from worldmodel.nn.causal_conv import Past
-from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, sample, uniform
-from worldmodel.prior.categorical import choose
+from worldmodel.prior import FrameInputs, PixelCNN, PriorConfig, SamplerConfig, sample, uniform
+from worldmodel.prior.categorical import sample_categorical
 from worldmodel.tokenizer import VQVAE, TokenizerConfig
 from worldmodel.world import DreamState, WorldInfo, WorldModel
 
@@ -37,18 +38,21 @@ def sampling() -> Iterator[Row]:
 
 @torch.no_grad()
 def against_the_floor(prior: PixelCNN, b: int, slowest: bool) -> list[Row]:
-    """Fused sampling against the parallel pass, and the naive sampler against it where that is asked for."""
+    """Compiled sampling against the parallel pass, and the naive sampler against it where that is asked for."""
     (y, x), repeats = prior.grid, 15 if b == 1 else 5
     tokens, actions = torch.randint(0, prior.codes, (b, FRAMES, y, x)), torch.randn(b, FRAMES, prior.actions)
-    past = first_past(prior, tokens[:, 0], actions[:, 0])
-    sampled = lambda: fused_frames(prior, tokens, actions, past)  # noqa: E731
+    compiled = CompiledPrior(prior)
+    past = first_past(compiled, tokens[:, 0], actions[:, 0])
+    sampled = lambda: compiled_frames(compiled, tokens, actions, past)  # noqa: E731
     times, cost, floor = versus(sampled, lambda: prior(tokens, actions), repeats)
     note = f"{cost / FRAMES * 1e3:.2f} ms a frame of the batch against {floor / FRAMES * 1e3:.2f} ms"
-    rows = [row(f"fused ÷ one parallel pass, {y}×{x} tokens, batch {b}", times, "", most=LIMITS[b], note=note)]
+    rows = [row(f"compiled ÷ one parallel pass, {y}×{x} tokens, batch {b}", times, "", most=LIMITS[b], note=note)]
     if slowest:
         naive = naive_frame(prior, tokens[:, 0], actions[:, 0])
         note = f"naive {naive:.1f} s a frame of the batch, extrapolated from some of its steps"
-        rows.append(row(f"naive ÷ fused, {y}×{x} tokens, batch {b}", naive * FRAMES / cost, "", least=100, note=note))
+        rows.append(
+            row(f"naive ÷ compiled, {y}×{x} tokens, batch {b}", naive * FRAMES / cost, "", least=100, note=note)
+        )
     return rows
 
 
@@ -58,31 +62,33 @@ def demo_prior(grid: tuple[int, int]) -> PixelCNN:
     codes = preset("train_tokenizer")["tokenizer"]["quantizer"]["codes"]
     prior = PixelCNN(typed(PriorConfig, preset("train_prior")["prior"]), codes, grid, ACTIONS, (0.0, 1.0)).eval()
     assert prior.outcome is not None
-    prior.outcome.weigh(torch.tensor([985.0, 10.0, 0.0, 5.0]))  # one step in 200 ends a dream
+    prior.outcome.set_frequencies(torch.tensor([985.0, 10.0, 0.0, 5.0]))  # one step in 200 ends a dream
     return prior
 
 
-def first_past(prior: PixelCNN, tokens: torch.Tensor, actions: torch.Tensor) -> Past:
+def first_past(prior: CompiledPrior, tokens: torch.Tensor, actions: torch.Tensor) -> Past:
     """What a dream that has begun carries on."""
-    _, past = prior.context(prior.embed_past(tokens[:, None], first=True), torch.stack([actions] * 2, dim=1))
-    return next_context(prior, tokens, actions, past)[1]
+    past = prior.start(torch.stack([tokens] * 2, dim=1), torch.stack([actions] * 2, dim=1))
+    return prior.context.carry(tokens, actions, past)
 
 
-def fused_frames(prior: PixelCNN, tokens: torch.Tensor, actions: torch.Tensor, past: Past) -> None:
+def compiled_frames(prior: CompiledPrior, tokens: torch.Tensor, actions: torch.Tensor, past: Past) -> None:
     """Sample so many frames as `tokens` has, one after the other."""
     b, frames, rows, columns = tokens.shape
     newest, dreams = tokens[:, 0], torch.arange(b)
     for s in range(frames):
-        features, past = next_context(prior, newest, actions[:, s], past)
+        features, past = prior.context.features(newest, actions[:, s], past)
         noise = uniform(0, dreams, torch.full_like(dreams, s), rows * columns)
-        newest = sample(prior.core, features, actions[:, s], noise, SamplerConfig("fused")).tokens
+        inputs = FrameInputs(features[:, :, 0], actions[:, s], noise, torch.ones(b, dtype=torch.float64), newest)
+        newest = prior.core.sample(inputs, SamplerConfig()).tokens
 
 
 def naive_frame(prior: PixelCNN, tokens: torch.Tensor, actions: torch.Tensor) -> float:
     """Seconds of a naive frame, from a few of its steps: each is one pass of the core and one choice."""
     context = torch.randn(len(tokens), prior.config.width, *prior.grid)
     noise, config = torch.rand(len(tokens), dtype=torch.float64), SamplerConfig("naive")
-    step = typical(lambda: choose(prior.core(tokens, context, actions)[:, 0, 0], noise, config))
+    score = lambda: prior.core(tokens, context, actions)[:, 0, 0]  # noqa: E731
+    step = typical(lambda: sample_categorical(score(), noise, torch.ones_like(noise), config))
     return step * tokens[0].numel()
 
 
@@ -114,6 +120,33 @@ def imagining() -> Iterator[Row]:
         passes = float(world.step(state, [1], sampler)[1].passes[0])
         note = f"{passes:.0f} passes over {world.prior.grid[0]}×{world.prior.grid[1]} tokens, untrained weights"
         yield row(f"… sampler={sampler.kind}, batch 1", 1 / step, "frames/s", note=note if passes > 1 else "")
+
+
+def launches() -> Iterator[Row]:
+    """Operators that a frame's tokens take, counted on the CPU: on a GPU each is one launch of a kernel or more."""
+    prior = demo_prior(GRIDS[0])
+    inputs = FrameInputs(
+        torch.randn(1, prior.config.width, *prior.grid),
+        torch.randn(1, prior.actions),
+        torch.rand(1, prior.grid[0] * prior.grid[1], dtype=torch.float64),
+        torch.ones(1, dtype=torch.float64),
+        torch.zeros(1, *prior.grid, dtype=torch.long),
+    )
+    for kind in ("cached", "predictive"):
+        with Counting() as counted:
+            passes = int(sample(prior.core, inputs, SamplerConfig(kind)).passes[0])
+        note = f"{passes} passes, untrained weights" if kind == "predictive" else ""
+        yield row(f"operators of a frame's tokens, 8×8, sampler={kind}, batch 1", counted.count, "", note=note)
+
+
+class Counting(TorchDispatchMode):
+    """Counts operators that compute something; views are none."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not any(each.alias_info for each in func._schema.returns)
+        return func(*args, **(kwargs or {}))
 
 
 def dreaming() -> Iterator[Row]:

@@ -27,12 +27,12 @@ from torch import nn
 from yaml import YAMLError
 
 import envs
-from worldmodel.backends.threads import set_threads
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.config import to_dict, typed, unknown_key
 from worldmodel.io.hub import WARM, comes_along, drawn_at
 from worldmodel.io.model_folder import CONFIG, described, read_sealed
 from worldmodel.io.untrusted import errors_name
+from worldmodel.kernels.threads import set_threads
 from worldmodel.world import WorldInfo
 
 T = TypeVar("T")
@@ -181,7 +181,7 @@ def begin_with(model: nn.Module, earlier: nn.Module) -> None:
     fitting = {name: x for name, x in weights.items() if name in known and known[name].shape == x.shape}
     if len(fitting) < len(weights) // 2 or len(fitting) < len(known) // 2:
         raise ValueError("init: expected a model of the same shape; give the settings that it was trained with")
-    keep = {name for name in fitting if name.endswith("log_weight")}  # these count the new data
+    keep = {name for name in fitting if name.endswith((".log_weight", ".rewards"))}  # the new data have their own
     model.load_state_dict({k: v for k, v in fitting.items() if k not in keep}, strict=False)
 
 

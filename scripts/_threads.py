@@ -1,5 +1,5 @@
 """Imported before torch by every script: idle threads sleep, so that a training shares its machine."""
 
-from worldmodel.backends.threads import wait_asleep
+from worldmodel.kernels.threads import wait_asleep
 
 wait_asleep()

@@ -35,7 +35,7 @@ class RolloutConfig:
     temperature: float | None
     top_k: int
     top_p: float
-    sampler: Literal["auto", "fused", "predictive", "cached", "naive"]
+    sampler: Literal["auto", "compiled", "predictive", "cached", "naive"]
     fps: float
     scale: int
     device: str

@@ -19,7 +19,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, Ve
 from worldmodel.agents.encoded_env import EncodedEnv, check_spaces
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PPOConfig, make_ppo, ppo_agent
 from worldmodel.agents.sb3_actions import Acting
-from worldmodel.backends.threads import threads
 from worldmodel.dream.env import action_space
 from worldmodel.evaluate.agents import returns
 from worldmodel.evaluate.statistics.results import bootstrap
@@ -29,6 +28,7 @@ from worldmodel.io.lock import writer_lock
 from worldmodel.io.model_folder import CONFIG, described, read_sealed, write_sealed
 from worldmodel.io.progress import progress
 from worldmodel.io.untrusted import errors_name
+from worldmodel.kernels.threads import threads
 from worldmodel.world import WorldModel
 
 

@@ -72,7 +72,7 @@ def train_prior(config: TrainPriorConfig) -> None:
         return {f"held_out/{name}": value for name, value in likelihood(model, checks, count=16).items()}
 
     def evaluate(model: PixelCNN, step: int, writer: SummaryWriter) -> dict[str, float]:
-        world = WorldModel(tokenizer.to(model.start.device), model, info)
+        world = WorldModel(tokenizer.to(model.device), model, info)
         if horizon < 4:  # the episodes are too short to show anything
             return figures(model)
         frames, given = real_clips(store, held_out, length=CONTEXT + horizon, clips=2, seed=config.fit.seed)
@@ -99,15 +99,18 @@ def train_prior(config: TrainPriorConfig) -> None:
 def new_prior(config: TrainPriorConfig, store: EpisodeStore, tokenizer: VQVAE, batches: TokenBatches) -> PixelCNN:
     """The prior before training: it knows the code vectors and how often each outcome comes, or an earlier run."""
     torch.manual_seed(config.fit.seed)
-    actions = ActionEncoder(store.info.action_space).width * tokenizer.config.time_stride
+    actions = ActionEncoder(store.info.action_space).width * tokenizer.time_stride
     rewards, ends = batches.all_outcomes()
-    codes = tokenizer.config.quantizer.codes
+    codes = tokenizer.codes
     prior = PixelCNN(config.prior, codes, tokenizer.grid, actions, reward_values(rewards))
-    prior.use_codebook(tokenizer.quantizer.standard(torch.arange(codes)))
+    prior.init_embedding(tokenizer.embed(torch.arange(codes)[:, None])[:, 0])
     if prior.outcome is not None:
-        prior.outcome.weigh(prior.outcome.targets(torch.from_numpy(rewards), torch.from_numpy(ends)).sum(0))
+        prior.outcome.set_frequencies(prior.outcome.targets(torch.from_numpy(rewards), torch.from_numpy(ends)).sum(0))
     if config.init is not None:
-        begin_with(prior, WorldModel.load(config.init / "world").prior)
+        earlier = WorldModel.load(config.init / "world").prior
+        if not isinstance(earlier, PixelCNN):
+            raise ValueError(f"init: expected a world with a PixelCNN, got one with a {type(earlier).__name__}")
+        begin_with(prior, earlier)
     return prior
 
 

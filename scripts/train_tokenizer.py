@@ -47,12 +47,12 @@ def train_tokenizer(config: TrainTokenizerConfig) -> None:
     frames = 1 + config.tokenizer.time_stride * (config.clip_latents - 1)
     shape = {"length": frames, "batch_size": config.fit.batch_size, "seed": config.fit.seed}
     batches, checks = (ClipBatches(store, episodes, **shape) for episodes in (train, held_out))
-    tokenizer.begin(torch.cat([batches[step].frames for step in range(BEGIN)]))
+    tokenizer.init_from_data(torch.cat([batches[step].frames for step in range(BEGIN)]))
     if config.init is not None:
         begin_with(tokenizer, load_tokenizer(config.init / "tokenizer"))
 
     def evaluate(model: VQVAE, step: int, writer: SummaryWriter) -> dict[str, float]:
-        frames = checks[0].frames[:4].to(model.quantizer.codebook.device)
+        frames = checks[0].frames[:4].to(model.device)
         tokens = model.encode(frames)
         both = torch.cat([frames, model.decode(tokens)], dim=2)  # real above decoded
         log_video(writer, "reconstruction", torch.cat(list(both), dim=2).cpu().numpy(), step, fps=8)

@@ -54,7 +54,7 @@ class TrueMaze:
 
     info = WorldInfo((SIDE, SIDE, 3), Discrete(len(ACTIONS)), ACTIONS)
 
-    def whole(self, frames: int) -> int:
+    def whole_latents(self, frames: int) -> int:
         return frames
 
     def start(self, frames, actions, seed=0) -> State:

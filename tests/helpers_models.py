@@ -30,7 +30,7 @@ def small_tokenizer(space_stride=8, time_stride=1, frame=(16, 24, 3), codes=19, 
     tokenizer = stirred(VQVAE(config, frame))
     with torch.no_grad():  # codes where the encoder's outputs are, or all frames would have the same token
         z, _ = tokenizer._vectors(to_float(random_frames(8, 1 + 2 * time_stride, frame)), None)
-        tokenizer.quantizer.begin(z.movedim(1, -1).flatten(0, -2))
+        tokenizer.bottleneck.init_from_data(z.movedim(1, -1).flatten(0, -2))
     return tokenizer
 
 
@@ -68,10 +68,10 @@ def space_world(space: Space, time_stride=1, longest=5, action_scale=None) -> Wo
     tokenizer = small_tokenizer(time_stride=time_stride)
     world = WorldModel(tokenizer, small_prior(actions=actions, rewards=REWARDS), info, small_starts(5, actions))
     with torch.no_grad():
-        for part in (world.prior.outcome.leave.weight, world.prior.outcome.leave.bias):
+        for part in (world.prior.outcome.out_proj.weight, world.prior.outcome.out_proj.bias):
             goes_on, ends = part.chunk(2)
             ends.copy_(goes_on)
-        world.prior.outcome.leave.bias[len(REWARDS) :] -= 1.4
+        world.prior.outcome.out_proj.bias[len(REWARDS) :] -= 1.4
     return world
 
 

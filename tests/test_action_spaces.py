@@ -97,7 +97,7 @@ def test_agents_learn_in_dreams_and_in_reality_and_act_the_same_once_saved(name,
         model.learn(32)  # the environment refuses what is not of its space
     agent = ppo_agent(model, world, TINY_PPO.policy)
     agent.save(tmp_path)
-    seen = np.stack([world.tokenizer.quantizer.standard(world.begin(i).tokens)[0].numpy() for i in range(5)])
+    seen = np.stack([world.tokenizer.embed(world.start_from_context(i).tokens)[0].numpy() for i in range(5)])
     both = [each.act(seen, np.random.default_rng(0)) for each in (agent, PolicyAgent.load(tmp_path))]
     np.testing.assert_array_equal(*both)
     assert all(action_space(world).contains(action) for action in both[0])

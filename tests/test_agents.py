@@ -59,14 +59,14 @@ class Paying(Planner):
 @pytest.mark.parametrize("kind", ["cem", "shooting"])
 def test_a_planner_finds_the_action_that_pays(kind):
     planner = Paying(small_world(), PlannerConfig(kind, candidates=256, horizon=3, iterations=4))
-    state = planner.world.begin(0)
+    state = planner.world.start_from_context(0)
     assert planner.plan(state, np.random.default_rng(0)).tolist() == [2]
 
 
 def test_values_are_the_discounted_rewards_of_the_dream_itself():
     world = small_world()
     planner = Planner(world, PlannerConfig(candidates=2, elites=1, discount=0.9))
-    sequences, state = np.array([[0, 1, 2], [3, 3, 3]]), world.begin(2)
+    sequences, state = np.array([[0, 1, 2], [3, 3, 3]]), world.start_from_context(2)
     values = planner.values(state, sequences, dream=11)
     for sequence, value in zip(sequences, values, strict=True):
         alone, total, going = replace(state, dreams=torch.tensor([11])), 0.0, 1.0

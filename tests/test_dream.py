@@ -28,10 +28,10 @@ def lasting_world(lasting: float = 2.0, **settings) -> WorldModel:
     head = world.prior.outcome
     assert head is not None
     with torch.no_grad():
-        for part in (head.leave.weight, head.leave.bias):
+        for part in (head.out_proj.weight, head.out_proj.bias):
             goes_on, ends = part.chunk(2)
             ends.copy_(goes_on)  # whatever the rewards, an end is as likely
-        head.leave.bias[len(head.rewards) :] -= lasting
+        head.out_proj.bias[len(head.rewards) :] -= lasting
     return world
 
 
@@ -294,7 +294,7 @@ def test_observations_are_in_their_spaces_and_show_the_same_dream():
     for env, record in zip((frames, tokens, latent), records, strict=True):
         assert all(env.observation_space.contains(step[0]) for step in record)
     seen, read, vectors = (torch.from_numpy(np.stack([step[0] for step in record], 1)) for record in records)
-    assert torch.equal(world.tokenizer.quantizer.standard(read), vectors)
+    assert torch.equal(world.tokenizer.embed(read), vectors)
     assert (seen.int() - world.tokenizer.decode(read).int()).abs().max() <= 1  # sums are ordered otherwise
 
 
@@ -528,7 +528,7 @@ def test_keys_of_chance_that_are_no_64_bit_numbers_are_refused_before_a_dream_be
     for number in (2**63, 2**70, -(2**63) - 1):
         for keys in ({"seed": number}, {"dream": number}):
             with pytest.raises(ValueError, match="expected a signed 64-bit number"):
-                world.begin(0, **keys)
+                world.start_from_context(0, **keys)
         for keys in ({"seed": number}, {"dreams": [number]}):
             with pytest.raises(ValueError, match="expected a signed 64-bit number"):
                 world.start(frames, np.zeros((1, 0), np.int64), **keys)
@@ -548,7 +548,7 @@ def test_the_real_environment_in_disguise_has_the_spaces_of_its_dream_and_shows_
     real.reset(seed=2)
     frames = [real.reset(seed=2)[0], *(real.step(a)[0] for chunk in actions for a in chunk)]
     tokens = world.tokenizer.encode(torch.from_numpy(np.stack(frames))[None])
-    expected = {"tokens": tokens, "latent": world.tokenizer.quantizer.standard(tokens)}
+    expected = {"tokens": tokens, "latent": world.tokenizer.embed(tokens)}
     if obs == "frames":
         shown = world.tokenizer.decode(tokens)[0, ::stride].int()
         assert (torch.from_numpy(np.stack(seen)).int() - shown).abs().max() <= 1

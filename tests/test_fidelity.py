@@ -46,7 +46,7 @@ def test_a_tokenizer_with_a_broken_decoder_is_found_out_by_every_likeness():
     good, bad = small_tokenizer(), small_tokenizer()
     clips = held_out(good.decode(some_tokens(b=6, s=4)))  # what it can draw
     with torch.no_grad():  # it draws the negative of what it should
-        for parameter in (*bad.decoder.layers[-2].parameters(), *bad.linear.leave.parameters()):
+        for parameter in (*bad.decoder.layers[-2].parameters(), *bad.linear.out_proj.parameters()):
             parameter.neg_()
     told, broken = (fidelity(tokenizer, clips, likenesses()).figures for tokenizer in (good, bad))
     assert told["psnr"].low > broken["psnr"].high and told["ssim"].low > broken["ssim"].high

@@ -18,9 +18,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from worldmodel.backends.threads import COUNTS, threads
 from worldmodel.io.lock import FolderInUse
 from worldmodel.io.model_folder import read_json
+from worldmodel.kernels.threads import COUNTS, threads
 from worldmodel.training import FitConfig, FitResult, Interrupted, fit
 from worldmodel.training.fit import sole_training
 from worldmodel.training.interrupt import SignalGuard

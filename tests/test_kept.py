@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from numba import njit
 
-from worldmodel.backends.cpu import compile_cache as kept
-from worldmodel.backends.cpu import packed_weights as compiled
-from worldmodel.backends.cpu.compile_cache import sealed
+from worldmodel import kernels as compiled
+from worldmodel.kernels import sealed_cache as kept
+from worldmodel.kernels.sealed_cache import sealed
 
 ROOT = Path(__file__).parents[1]
 MODULE = """
 from numba import njit
-from worldmodel.backends.cpu.compile_cache import sealed
+from worldmodel.kernels.sealed_cache import sealed
 calls = []
 @sealed
 @njit(cache=True)
@@ -108,7 +108,7 @@ def test_a_pipe_in_place_of_a_file_is_told_and_nobody_waits_for_it(example):
 
 
 def test_every_kernel_is_kept_under_a_seal():
-    from worldmodel.backends.cpu import kernels
+    from worldmodel.kernels import compiled as kernels
 
     made = [each for each in vars(kernels).values() if hasattr(each, "_cache")]
     assert len(made) > 20 and all(isinstance(each._cache._cache_file, kept.SealedFile) for each in made)
@@ -120,7 +120,7 @@ def test_a_dream_survives_damaged_code_of_all_kernels(tmp_path):
     """Each file is truncated or has a flipped bit; results are the same, and there is one warning."""
     program = (
         "import sys, torch, warnings; sys.path.insert(0, '.'); warnings.simplefilter('always');"
-        "from worldmodel.backends.cpu import kernels; import numpy as np; out = np.zeros((2, 7));"
+        "from worldmodel.kernels import compiled as kernels; import numpy as np; out = np.zeros((2, 7));"
         "kernels.uniform(3, np.arange(2), np.arange(2), out); print(out.tolist())"
     )
     found = []
@@ -142,13 +142,13 @@ def test_a_dream_survives_damaged_code_of_all_kernels(tmp_path):
 def test_where_no_folder_takes_what_is_compiled_the_setting_is_named(error, monkeypatch):
     class Nowhere:
         def find_spec(self, name, *_):
-            if name == "worldmodel.backends.cpu.kernels":
+            if name == "worldmodel.kernels.compiled":
                 raise eval(error)
 
-    monkeypatch.delitem(sys.modules, "worldmodel.backends.cpu.kernels")
-    monkeypatch.delattr("worldmodel.backends.cpu.kernels")
+    monkeypatch.delitem(sys.modules, "worldmodel.kernels.compiled")
+    monkeypatch.delattr("worldmodel.kernels.compiled")
     monkeypatch.setattr(sys, "meta_path", [Nowhere(), *sys.meta_path])
     compiled.available.cache_clear()
-    with pytest.warns(UserWarning, match=r"sampler=cached.*set NUMBA_CACHE_DIR"):
+    with pytest.warns(UserWarning, match=r"plain PyTorch.*set NUMBA_CACHE_DIR"):
         assert not compiled.available()
     compiled.available.cache_clear()

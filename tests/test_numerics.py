@@ -12,7 +12,7 @@ from tests.helpers_models import small_prior, small_tokenizer
 from tests.torture.ranks import CONFIG, Clips, Tokens, seen_by, torchrun, train
 from worldmodel.data.clips.clips import Clip
 from worldmodel.tokenizer import QuantizerConfig, perplexity
-from worldmodel.tokenizer.quantizer import Quantizer
+from worldmodel.tokenizer.bottlenecks.vq import VectorQuantizer
 from worldmodel.training import FitConfig, fit
 
 
@@ -38,13 +38,13 @@ def test_batches_one_after_the_other_teach_what_one_large_batch_teaches_also_the
     begun = small_tokenizer(restart_below=0.0)
     for name, ours in parts.state_dict().items():
         torch.testing.assert_close(ours, large.state_dict()[name], rtol=1e-3, atol=1e-4, msg=name)
-    assert not torch.allclose(begun.quantizer.codebook, parts.quantizer.codebook, atol=1e-3)
+    assert not torch.allclose(begun.bottleneck.codebook, parts.bottleneck.codebook, atol=1e-3)
 
 
 def test_a_codebook_learns_with_the_last_part_of_a_step_and_from_all_of_them():
     torch.manual_seed(0)
-    whole, parted = (Quantizer(QuantizerConfig(codes=5, code_width=3)) for _ in range(2))
-    whole.begin(torch.randn(30, 3))
+    whole, parted = (VectorQuantizer(QuantizerConfig(codes=5, code_width=3)) for _ in range(2))
+    whole.init_from_data(torch.randn(30, 3))
     parted.load_state_dict(whole.state_dict())
     z, before = torch.randn(40, 3), parted.codebook.clone()
     whole(z)
@@ -86,11 +86,11 @@ def test_accumulating_can_be_stopped_between_two_parts_without_a_trace(tmp_path)
 
 
 def test_vectors_are_quantised_in_float32_whatever_surrounds_them():
-    quantizer = Quantizer(QuantizerConfig(codes=64, code_width=4)).eval()
+    quantizer = VectorQuantizer(QuantizerConfig(codes=64, code_width=4)).eval()
     z = quantizer.codebook[:, None] + 1e-3 * torch.randn(64, 5, 4)  # near ties, which bfloat16 would decide otherwise
     with torch.autocast("cpu", torch.bfloat16):
         found = quantizer(z)
-    assert torch.equal(found.codes, quantizer(z).codes) and found.loss.dtype == found.vectors.dtype == torch.float32
+    assert torch.equal(found.tokens, quantizer(z).tokens) and found.loss.dtype == found.vectors.dtype == torch.float32
 
 
 @pytest.mark.parametrize("learning", ["ema", "loss"])
@@ -99,7 +99,7 @@ def test_a_codebook_that_learns_under_autocast_stays_float32_and_learns_the_same
     states = []
     for enabled in (False, True):
         torch.manual_seed(0)
-        quantizer = Quantizer(settings)
+        quantizer = VectorQuantizer(settings)
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             for _ in range(5):
                 quantizer(torch.randn(50, 3))
@@ -120,7 +120,7 @@ def test_bf16_trains_a_tokenizer_as_float32_does(tmp_path):
     ends, uses = [], []
     for precision in ("32-true", "bf16-mixed"):
         tokenizer = small_tokenizer()
-        tokenizer.quantizer.begun.fill_(False)  # so that the codebook begins with these clips
+        tokenizer.bottleneck.initialized.fill_(False)  # so that the codebook begins with these clips
         found = losses(tokenizer, Clips(4), tmp_path / precision, precision)
         assert found[-20:].mean() < found[:10].mean()
         codes = tokenizer.eval().encode(torch.cat([Clips(4)[i].frames for i in range(100, 108)]))

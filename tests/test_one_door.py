@@ -12,15 +12,12 @@ METHODS = {"read_bytes", "read_text", "cat_file"}  # of a Path, or of a file sys
 
 # Who opens what, and why; what strangers gave has passed `worldmodel.io.untrusted` before.
 KNOWN = {
-    "checkpoint.py": {"load_file", "os.open"},  # after tensor_shapes; a folder that is flushed
-    "data/chunks.py": {"h5py.File"},  # a file in memory that is made there
-    "data/hdf5.py": {"h5py.File"},  # written in memory
-    "data/remote.py": {"cat_file"},  # with a ceiling
-    "evaluate/frechet.py": {"torch.jit.load"},  # after check_regular; the user names that program
-    "data/files.py": {"open"},  # locks what is to be swept away; reads nothing
-    "data/formats/pictures.py": {"Image.open"},  # bytes in memory, as PNG alone
-    "data/formats/npz.py": {"zipfile.ZipFile"},  # over a file that open_regular opened
-    "threads.py": {"read_text"},  # what the system says of its cores, in /proc and /sys
+    "data/convert/formats/npz.py": {"zipfile.ZipFile"},  # over a file that open_regular opened
+    "data/convert/formats/pictures.py": {"Image.open"},  # bytes in memory, as PNG alone
+    "data/episodes/hdf5.py": {"h5py.File"},  # written in memory
+    "data/episodes/remote.py": {"cat_file"},  # with a ceiling
+    "evaluate/measures/frechet.py": {"torch.jit.load"},  # after check_regular; the user names that program
+    "kernels/threads.py": {"read_text"},  # what the system says of its cores, in /proc and /sys
 }
 
 

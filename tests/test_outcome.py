@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import envs
 from envs.maze import ACTIONS, Pose, reaches_goal, step_pose
 from tests.helpers_models import REWARDS, clip_of, small_prior, small_world, some_actions, some_tokens
-from worldmodel.backends.cpu.prior import judge
+from worldmodel.backends.cpu.prior import CompiledHead
 from worldmodel.data.clips.token_batches import TokenBatches
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.collect.collect import collect, describe
@@ -24,7 +24,7 @@ def head_of(rewards, hidden=9) -> OutcomeHead:
     torch.manual_seed(1)
     head = OutcomeHead(10, hidden, (2, 3), rewards)
     with torch.no_grad():
-        head.leave.weight.normal_()
+        head.out_proj.weight.normal_()
     return head
 
 
@@ -59,7 +59,7 @@ def test_a_reward_that_is_a_column_is_one_hot():
 def test_draws_follow_the_table_and_reward_and_end_are_drawn_together():
     head = head_of((0.0, 1.0)).requires_grad_(False)
     scores = torch.log(torch.tensor([[0.6, 0.1, 1e-9, 0.3]])).expand(4000, -1)
-    drawn = head.outcome(scores, torch.linspace(0, 1 - 1e-9, 4000, dtype=torch.float64))
+    drawn = head.sample(scores, torch.linspace(0, 1 - 1e-9, 4000, dtype=torch.float64))
     assert drawn.ended.double().mean() == pytest.approx(0.3, abs=1e-3)
     assert (drawn.reward[drawn.ended] == 1).all()  # the end never comes without its reward
     assert drawn.reward[~drawn.ended].mean() == pytest.approx(0.1 / 0.7, abs=1e-3)
@@ -69,7 +69,7 @@ def test_draws_follow_the_table_and_reward_and_end_are_drawn_together():
 def test_a_dream_that_may_not_end_draws_from_the_futures_that_go_on():
     head = head_of((0.0, 1.0)).requires_grad_(False)
     scores = torch.log(torch.tensor([[0.3, 0.1, 1e-9, 0.6]])).expand(4000, -1)
-    drawn = head.outcome(scores, torch.linspace(0, 1 - 1e-9, 4000, dtype=torch.float64), ends=False)
+    drawn = head.sample(scores, torch.linspace(0, 1 - 1e-9, 4000, dtype=torch.float64), allow_termination=False)
     assert not drawn.ended.any() and drawn.reward.mean() == pytest.approx(0.25, abs=1e-3)
     assert drawn.end[0] == pytest.approx(0.6)  # the chance of the end stays what it is
     torch.testing.assert_close(drawn.nats.exp()[[0, -1]], torch.tensor([4 / 3, 4.0], dtype=torch.float64))
@@ -79,7 +79,7 @@ def test_what_was_weighed_in_training_is_calibrated_afterwards():
     """Inputs that say nothing: the best weighted scores must give back the true frequencies."""
     head = head_of((0.0, 1.0))
     counts = torch.tensor([960.0, 30.0, 2.0, 8.0])
-    head.weigh(counts)
+    head.set_frequencies(counts)
     scores = torch.nn.Parameter(torch.zeros(1, 4))
     optimizer = torch.optim.LBFGS([scores], max_iter=200)
     targets = torch.eye(4).repeat_interleave(counts.long(), 0)
@@ -91,7 +91,7 @@ def test_what_was_weighed_in_training_is_calibrated_afterwards():
         return loss
 
     optimizer.step(closure)
-    found = head.calibrated(scores.detach()).flatten()
+    found = head.probabilities(scores.detach()).flatten()
     torch.testing.assert_close(found.float(), counts / 1000, rtol=2e-2, atol=1e-4)
     weights = head.log_weight.exp()
     assert weights[3] > 3 * weights[0]  # the rare ones weigh more
@@ -99,8 +99,8 @@ def test_what_was_weighed_in_training_is_calibrated_afterwards():
 
 def test_before_any_training_the_chances_are_the_frequencies():
     head = OutcomeHead(10, 9, (2, 3), (0.0, 1.0))
-    head.weigh(torch.tensor([960.0, 30.0, 2.0, 8.0]))
-    chances = head.calibrated(head(torch.randn(3, 10, 2, 3))).detach()
+    head.set_frequencies(torch.tensor([960.0, 30.0, 2.0, 8.0]))
+    chances = head.probabilities(head(torch.randn(3, 10, 2, 3))).detach()
     torch.testing.assert_close(
         chances.flatten(1)[0].float(), torch.tensor([0.96, 0.03, 0.002, 0.008]), rtol=0.3, atol=0
     )
@@ -111,14 +111,14 @@ def test_before_any_training_the_chances_are_the_frequencies():
 def test_compiled_scores_are_those_of_the_module_and_do_not_depend_on_the_batch(hidden):
     head = head_of((-1.0, 0.0, 7.0), hidden)
     context = torch.randn(33, 10, 2, 3)
-    both = judge(head, context)
+    both = CompiledHead(head).scores(context)
     torch.testing.assert_close(both, head(context), rtol=1e-4, atol=1e-4)
-    alone = torch.cat([judge(head, context[i : i + 1]) for i in range(33)])
+    alone = torch.cat([CompiledHead(head).scores(context[i : i + 1]) for i in range(33)])
     assert torch.equal(alone, both)
     noise = torch.rand(33, dtype=torch.float64)
-    together = head.outcome(both, noise)
+    together = head.sample(both, noise)
     for i in range(33):
-        one = head.outcome(both[i : i + 1], noise[i : i + 1])
+        one = head.sample(both[i : i + 1], noise[i : i + 1])
         for name in ("reward", "ended", "expected", "end", "drawn", "nats"):
             assert torch.equal(getattr(one, name), getattr(together, name)[i : i + 1])
 
@@ -126,9 +126,9 @@ def test_compiled_scores_are_those_of_the_module_and_do_not_depend_on_the_batch(
 def test_scores_of_what_does_not_fit_are_refused():
     head = head_of(REWARDS)
     with pytest.raises(ValueError, match="context width"):
-        judge(head, torch.randn(2, 11, 2, 3))
+        CompiledHead(head).scores(torch.randn(2, 11, 2, 3))
     with pytest.raises(ValueError, match=r"grid of \(10, 2, 3\)"):
-        judge(head, torch.randn(2, 10, 3, 2))
+        CompiledHead(head).scores(torch.randn(2, 10, 3, 2))
 
 
 @torch.no_grad()
@@ -145,14 +145,14 @@ def test_padding_behind_a_short_episode_changes_no_loss_and_no_gradient_of_it():
 
 def test_outcomes_without_a_head_are_an_error_that_says_what_to_do():
     with pytest.raises(ValueError, match=r"no head for rewards and ends.*outcome_width"):
-        small_prior().outcomes(clip_of(some_tokens(), some_actions()))
+        small_prior().outcome_probabilities(clip_of(some_tokens(), some_actions()))
 
 
 def test_one_world_step_brings_the_outcome_of_its_own_noise():
     world = small_world()
-    state = world.begin(0, dream=5)
+    state = world.start_from_context(0, dream=5)
     plain, compiled = (
-        world.step(state, [1], sampler)[1].outcome for sampler in (_sampler("cached"), _sampler("fused"))
+        world.step(state, [1], sampler)[1].outcome for sampler in (_sampler("cached"), _sampler("compiled"))
     )
     torch.testing.assert_close(plain.expected, compiled.expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(plain.end, compiled.end, rtol=1e-4, atol=1e-6)
@@ -196,7 +196,7 @@ def told(tmp_path_factory):
     rewards, ends = batches.all_outcomes()
     torch.manual_seed(0)
     prior = PixelCNN(PriorConfig(8, 16, 1, 2, 6, 1, 0.0, 24), 2, (1, 1), 7, reward_values(rewards)).train()
-    prior.outcome.weigh(prior.outcome.targets(torch.from_numpy(rewards), torch.from_numpy(ends)).sum(0))
+    prior.outcome.set_frequencies(prior.outcome.targets(torch.from_numpy(rewards), torch.from_numpy(ends)).sum(0))
     optimizer = torch.optim.Adam(prior.parameters(), 1e-2)
     cooling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)
     for step in range(STEPS):
@@ -218,7 +218,7 @@ def _tell(prior, tokens, store, episodes):
     columns = {"end": [], "expected": [], "ended": [], "reward": []}
     for index in episodes:
         whole = TokenBatches(tokens, store, [index], length=store.length(index), batch_size=1, seed=0)[0]
-        table = prior.outcome.calibrated(prior.outcomes(whole))[0, 1:]
+        table = prior.outcome_probabilities(whole)[0, 1:]
         columns["end"].append(table[:, 1].sum(-1).numpy())
         columns["expected"].append((table.sum(1) @ prior.outcome.rewards).numpy())
         columns["ended"].append(whole.terminated[0, 1:].numpy())

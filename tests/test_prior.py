@@ -145,6 +145,6 @@ def test_what_does_not_fit_is_refused():
 
 def test_codes_that_look_alike_begin_with_embeddings_alike():
     prior = stirred(PixelCNN(PriorConfig(8, 12, 1, 2, 6, 1), 4, (1, 2), 0))
-    prior.use_codebook(torch.tensor([[0.0, 0.0], [0.1, 0.0], [5.0, 5.0], [9.0, 9.0]]))
+    prior.init_embedding(torch.tensor([[0.0, 0.0], [0.1, 0.0], [5.0, 5.0], [9.0, 9.0]]))
     e = prior.core.embedding.weight[:, :2]
     assert (e[0] - e[1]).norm() < 0.1 * (e[0] - e[2]).norm()

@@ -17,6 +17,7 @@ from worldmodel.data.clips.token_batches import latent_actions
 from worldmodel.data.clips.windows import WindowSampler
 from worldmodel.io.config import to_dict, typed
 from worldmodel.nn.actions import ActionEncoder, space_from_json, space_to_json
+from worldmodel.tokenizer import latents_of
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 MANY = settings(max_examples=300, deadline=None)
@@ -48,7 +49,7 @@ def test_any_shape_comes_back_and_any_chunks_equal_the_whole(space, time, rows, 
 def test_frames_that_fill_no_whole_latent_are_refused_by_their_number(time, frames):
     tokenizer = small_tokenizer(time_stride=time)
     if (frames - 1) % time == 0:
-        assert tokenizer.latents(frames) == 1 + (frames - 1) // time
+        assert latents_of(frames, time) == 1 + (frames - 1) // time
     else:
         with pytest.raises(ValueError, match=rf"1 \+ n \* {time} frames, got {frames}"):
             tokenizer.encode(random_frames(1, frames))

@@ -85,7 +85,7 @@ def test_without_a_known_truth_the_film_shows_the_dream_alone(tmp_path):
 
 def test_a_world_begins_from_the_context_asked_for_or_one_that_the_seed_draws_and_random_actions_follow():
     world = small_world()
-    assert torch.equal(own_beginning(world, 3, seed=0).state.tokens, world.begin(3).tokens)
+    assert torch.equal(own_beginning(world, 3, seed=0).state.tokens, world.start_from_context(3).tokens)
     drawn = [own_beginning(world, None, seed).state for seed in (5, 5, *range(9))]
     assert (
         torch.equal(drawn[0].tokens, drawn[1].tokens) and len({tuple(s.tokens.flatten().tolist()) for s in drawn}) > 2

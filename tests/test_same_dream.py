@@ -12,10 +12,10 @@ import torch
 
 from tests.helpers_models import random_frames, small_world
 from tests.test_world import tensors_of
-from worldmodel.backends.cpu import kernels
-from worldmodel.backends.cpu.prior import outcome
-from worldmodel.backends.cpu.program import affine
-from worldmodel.backends.cpu.tokenizer import encode
+from worldmodel.backends.cpu.prior import CompiledHead
+from worldmodel.backends.cpu.tokenizer import CompiledTokenizer
+from worldmodel.kernels import compiled as kernels
+from worldmodel.kernels.arrays import affine
 from worldmodel.prior import SamplerConfig
 from worldmodel.prior.layers import ContextBlock
 from worldmodel.world import WorldModel
@@ -44,8 +44,7 @@ import numba, numpy, torch
 if sys.argv[1] == "4":
     platform.machine = lambda: "arm64"  # vectors of 4 floats are for ARM
 from tests.test_same_dream import dreams, environment
-from worldmodel.backends.cpu import packed_weights as compiled
-from worldmodel.backends.cpu import kernels
+from worldmodel.kernels import compiled as kernels
 from worldmodel.world import WorldModel
 worlds = [WorldModel.load(name) for name in sys.argv[2:]]
 print(kernels.LANES, torch.backends.cpu.get_cpu_capability())
@@ -53,7 +52,7 @@ for threads in (1, 2, 7):
     torch.set_num_threads(threads)
     digest = hashlib.sha256()
     for world in worlds:
-        compiled.forget(world)
+        world.coder.forget(), world.predictor.forget()
         for array in (*dreams(world), *environment(world)):
             digest.update(numpy.ascontiguousarray(array).tobytes())
     print(digest.hexdigest())
@@ -62,11 +61,11 @@ for threads in (1, 2, 7):
 
 def dreams(world: WorldModel, steps: int = 50):
     """All that is known of dreams at each step: one from a context of the world, two from frames."""
-    rng, stride = np.random.default_rng(0), world.tokenizer.config.time_stride
+    rng, stride = np.random.default_rng(0), world.tokenizer.time_stride
     longest = int(world.starts.lengths.argmax())
     frames = torch.from_numpy(rng.integers(0, 256, (2, 1 + 3 * stride, *world.info.frame_shape), dtype=np.uint8))
     lead = rng.integers(0, world.info.action_space.n, (2, 3 * stride))
-    begun = [world.begin(longest, seed=1, dream=5)], [world.start(frames, lead, seed=1)]
+    begun = [world.start_from_context(longest, seed=1, dream=5)], [world.start(frames, lead, seed=1)]
     for (state,) in begun:
         for _ in range(steps):
             yield from (each.numpy() for each in (*tensors_of(state), state.frame))
@@ -117,7 +116,7 @@ def test_a_dream_is_the_same_alone_and_in_a_batch_from_its_start_on(stride):
     together = world.start(frames, actions[:, : 3 * stride], seed=4)
     alone = world.start(frames[3:4], actions[3:4, : 3 * stride], seed=4, dreams=[3])
     for n in range(3, 20):
-        among = together.rows(torch.tensor([3]))
+        among = together.select(torch.tensor([3]))
         assert all(torch.equal(a, b) for a, b in zip(tensors_of(alone), tensors_of(among), strict=True))
         chunk = slice(n * stride, (n + 1) * stride)
         together, (alone, step) = world.step(together, actions[:, chunk])[0], world.step(alone, actions[3:4, chunk])
@@ -130,24 +129,23 @@ def test_the_compiled_encoder_gives_the_tokens_of_the_encoder(space, stride, ker
 
     tokenizer = small_tokenizer(space, stride, frame=(32, 48, 3), time_kernel=kernel)
     frames = random_frames(3, 1 + 4 * stride, (32, 48, 3))
-    assert torch.equal(encode(tokenizer, frames), tokenizer.encode(frames))
-    assert encode(tokenizer, frames).unique().numel() > 3
+    encode = lambda frames: CompiledTokenizer(tokenizer).encode_chunk(frames, None)[0]  # noqa: E731
+    assert torch.equal(encode(frames), tokenizer.encode(frames))
+    assert encode(frames).unique().numel() > 3
     for wrong in (frames[:, :, :16], frames[:, : stride + 2]):
         if wrong.shape[2] == 16 or stride > 1:
             with pytest.raises(ValueError, match="expected"):
-                encode(tokenizer, wrong)
+                encode(wrong)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(("stride", "kernel", "memory"), [(1, 2, 3), (2, 3, 0), (4, 1, 5)])
-def test_a_compiled_start_is_that_of_the_modules(stride, kernel, memory, monkeypatch):
+def test_a_compiled_start_is_that_of_the_modules(stride, kernel, memory):
     world, frames = small_world(stride, time_kernel=kernel, memory=memory), random_frames(2, 1 + 3 * stride)
     actions = np.random.default_rng(1).integers(0, 4, (2, 3 * stride))
-    for begin in (lambda: world.start(frames, actions, seed=2), lambda: world.begin(2, seed=2)):
-        ours = begin()
-        with monkeypatch.context() as plain:
-            plain.setattr(WorldModel, "_begins_compiled", lambda self: False)
-            theirs = begin()
+    plain = WorldModel(world.tokenizer, world.prior, world.info, world.starts, backend="torch")
+    for start in (lambda w: w.start(frames, actions, seed=2), lambda w: w.start_from_context(2, seed=2)):
+        ours, theirs = start(world), start(plain)
         assert torch.equal(ours.tokens, theirs.tokens) and torch.equal(ours.steps, theirs.steps)
         assert (ours.frame.int() - theirs.frame.int()).abs().max() <= 1
         for one, other in zip(tensors_of(ours), tensors_of(theirs), strict=True):
@@ -161,7 +159,7 @@ def test_the_compiled_outcome_is_that_of_the_head(ends):
     assert head is not None
     context = 3 * torch.randn(200, 10, 2, 3, generator=torch.Generator().manual_seed(0))
     noise = torch.rand(200, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    ours, theirs = outcome(head, context, noise, ends), head.outcome(head(context), noise, ends)
+    ours, theirs = CompiledHead(head).sample(context, noise, ends), head.sample(head(context), noise, ends)
     assert torch.equal(ours.drawn, theirs.drawn) and ours.drawn.unique().numel() == (6 if ends else 3)
     for name, value in vars(ours).items():
         assert value.dtype == getattr(theirs, name).dtype
@@ -177,7 +175,8 @@ def test_layers_that_the_kernels_do_not_know_begin_by_their_own_code():
     world, frames = small_world(), random_frames(1, 3)
     before = world.start(frames, [[0, 1]])
     world.prior.blocks[0].__class__ = Louder
-    after = world.start(frames, [[0, 1]])
+    with pytest.warns(UserWarning, match=r"blocks\.0 is a layer of type Louder"):
+        after = world.start(frames, [[0, 1]])
     assert not torch.allclose(before.context[-1], after.context[-1])
 
 

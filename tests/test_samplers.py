@@ -12,18 +12,26 @@ import torch
 from torch import nn
 
 from tests.helpers_models import random_frames, small_prior, small_tokenizer, small_world, some_actions, some_tokens
-from worldmodel.backends.cpu import kernels
-from worldmodel.backends.cpu import packed_weights as compiled
-from worldmodel.backends.cpu.prior import next_context
-from worldmodel.backends.cpu.program import in_threads, pack, padded
-from worldmodel.backends.cpu.tokenizer import next_frames
-from worldmodel.prior import SamplerConfig, resolve, sample, uniform
-from worldmodel.prior.categorical import choose
+from worldmodel import kernels as kernels_package
+from worldmodel.backends.cpu.prior import CompiledCore, CompiledPrior
+from worldmodel.backends.cpu.tokenizer import CompiledTokenizer
+from worldmodel.kernels import compiled as kernels
+from worldmodel.kernels.arrays import in_threads, pack, padded
+from worldmodel.prior import FrameInputs, SamplerConfig, sample, uniform
+from worldmodel.prior.categorical import sample_categorical
 from worldmodel.tokenizer import nearest
 from worldmodel.world import WorldModel
 
 SHAPES = [(1, (8, 8), 4), (3, (5, 7), 4), (64, (2, 3), 4), (2, (4, 1), 8), (3, (3, 5), 0)]
-KINDS = ("naive", "cached", "fused", "predictive")
+KINDS = ("naive", "cached", "compiled", "predictive")
+
+
+def draw(core, context, action, noise, config, guess=None):
+    """The tokens of a frame, by any sampler."""
+    nothing = torch.zeros(len(context), *context.shape[2:], dtype=torch.long)
+    warmth = torch.full((len(context),), config.effective_temperature, dtype=torch.float64)
+    inputs = FrameInputs(context, action, noise, warmth, nothing if guess is None else guess)
+    return CompiledCore(core).sample(inputs, config) if config.kind == "compiled" else sample(core, inputs, config)
 
 
 def some_draw(kind: str, b: int, grid: tuple[int, int], actions: int, rows=slice(None), **cut):
@@ -32,7 +40,7 @@ def some_draw(kind: str, b: int, grid: tuple[int, int], actions: int, rows=slice
     context = torch.randn(b, 10, *grid, generator=torch.Generator().manual_seed(0))[rows]
     noise = uniform(5, torch.arange(b), torch.zeros(b).long(), math.prod(grid))[rows]
     action = some_actions(b, 1, actions)[rows, 0]
-    return sample(prior.core, context, action, noise, SamplerConfig(kind, **cut))
+    return draw(prior.core, context, action, noise, SamplerConfig(kind, **cut))
 
 
 @pytest.mark.parametrize(("b", "grid", "actions"), SHAPES)
@@ -45,7 +53,7 @@ def test_all_samplers_draw_the_same_tokens(b, grid, actions, cut):
         torch.testing.assert_close(other.nats, naive.nats, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["naive", "fused", "predictive"])
+@pytest.mark.parametrize("kind", ["naive", "compiled", "predictive"])
 @pytest.mark.parametrize(("b", "stride", "actions"), [(1, 1, 4), (3, 2, 4), (64, 1, 4), (3, 1, 0)])
 def test_all_samplers_dream_the_same_dream(kind, b, stride, actions):
     world, given = small_world(stride, actions), 1 + 2 * stride
@@ -64,11 +72,11 @@ def three_threads():
 
 
 def test_dreams_spread_over_threads_are_to_the_last_bit_those_of_one_thread(three_threads):
-    spread_out, z = some_draw("fused", 64, (3, 5), 4), torch.randn(9001, 5)
+    spread_out, z = some_draw("compiled", 64, (3, 5), 4), torch.randn(9001, 5)
     world, taken = small_world(), torch.randint(0, 4, (7, 12)).numpy()
     dreamt, codes = world.imagine(random_frames(7, 3), taken, 10), nearest(z, z[:50])
     torch.set_num_threads(1)
-    alone = some_draw("fused", 64, (3, 5), 4)
+    alone = some_draw("compiled", 64, (3, 5), 4)
     assert torch.equal(spread_out.tokens, alone.tokens) and torch.equal(spread_out.nats, alone.nats)
     assert torch.equal(world.imagine(random_frames(7, 3), taken, 10), dreamt)
     assert torch.equal(nearest(z, z[:50]), codes)
@@ -90,15 +98,15 @@ def test_an_error_in_one_thread_is_raised_when_all_have_ended(three_threads):
 
 @pytest.mark.parametrize("slot", [0, 40, 63])
 def test_fused_draws_to_the_last_bit_the_same_alone_and_among_64(slot):
-    together = some_draw("fused", 64, (3, 5), 4)
-    alone = some_draw("fused", 64, (3, 5), 4, rows=slice(slot, slot + 1))
+    together = some_draw("compiled", 64, (3, 5), 4)
+    alone = some_draw("compiled", 64, (3, 5), 4, rows=slice(slot, slot + 1))
     assert torch.equal(alone.tokens[0], together.tokens[slot]) and torch.equal(alone.nats[0], together.nats[slot])
 
 
 def test_a_fused_dream_is_to_the_last_bit_the_same_alone_and_among_others():
     world, frames, actions = small_world(), random_frames(1, 3), torch.randint(0, 4, (9, 12)).numpy()
     state = world.start(frames, actions[:1, :2], seed=1, dreams=[6])
-    many = state.rows(torch.zeros(9, dtype=torch.long))
+    many = state.select(torch.zeros(9, dtype=torch.long))
     for i in range(2, 12):
         state, alone = world.step(state, actions[:1, i])
         many, together = world.step(many, actions[[0] * 9, i])
@@ -112,20 +120,20 @@ def test_a_fused_dream_is_to_the_last_bit_the_same_alone_and_among_others():
 def test_the_sampler_reports_the_likelihood_that_the_parallel_pass_gives(kind):
     prior, context = small_prior(), torch.randn(4, 10, 2, 3)
     action, noise = some_actions(4, 1)[:, 0], uniform(1, torch.arange(4), torch.zeros(4).long(), 6)
-    draw = sample(prior.core, context, action, noise, SamplerConfig(kind, temperature=0.5, top_k=3))
-    logits = prior.core(draw.tokens, context, action)
-    nats = -logits.log_softmax(-1).gather(-1, draw.tokens[..., None])[..., 0]
-    torch.testing.assert_close(draw.nats, nats, rtol=1e-4, atol=1e-5)
+    drawn = draw(prior.core, context, action, noise, SamplerConfig(kind, temperature=0.5, top_k=3))
+    logits = prior.core(drawn.tokens, context, action)
+    nats = -logits.log_softmax(-1).gather(-1, drawn.tokens[..., None])[..., 0]
+    torch.testing.assert_close(drawn.nats, nats, rtol=1e-4, atol=1e-5)
 
 
 def test_predictive_needs_one_pass_for_a_frame_that_was_guessed_and_never_more_than_tokens_and_one():
     prior, context = small_prior(grid=(4, 4)), torch.randn(5, 10, 4, 4)
     noise, config = uniform(1, torch.arange(5), torch.zeros(5).long(), 16), SamplerConfig("predictive")
     action = some_actions(5, 1)[:, 0]
-    draw = sample(prior.core, context, action, noise, config)
-    assert 1 < draw.passes.max() <= 17
-    again = sample(prior.core, context, action, noise, config, guess=draw.tokens)
-    assert again.passes.tolist() == [1] * 5 and torch.equal(again.tokens, draw.tokens)
+    drawn = draw(prior.core, context, action, noise, config)
+    assert 1 < drawn.passes.max() <= 17
+    again = draw(prior.core, context, action, noise, config, guess=drawn.tokens)
+    assert again.passes.tolist() == [1] * 5 and torch.equal(again.tokens, drawn.tokens)
 
 
 @torch.no_grad()
@@ -138,8 +146,8 @@ def test_the_compiled_context_is_that_of_the_modules(time_kernel, memory):
         features, after = prior.context(
             prior.embed_past(tokens[:, s - 1 : s], first=False), actions[:, s : s + 1], past
         )
-        compiled, past = next_context(prior, tokens[:, s - 1], actions[:, s], past)
-        torch.testing.assert_close(compiled, features[:, :, 0], rtol=1e-4, atol=1e-4)
+        compiled, past = CompiledPrior(prior).context.features(tokens[:, s - 1], actions[:, s], past)
+        torch.testing.assert_close(compiled, features, rtol=1e-4, atol=1e-4)
         for one, other in zip(past, after, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
@@ -151,26 +159,26 @@ def test_the_compiled_decoder_gives_the_frames_of_the_decoder(space, stride, ker
     _, past = tokenizer.decode_chunk(tokens[:, :3], None)
     for s in (3, 4):
         frames, after = tokenizer.decode_chunk(tokens[:, s : s + 1], past)
-        compiled, past = next_frames(tokenizer, tokens[:, s], past)
+        compiled, past = CompiledTokenizer(tokenizer).decode_chunk(tokens[:, s : s + 1], past)
         assert compiled.shape == frames.shape and (compiled.int() - frames.int()).abs().max() <= 1
-    again, _ = next_frames(tokenizer, tokens[:, 0], after)  # a past of the modules will do
+    again, _ = CompiledTokenizer(tokenizer).decode_chunk(tokens[:, :1], after)  # a past of the modules will do
     assert again.shape == frames.shape
 
 
 def in_place(world: WorldModel) -> None:
     world.prior.core.bias += torch.linspace(0, 5000, 19)
-    world.tokenizer.quantizer.codebook.neg_()
+    world.tokenizer.bottleneck.codebook.neg_()
 
 
 def in_the_place_of_others(world: WorldModel) -> None:
     world.prior.core.bias = nn.Parameter(torch.linspace(0, 5000, 19))
-    world.tokenizer.quantizer.codebook = -world.tokenizer.quantizer.codebook
+    world.tokenizer.bottleneck.codebook = -world.tokenizer.bottleneck.codebook
 
 
 def through_data(world: WorldModel) -> None:
     world.prior.core.bias.data += torch.linspace(0, 5000, 19)
-    world.tokenizer.quantizer.codebook.data.neg_()
-    compiled.forget(world)
+    world.tokenizer.bottleneck.codebook.data.neg_()
+    world.coder.forget(), world.predictor.forget()
 
 
 @torch.no_grad()
@@ -206,51 +214,40 @@ def test_what_is_not_the_models_is_refused_before_it_reaches_the_kernels():
     with pytest.raises(ValueError, match=r"tokens in \[0, 19\)"):
         world.step(replace(state, tokens=state.tokens + 19), [0, 0])
     with pytest.raises(ValueError, match="past of shapes"):
-        world.step(replace(state, context=state.rows(torch.tensor([0])).context), [0, 0])
+        world.step(replace(state, context=state.select(torch.tensor([0])).context), [0, 0])
     core, context, noise = small_prior().core, torch.randn(2, 10, 2, 3), torch.rand(2, 6, dtype=torch.float64)
     for wrong in ((context[:, :9], noise), (context, noise[:, :5])):
-        with pytest.raises(ValueError, match="context width, actions and noise"):
-            sample(core, wrong[0], torch.zeros(2, 4), wrong[1], SamplerConfig("fused"))
+        with pytest.raises(ValueError, match="context width, action, noise and temp"):
+            draw(core, wrong[0], torch.zeros(2, 4), wrong[1], SamplerConfig("compiled"))
 
 
 @pytest.fixture
 def nothing_to_compile_with(monkeypatch):
-    monkeypatch.setitem(sys.modules, "worldmodel.backends.cpu.kernels", None)
-    compiled.available.cache_clear()
+    monkeypatch.setitem(sys.modules, "worldmodel.kernels.compiled", None)
+    kernels_package.available.cache_clear()
     yield
-    compiled.available.cache_clear()
+    kernels_package.available.cache_clear()
 
 
 def test_without_its_package_fused_runs_as_cached_and_says_so_once(nothing_to_compile_with):
     taken = [[0, 1, 2, 3]]
-    with pytest.warns(UserWarning, match="sampler=cached"):
+    with pytest.warns(UserWarning, match="plain PyTorch"):
         world = small_world()
         video = world.imagine(random_frames(1, 3), taken, 2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for kind in ("fused", "cached"):
+        for kind in ("compiled", "cached"):
             assert torch.equal(world.imagine(random_frames(1, 3), taken, 2, SamplerConfig(kind)), video)
-        assert resolve("auto", torch.device("cpu")) == resolve("fused", torch.device("cpu")) == "cached"
+        assert world.predictor() is world.prior and world.coder() is world.tokenizer
         assert nearest(torch.tensor([[0.9]]), torch.tensor([[0.0], [1.0]])).item() == 1
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_graph_on_a_gpu_draws_what_the_loop_draws():
-    prior = small_prior(grid=(3, 5)).cuda()
-    for b in (2, 5, 2):
-        context, action = torch.randn(b, 10, 3, 5, device="cuda"), torch.randn(b, 4, device="cuda")
-        noise = uniform(b, torch.arange(b).cuda(), torch.zeros(b).long().cuda(), 15)
-        draws = [sample(prior.core, context, action, noise, SamplerConfig(kind)) for kind in ("cached", "fused")]
-        assert torch.equal(draws[0].tokens, draws[1].tokens)
-        with torch.no_grad():
-            prior.core.bias += torch.randn_like(prior.core.bias)
 
 
 def test_draws_follow_the_distribution():
     logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
     n = 20_000
     noise = uniform(3, torch.arange(n), torch.zeros(n).long(), 1)[:, 0]
-    counts = torch.bincount(choose(logits.expand(n, -1), noise, SamplerConfig()), minlength=4)
+    ones = torch.ones(n, dtype=torch.float64)
+    counts = torch.bincount(sample_categorical(logits.expand(n, -1), noise, ones, SamplerConfig()), minlength=4)
     expected = logits[0].softmax(0)
     assert ((counts / n - expected).abs() < 4 * (expected * (1 - expected) / n).sqrt()).all()
 
@@ -258,7 +255,12 @@ def test_draws_follow_the_distribution():
 def test_top_k_and_top_p_leave_out_what_they_say():
     logits = torch.tensor([0.4, 0.3, 0.2, 0.1]).log().expand(5000, -1)
     noise = uniform(3, torch.arange(5000), torch.zeros(5000).long(), 1)[:, 0]
-    drawn = lambda **cut: set(choose(logits, noise, SamplerConfig(**cut)).tolist())  # noqa: E731
+
+    def drawn(**cut) -> set[int]:
+        config = SamplerConfig(**cut)
+        warmth = torch.full((5000,), config.effective_temperature, dtype=torch.float64)
+        return set(sample_categorical(logits, noise, warmth, config).tolist())
+
     assert drawn(top_k=2) == {0, 1} and drawn(top_p=0.65) == {0, 1} and drawn(top_p=0.71) == {0, 1, 2}
     assert drawn(temperature=0.0) == {0} and drawn() == {0, 1, 2, 3}
 

@@ -21,7 +21,7 @@ from worldmodel.evaluate.sections.horizon import keep_horizon
 from worldmodel.io import hub
 from worldmodel.io.hub import located, measured, shipped
 from worldmodel.io.model_folder import read_json, read_sealed, write_json
-from worldmodel.world import WorldModel, compact
+from worldmodel.world import WorldModel, to_float16_if_lossless
 
 SHIPPED = ["maze", "my_way_home"]  # the worlds that the package has: whoever adds one adds its name here
 BYTES = 8_000_000
@@ -153,25 +153,25 @@ def test_a_rounded_world_comes_back_to_the_last_bit_from_half_the_bytes(tmp_path
 
 def test_what_float16_would_change_is_saved_as_it_is_and_starts_take_the_bytes_that_they_need():
     for kept in ([1 / 3], [1e6], [float("nan")]):
-        assert compact(torch.tensor(kept)).dtype == torch.float32
-    assert compact(torch.tensor([0.5, 2.0])).dtype == torch.float16
-    assert compact(torch.tensor([0.5], dtype=torch.float64)).dtype == torch.float64
+        assert to_float16_if_lossless(torch.tensor(kept)).dtype == torch.float32
+    assert to_float16_if_lossless(torch.tensor([0.5, 2.0])).dtype == torch.float16
+    assert to_float16_if_lossless(torch.tensor([0.5], dtype=torch.float64)).dtype == torch.float64
     starts = small_world().starts
     for largest, kind in ((18, torch.uint8), (255, torch.uint8), (256, torch.int16), (2**15, torch.int32)):
         starts.tokens[0, 0] = largest
         assert starts.tensors()["tokens"].dtype == kind
-        again = type(starts).from_tensors({k: compact(x) for k, x in starts.tensors().items()})
+        again = type(starts).from_tensors({k: to_float16_if_lossless(x) for k, x in starts.tensors().items()})
         assert torch.equal(again.tokens, starts.tokens) and torch.equal(again.actions, starts.actions)
 
 
 def test_a_weight_beyond_float16_is_refused_and_nothing_is_rounded():
     world = small_world()
     with torch.no_grad():
-        world.prior.start.add_(1e5)
-    before = world.state_dict()["tokenizer.quantizer.codebook"].clone()
+        world.prior.first.add_(1e5)
+    before = world.state_dict()["tokenizer.bottleneck.codebook"].clone()
     with pytest.raises(ValueError, match=r"cannot hold prior\.start"):
         world.round_weights()
-    assert torch.equal(world.tokenizer.quantizer.codebook, before)
+    assert torch.equal(world.tokenizer.bottleneck.codebook, before)
 
 
 # --- shipping

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from worldmodel.backends import threads
+from worldmodel.kernels import threads
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("[!_]*.py"))
@@ -48,7 +48,7 @@ def test_waiting_that_a_person_set_stays(name, value):
 
 def test_importing_the_package_changes_neither_environment_nor_threads():
     program = "import os; e, c = dict(os.environ), os.cpu_count(); import torch; n = torch.get_num_threads();"
-    program += "import worldmodel.backends.threads, worldmodel.world, worldmodel.training; "
+    program += "import worldmodel.kernels.threads, worldmodel.world, worldmodel.training; "
     program += "assert torch.get_num_threads() == n and not {*dict(os.environ)} - {*e} & {'OMP_WAIT_POLICY'}"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
 

@@ -17,10 +17,10 @@ from worldmodel.tokenizer import (
     perplexity,
     save_tokenizer,
 )
-from worldmodel.tokenizer.layers import Activation, Chain, LinearPatches
-from worldmodel.tokenizer.quantizer import Quantizer, plain_nearest
+from worldmodel.tokenizer.bottlenecks.vq import VectorQuantizer, plain_nearest
+from worldmodel.tokenizer.layers import Activation, LinearPatches, StreamingSequential
 from worldmodel.tokenizer.storage import fingerprint
-from worldmodel.tokenizer.vqvae import focused_error
+from worldmodel.tokenizer.vqvae import focal_error
 
 STRIDES = [(4, 1), (8, 1), (8, 2), (16, 4)]
 
@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_refused_with_the_setting_to_change():
 @pytest.mark.parametrize("vectors", [0, 1, 7, 8, 1001])
 @pytest.mark.parametrize("codes", [3, 16, 37])
 def test_the_nearest_code_is_the_nearest(search, vectors, codes, monkeypatch):
-    monkeypatch.setattr("worldmodel.tokenizer.quantizer.SEARCH_FLOATS", 37 * 11)
+    monkeypatch.setattr("worldmodel.tokenizer.bottlenecks.vq.SEARCH_FLOATS", 37 * 11)
     z, book = torch.randn(vectors, 5), torch.randn(codes, 5)
     found = search(z, book)
     assert torch.equal(found, torch.cdist(z.double(), book.double()).argmin(1))
@@ -117,9 +117,9 @@ def test_a_tie_falls_to_the_lowest_code_wherever_the_equal_ones_are(search):
         assert search(tied[[low, high]], tied).tolist() == [low, low]
 
 
-def ready(learning: str = "ema", **settings) -> Quantizer:
+def ready(learning: str = "ema", **settings) -> VectorQuantizer:
     torch.manual_seed(0)
-    quantizer = Quantizer(QuantizerConfig(codes=8, code_width=3, learning=learning, **settings))
+    quantizer = VectorQuantizer(QuantizerConfig(codes=8, code_width=3, learning=learning, **settings))
     quantizer.train()(torch.randn(64, 3))  # draws the codebook
     return quantizer
 
@@ -144,7 +144,7 @@ def test_the_loss_is_that_of_the_paper():
     quantizer, z = ready("loss", commitment=0.25), torch.randn(20, 3)
     codebook = quantizer.codebook.detach().clone()
     quantized = quantizer.eval()(z)
-    error = F.mse_loss(codebook[quantized.codes], z)
+    error = F.mse_loss(codebook[quantized.tokens], z)
     torch.testing.assert_close(quantized.loss, 1.25 * error)
     quantized.loss.backward()
     assert quantizer.codebook.grad.abs().sum() > 0
@@ -154,7 +154,7 @@ def test_patches_of_few_components_come_back_whole_before_anything_is_learned():
     linear = LinearPatches(4, 3, 5)
     flat = torch.randn(60, 5) @ torch.randn(5, 48) + torch.randn(48)  # 60 patches of five components
     video = linear.unfold(flat.view(1, 5, 3, 4, 48).movedim(-1, 1))[0]
-    linear.begin(video)
+    linear.init_from_data(video)
     torch.testing.assert_close(linear.decode(linear.encode(video)), video, atol=1e-4, rtol=1e-4)
 
 
@@ -162,7 +162,7 @@ def test_patches_of_few_components_come_back_whole_before_anything_is_learned():
 def test_a_vector_that_is_off_by_some_mean_square_leaves_its_pixels_off_by_the_same(begun):
     linear = LinearPatches(4, 3, 16)
     if begun:
-        linear.begin(torch.randn(2, 3, 4, 8, 8))
+        linear.init_from_data(torch.randn(2, 3, 4, 8, 8))
     z, off = torch.randn(2, 16, 3, 2, 2), torch.randn(2, 16, 3, 2, 2)
     torch.testing.assert_close(F.mse_loss(linear.decode(z + off), linear.decode(z)), off.square().mean())
 
@@ -177,7 +177,9 @@ def test_before_training_a_latent_shows_the_patches_of_its_last_frame_in_all_its
 
 
 def test_convolutions_hand_on_as_much_variance_as_comes_in():
-    chain = Chain(CausalConv3d(64, 64), Activation(), CausalConv3d(64, 64), Activation(), CausalConv3d(64, 64))
+    chain = StreamingSequential(
+        CausalConv3d(64, 64), Activation(), CausalConv3d(64, 64), Activation(), CausalConv3d(64, 64)
+    )
     x = torch.randn(1, 64, 2, 16, 16)
     for layer in chain.layers[:-1]:
         x, _ = layer(x)
@@ -187,19 +189,19 @@ def test_convolutions_hand_on_as_much_variance_as_comes_in():
 
 def test_errors_weigh_by_a_power_of_their_own_size():
     pixels, truth = torch.zeros(1, 3, 1, 1, 2), torch.tensor([[1.0, 3.0]] * 3).view(1, 3, 1, 1, 2)
-    assert focused_error(pixels, truth, 0) == (1 + 9) / 2
-    torch.testing.assert_close(focused_error(pixels, truth, 1), torch.tensor((1 * 1 + 9 * 3) / (1 + 3)))
-    torch.testing.assert_close(focused_error(pixels, truth, 2), torch.tensor((1 * 1 + 9 * 9) / (1 + 9.0)))
+    assert focal_error(pixels, truth, 0) == (1 + 9) / 2
+    torch.testing.assert_close(focal_error(pixels, truth, 1), torch.tensor((1 * 1 + 9 * 3) / (1 + 3)))
+    torch.testing.assert_close(focal_error(pixels, truth, 2), torch.tensor((1 * 1 + 9 * 9) / (1 + 9.0)))
 
 
 def test_the_moving_averages_are_those_of_appendix_a1():
     quantizer, z = ready(decay=0.9, restart_below=0.0), torch.randn(40, 3)
-    mass, sums = quantizer.mass.clone(), quantizer.sums.clone()
-    codes = quantizer(z).codes
+    mass, sums = quantizer.cluster_size.clone(), quantizer.embedding_sum.clone()
+    codes = quantizer(z).tokens
     hot = F.one_hot(codes, 8).float()
-    torch.testing.assert_close(quantizer.mass, 0.9 * mass + 0.1 * hot.sum(0))
-    torch.testing.assert_close(quantizer.sums, 0.9 * sums + 0.1 * hot.T @ z)
-    torch.testing.assert_close(quantizer.codebook, quantizer.sums / quantizer.mass[:, None])
+    torch.testing.assert_close(quantizer.cluster_size, 0.9 * mass + 0.1 * hot.sum(0))
+    torch.testing.assert_close(quantizer.embedding_sum, 0.9 * sums + 0.1 * hot.T @ z)
+    torch.testing.assert_close(quantizer.codebook, quantizer.embedding_sum / quantizer.cluster_size[:, None])
 
 
 @pytest.mark.parametrize("learning", ["ema", "loss"])
@@ -207,26 +209,26 @@ def test_a_dead_code_is_put_on_an_encoder_output_with_both_averages_reset(learni
     quantizer = ready(learning)
     with torch.no_grad():
         quantizer.codebook[5] = 1000.0
-        quantizer.mass[5], quantizer.sums[5] = 1e-9, 1e-6
+        quantizer.cluster_size[5], quantizer.embedding_sum[5] = 1e-9, 1e-6
     z = torch.randn(30, 3)
     quantizer(z)
     assert (z == quantizer.codebook[5]).all(1).any()
-    torch.testing.assert_close(quantizer.sums[5] / quantizer.mass[5], quantizer.codebook[5].detach())
+    torch.testing.assert_close(quantizer.embedding_sum[5] / quantizer.cluster_size[5], quantizer.codebook[5].detach())
 
 
 def test_a_codebook_begins_where_k_means_finds_clusters():
     torch.manual_seed(0)
     centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 20.0]])
     z = centres.repeat_interleave(torch.tensor([40, 20, 20]), 0) + 0.1 * torch.randn(80, 2)
-    quantizer = Quantizer(QuantizerConfig(codes=12, code_width=2)).train()
-    quantizer.begin(z)
-    assert F.mse_loss(quantizer.vectors(quantizer(z).codes), z) < 0.01  # the noise of a coordinate, or less
-    assert float(quantizer.mass.mean()) == pytest.approx(1, abs=0.1)
+    quantizer = VectorQuantizer(QuantizerConfig(codes=12, code_width=2)).train()
+    quantizer.init_from_data(z)
+    assert F.mse_loss(quantizer.vectors(quantizer(z).tokens), z) < 0.01  # the noise of a coordinate, or less
+    assert float(quantizer.cluster_size.mean()) == pytest.approx(1, abs=0.1)
 
 
 def test_a_codebook_that_nothing_began_begins_with_the_first_batch_of_a_training_and_no_other():
     torch.manual_seed(0)
-    quantizer = Quantizer(QuantizerConfig(codes=9, code_width=2, decay=1.0, restart_below=0.0))
+    quantizer = VectorQuantizer(QuantizerConfig(codes=9, code_width=2, decay=1.0, restart_below=0.0))
     start = quantizer.codebook.clone()
     quantizer.eval()(torch.randn(40, 2))
     assert torch.equal(quantizer.codebook, start)
@@ -234,7 +236,7 @@ def test_a_codebook_that_nothing_began_begins_with_the_first_batch_of_a_training
     begun = quantizer.codebook.clone()
     assert not torch.equal(begun, start)
     quantizer(torch.randn(40, 2) + 5)
-    torch.testing.assert_close(quantizer.codebook[quantizer.mass > 0], begun[quantizer.mass > 0])
+    torch.testing.assert_close(quantizer.codebook[quantizer.cluster_size > 0], begun[quantizer.cluster_size > 0])
 
 
 def test_a_short_training_lowers_the_error_and_uses_several_codes():
@@ -253,9 +255,9 @@ def test_a_short_training_lowers_the_error_and_uses_several_codes():
 
 
 def test_standard_code_vectors_have_mean_zero_and_deviation_one_in_every_entry():
-    quantizer = Quantizer(QuantizerConfig(codes=50, code_width=3)).eval()
+    quantizer = VectorQuantizer(QuantizerConfig(codes=50, code_width=3)).eval()
     quantizer.codebook.mul_(torch.tensor([100.0, 1.0, 0.01])).add_(5)
-    seen = quantizer.standard(torch.arange(50))
+    seen = quantizer.embed(torch.arange(50))
     torch.testing.assert_close(seen.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(seen.std(0), torch.ones(3), atol=1e-4, rtol=0)
 

@@ -62,7 +62,7 @@ def test_tokens_of_another_tokenizer_or_dataset_are_stale(tmp_path, store):
     make_tokens(tmp_path, store, key=key)
     assert TokenStore.open(tmp_path, key).indices == store.indices
     for other in (token_key("other", store.fingerprint()), token_key("tokenizer", "other")):
-        with pytest.raises(ValueError, match=r"stale.*make them anew"):
+        with pytest.raises(ValueError, match=r"stale.*make the tokens again"):
             TokenStore.open(tmp_path, other)
     with pytest.raises(ValueError, match=r"no readable tokens\.json"):
         TokenStore.open(tmp_path / "nowhere", key)

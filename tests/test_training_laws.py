@@ -50,7 +50,7 @@ def test_before_the_first_frame_stands_the_first_frame():
 def test_the_psnr_of_training_is_that_of_the_decoded_clip():
     frames = random_frames(3, 2) // 4 + 96  # decoded values stay inside the range, so nothing is clipped
     tokenizer = small_tokenizer()
-    tokenizer.begin(frames)
+    tokenizer.init_from_data(frames)
     _, metrics = tokenizer.loss(clip_frames(frames))
     decoded = tokenizer.decode(tokenizer.encode(frames))
     error = (decoded.double() - frames.double()).square().mean()
@@ -62,22 +62,22 @@ def test_the_psnr_of_training_is_that_of_the_decoded_clip():
 def test_each_part_of_the_model_learns_from_its_own_terms_of_the_loss(learning):
     """Decoder: the reconstruction alone. Encoder: that and the commitment. Codebook: its own term alone (eq. 3)."""
     tokenizer = small_tokenizer(learning=learning)
-    tokenizer.quantizer.eval()
+    tokenizer.bottleneck.eval()
     x = to_float(random_frames(2, 2))
     z, _ = tokenizer._vectors(x, None)
-    quantized = tokenizer.quantizer(z.movedim(1, -1))
+    quantized = tokenizer.bottleneck(z.movedim(1, -1))
     pixels, _ = tokenizer._pixels(quantized.vectors.movedim(-1, 1), None)
     reconstruction, tied = F.mse_loss(pixels, x), quantized.loss
     encoder, decoder = (next(part.parameters()) for part in (tokenizer.encoder, tokenizer.decoder))
     assert gradient(reconstruction, encoder) and gradient(reconstruction, decoder)
     assert gradient(tied, encoder) and not gradient(tied, decoder)
     if learning == "loss":
-        codebook = tokenizer.quantizer.codebook
+        codebook = tokenizer.bottleneck.codebook
         assert not gradient(reconstruction, codebook) and gradient(tied, codebook)
 
 
 def test_without_commitment_the_codebook_term_moves_the_codebook_alone():
-    quantizer = small_tokenizer(learning="loss", commitment=0.0).quantizer.eval()
+    quantizer = small_tokenizer(learning="loss", commitment=0.0).bottleneck.eval()
     vectors = torch.randn(7, 5, requires_grad=True)
     loss = quantizer(vectors).loss
     assert gradient(loss, quantizer.codebook) and not gradient(loss, vectors)
@@ -104,19 +104,19 @@ def test_the_average_of_weights_warms_up_as_stated():
 def test_a_codebook_that_learns_by_the_loss_is_not_pulled_to_zero():
     tokenizer = small_tokenizer(learning="loss")
     pulled = [p for group in adamw(tokenizer, CONFIG).param_groups if group["weight_decay"] for p in group["params"]]
-    assert pulled and all(p is not tokenizer.quantizer.codebook for p in pulled)
+    assert pulled and all(p is not tokenizer.bottleneck.codebook for p in pulled)
 
 
 def test_a_restarted_code_stays_where_it_was_put_and_forgets_its_moments():
     tokenizer = small_tokenizer(learning="loss").train()
-    quantizer, optimizer = tokenizer.quantizer, adamw(tokenizer, CONFIG)
+    quantizer, optimizer = tokenizer.bottleneck, adamw(tokenizer, CONFIG)
     frames = random_frames(2, 2)
     for _ in range(3):  # all codes that are used have moments now
         tokenizer.loss(clip_frames(frames))[0].backward()
         optimizer.step()
         optimizer.zero_grad()
-    dead = int(quantizer.mass.argmax())  # a code in use, which would move
-    quantizer.mass[dead] = 0
+    dead = int(quantizer.cluster_size.argmax())  # a code in use, which would move
+    quantizer.cluster_size[dead] = 0
     quantizer.config.decay = 1.0  # its use is not seen in this step
     tokenizer.loss(clip_frames(frames))[0].backward()
     drawn = quantizer.codebook[dead].detach().clone()
@@ -170,19 +170,21 @@ def test_the_outcome_has_its_share_of_the_loss():
     clip = clip_of(some_tokens(s=4), some_actions(s=4))
     loss, metrics = prior.loss(clip)
     tokens = prior.nats(clip.tokens, clip.actions).mean()
-    torch.testing.assert_close(loss, tokens + pixelcnn.OUTCOME_SHARE * metrics["outcome_loss"])
-    assert pixelcnn.OUTCOME_SHARE > 0 and float(metrics["outcome_loss"]) > 0
-    assert prior.outcome is not None and gradient(loss, prior.outcome.leave.weight)
+    torch.testing.assert_close(loss, tokens + pixelcnn.OUTCOME_LOSS_WEIGHT * metrics["outcome_loss"])
+    assert pixelcnn.OUTCOME_LOSS_WEIGHT > 0 and float(metrics["outcome_loss"]) > 0
+    assert prior.outcome is not None and gradient(loss, prior.outcome.out_proj.weight)
 
 
 def test_while_training_half_of_the_latents_are_conditioned_on_their_outcome():
     prior = small_prior(rewards=REWARDS).train()
     features = torch.zeros(400, 10, 5, 2, 3)
     targets = F.one_hot(torch.zeros(400, 5, dtype=torch.long), 2 * len(REWARDS)).float()
-    conditional = prior._told(features, targets, torch.ones(400, 5, dtype=torch.bool)).abs().sum((1, 3, 4)) > 0
+    conditional = (
+        prior._with_some_outcomes(features, targets, torch.ones(400, 5, dtype=torch.bool)).abs().sum((1, 3, 4)) > 0
+    )
     assert not conditional[:, 0].any()  # nothing leads into the first latent
     assert float(conditional[:, 1:].float().mean()) == pytest.approx(0.5, abs=0.05)
-    assert not prior.eval()._told(features, targets, torch.ones(400, 5, dtype=torch.bool)).any()
+    assert not prior.eval()._with_some_outcomes(features, targets, torch.ones(400, 5, dtype=torch.bool)).any()
 
 
 @pytest.mark.parametrize("noise", [uniform, plain_uniform])

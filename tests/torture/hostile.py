@@ -156,7 +156,7 @@ WRONG_CONFIGS: Mapping[str, tuple[str, Callable[[dict[str, Any]], None]]] = {
     "bounds_of_text": ("could not convert", changes(*SPACE, value={**BOX, "low": ["a"]})),
     "a_shape_of_more": ("cannot reshape", changes(*SPACE, value={**BOX, "shape": [MUCH, MUCH]})),
     "a_space_of_another_kind": ("got kind='pickle'", changes(*SPACE, value={"kind": "pickle"})),
-    "rewards_of_text": ("'str'", changes("rewards", value=["a", "b", "c"])),
+    "rewards_of_text": ("expected numbers", changes("rewards", value=["a", "b", "c"])),
     "info_that_is_a_list": ("list", changes("info", value=[1, 2])),
     "an_unknown_key": ("prior.module: unknown key", changes("prior", "module", value="os:system")),
     "no_prior": ("prior", lambda config: config.pop("prior")),

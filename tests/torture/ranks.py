@@ -63,7 +63,7 @@ def seen_by(model: Any) -> list[dict[str, Any]]:
 
     def watched(batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         value, metrics = loss(batch)
-        book = model.quantizer.codebook if isinstance(model, VQVAE) else torch.zeros(0)
+        book = model.bottleneck.codebook if isinstance(model, VQVAE) else torch.zeros(0)
         found.append({"loss": value.item(), "codebook": hashlib.sha256(book.numpy().tobytes()).hexdigest()})
         return value, metrics
 

@@ -7,26 +7,26 @@ import numpy as np
 import torch
 
 from worldmodel.dream.env import Observation, action_space, observation_space
-from worldmodel.tokenizer import VQVAE
+from worldmodel.interfaces import Tokenizer
 from worldmodel.world import WorldModel
 
 
 class Eyes:
     """The frames of one episode, as they come → what a dream would show instead (`obs` as in `DreamVectorEnv`)."""
 
-    def __init__(self, tokenizer: VQVAE, obs: Observation):
+    def __init__(self, tokenizer: Tokenizer, obs: Observation):
         self.tokenizer, self.obs = tokenizer, obs
         self._encoder, self._decoder = None, None
 
     @torch.no_grad()
     def look(self, frames: np.ndarray) -> np.ndarray:
         """The observation after these frames, `t h w c`: the first of the episode alone, then `time_stride` at once."""
-        video = torch.from_numpy(np.ascontiguousarray(frames))[None].to(self.tokenizer.quantizer.codebook.device)
+        video = torch.from_numpy(np.ascontiguousarray(frames))[None].to(self.tokenizer.device)
         tokens, self._encoder = self.tokenizer.encode_chunk(video, self._encoder)
         if self.obs == "tokens":
             return tokens[0, -1].cpu().numpy()
         if self.obs == "latent":
-            return self.tokenizer.quantizer.standard(tokens[:, -1])[0].cpu().numpy()
+            return self.tokenizer.embed(tokens[:, -1])[0].cpu().numpy()
         seen, self._decoder = self.tokenizer.decode_chunk(tokens, self._decoder)
         return seen[0, -1].cpu().numpy()
 
@@ -42,7 +42,7 @@ class EncodedEnv(gymnasium.Wrapper):
         super().__init__(env)
         self.tokenizer = world.tokenizer
         self.obs: Observation = obs
-        self.stride = world.tokenizer.config.time_stride
+        self.stride = world.tokenizer.time_stride
         self.observation_space = observation_space(world.tokenizer, obs)
         self.action_space = action_space(world)
         self._eyes = Eyes(world.tokenizer, obs)

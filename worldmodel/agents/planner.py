@@ -142,13 +142,13 @@ class Planner:
     """
 
     def __init__(self, world: WorldModel, config: PlannerConfig | None = None, sampler: SamplerConfig | None = None):
-        if world.prior.outcome is None:
+        if not world.prior.rewards:
             raise ValueError("planner: this world tells no rewards; train its prior with prior.outcome_width above 0")
         if world.info.action_space is None:
             raise ValueError("planner: this world has no actions to choose from")
         self.world, self.config, self.sampler = world, config or PlannerConfig(), sampler
         self.space: Space = world.info.action_space
-        self.stride = world.tokenizer.config.time_stride
+        self.stride = world.tokenizer.time_stride
 
     def fresh(self) -> Proposal:
         """What is known before the first decision of an episode: nothing."""
@@ -175,7 +175,7 @@ class Planner:
     def values(self, state: DreamState, sequences: np.ndarray, dream: int) -> np.ndarray:
         """The discounted return of each action sequence, `b n *space`, from the only dream of `state` on."""
         count = len(sequences)
-        states = state.rows(torch.zeros(count, dtype=torch.long, device=self.world.device))
+        states = state.select(torch.zeros(count, dtype=torch.long, device=self.world.device))
         states = replace(states, dreams=torch.full_like(states.dreams, dream))
         value, going = torch.zeros(count, dtype=torch.float64), torch.ones(count, dtype=torch.float64)
         for i in range(0, sequences.shape[1], self.stride):

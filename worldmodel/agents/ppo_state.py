@@ -19,7 +19,7 @@ from torch import Tensor
 from worldmodel.agents.sb3 import DreamVecEnv
 from worldmodel.dream.env import Snapshot
 from worldmodel.nn.causal_conv import Past
-from worldmodel.world import PER_DREAM, DreamState
+from worldmodel.state import PER_DREAM, DreamState
 
 Groups = dict[str, dict[str, Tensor]]  # named tensors, a group for each file
 

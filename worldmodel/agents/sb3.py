@@ -29,11 +29,13 @@ from worldmodel.dream.env import (
     observation_space,
     single,
 )
+from worldmodel.interfaces import Tokenizer
 from worldmodel.io.config import to_dict, typed, within
 from worldmodel.io.model_folder import Shapes, build, check_kind, check_shapes, load_weights, save_weights
 from worldmodel.io.untrusted import errors_name
+from worldmodel.io.upgrades import current_names
 from worldmodel.nn.actions import Scale, scale_from_json, space_from_json, space_to_json
-from worldmodel.tokenizer import VQVAE, TokenizerConfig
+from worldmodel.tokenizer.storage import describe_tokenizer, new_tokenizer
 from worldmodel.world import WorldModel
 
 try:
@@ -229,7 +231,7 @@ class PolicyAgent:
     def __init__(
         self,
         policy: ActorCriticPolicy,
-        tokenizer: VQVAE,
+        tokenizer: Tokenizer,
         space: spaces.Space,
         config: PolicyConfig,
         scale: Scale | None = None,
@@ -248,7 +250,7 @@ class PolicyAgent:
 
         def decide(frames: np.ndarray) -> Iterable[Any]:
             action = self.act(eyes.look(frames)[None], rng)[0]
-            return action if self.tokenizer.config.time_stride > 1 else [action]
+            return action if self.tokenizer.time_stride > 1 else [action]
 
         return Chunked(decide)
 
@@ -263,8 +265,7 @@ class PolicyAgent:
         config = {
             "kind": "agent",
             "policy": to_dict(self.config),
-            "tokenizer": to_dict(self.tokenizer.config),
-            "frame_shape": list(self.tokenizer.frame_shape),
+            **describe_tokenizer(self.tokenizer),
             "action_space": space_to_json(self.space),
         }
         if self.scale is not None:
@@ -282,11 +283,11 @@ class PolicyAgent:
 
         def fits(config: dict[str, Any], shapes: Shapes) -> None:
             check_kind(folder, config, "agent")
-            check_shapes(lambda: _parts(config), shapes)
+            check_shapes(lambda: _parts(config), current_names(shapes))
 
         config, tensors = load_weights(folder, fits)
         with errors_name(folder):
-            parts: Any = build(lambda: _parts(config), tensors)
+            parts: Any = build(lambda: _parts(config), current_names(tensors))
             space, scale = space_from_json(config["action_space"]), scale_from_json(config.get("action_scale"))
             settings = typed(PolicyConfig, config["policy"], "policy")
             return cls(parts["policy"], parts["tokenizer"].eval(), space, settings, scale)
@@ -294,15 +295,14 @@ class PolicyAgent:
 
 def _parts(config: Mapping[str, Any]) -> nn.ModuleDict:
     """The policy and the tokenizer that a config.json describes, with new weights."""
-    shape, coding = tuple(config["frame_shape"]), typed(TokenizerConfig, config["tokenizer"], "tokenizer")
-    tokenizer, settings = VQVAE(coding, shape), typed(PolicyConfig, config["policy"], "policy")
+    tokenizer, settings = new_tokenizer(config), typed(PolicyConfig, config["policy"], "policy")
     scale = scale_from_json(config.get("action_scale"))
     policy = empty_policy(tokenizer, space_from_json(config["action_space"]), settings, scale)
     return nn.ModuleDict({"policy": policy, "tokenizer": tokenizer})
 
 
 def empty_policy(
-    tokenizer: VQVAE, space: spaces.Space, config: PolicyConfig, scale: Scale | None = None
+    tokenizer: Tokenizer, space: spaces.Space, config: PolicyConfig, scale: Scale | None = None
 ) -> ActorCriticPolicy:
     """A policy with new weights for a world's observations and actions."""
     seen = observation_space(tokenizer, config.obs)

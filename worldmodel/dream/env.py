@@ -22,8 +22,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from worldmodel.interfaces import Tokenizer
 from worldmodel.prior import SamplerConfig
-from worldmodel.tokenizer import VQVAE
 from worldmodel.world import DreamState, WorldModel
 
 Observation = Literal["frames", "tokens", "latent"]
@@ -46,19 +46,19 @@ class Snapshot:
     seeds: tuple[int, ...]  # of the generators, -1 where it is not known
 
 
-def observation_space(tokenizer: VQVAE, obs: Observation) -> spaces.Box:
+def observation_space(tokenizer: Tokenizer, obs: Observation) -> spaces.Box:
     """frames: uint8 `h w c`, the real environment's. tokens: int64 `y x`. latent: their code vectors,
     standardised, float32 `y x d`.
 
     Raises: ValueError for another word.
     """
-    grid, codes = tokenizer.grid, tokenizer.config.quantizer
     if obs == "frames":
         return spaces.Box(0, 255, tokenizer.frame_shape, np.uint8)
     if obs == "tokens":
-        return spaces.Box(0, codes.codes - 1, grid, np.int64)
+        return spaces.Box(0, tokenizer.codes - 1, tokenizer.grid, np.int64)
     if obs == "latent":
-        return spaces.Box(-np.inf, np.inf, (*grid, codes.code_width), np.float32)
+        nothing = torch.zeros(tokenizer.grid, dtype=torch.long, device=tokenizer.device)
+        return spaces.Box(-np.inf, np.inf, tuple(tokenizer.embed(nothing).shape), np.float32)
     raise ValueError(f"obs: expected frames, tokens or latent, got {obs!r}")
 
 
@@ -67,7 +67,7 @@ def action_space(world: WorldModel) -> spaces.Space:
 
     A world without actions takes the one action 0, which changes nothing.
     """
-    space, stride = world.info.action_space, world.tokenizer.config.time_stride
+    space, stride = world.info.action_space, world.tokenizer.time_stride
     space = spaces.Discrete(1) if space is None else space  # never by its truth: that is the length of some
     return copy.deepcopy(space) if stride == 1 else batch_space(space, stride)
 
@@ -114,7 +114,7 @@ class DreamVectorEnv(VectorEnv):
         device: str = "cpu",
     ):
         self.world = world if isinstance(world, WorldModel) else WorldModel.load(world, device)
-        if self.world.prior.outcome is None:
+        if not self.world.prior.rewards:
             raise ValueError(
                 "this world tells no rewards and ends, so it makes no environment: train its prior again with "
                 "prior.outcome_width above 0 (scripts/train_prior.py); WorldModel.step dreams without them"
@@ -251,7 +251,7 @@ class DreamVectorEnv(VectorEnv):
 
     def _snapshot(self, places: Sequence[int]) -> Snapshot:
         at, state = list(places), self._now(places)
-        state = state if len(at) == self.num_envs else state.rows(self._index(at))
+        state = state if len(at) == self.num_envs else state.select(self._index(at))
         generators = tuple(copy.deepcopy(self._generators[place]) for place in at)
         seeds = tuple(self._seeds[place] for place in at)
         return Snapshot(DreamState.join([state]), self._elapsed[at], self._over[at], generators, seeds)
@@ -272,9 +272,9 @@ class DreamVectorEnv(VectorEnv):
 
     def _advance(self, live: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, ...]:
         """Step these dreams, `m`: rewards, bits, chances of the end, and whether each terminated or was truncated."""
-        whole, stride = len(live) == self.num_envs, self.world.tokenizer.config.time_stride
+        whole, stride = len(live) == self.num_envs, self.world.tokenizer.time_stride
         state = self._now(live.tolist())
-        state, step = self.world.step(state if whole else state.rows(self._index(live)), actions, self.sampler)
+        state, step = self.world.step(state if whole else state.select(self._index(live)), actions, self.sampler)
         self._put(live, state)
         self._elapsed[live] += stride
         outcome = step.outcome
@@ -288,8 +288,8 @@ class DreamVectorEnv(VectorEnv):
     def _put(self, places: Sequence[int] | np.ndarray, state: DreamState) -> None:
         """These dreams go on from here; the others stay where they are."""
         if len(places) < self.num_envs:
-            others = self._state or state.rows(self._index([0] * self.num_envs))  # those have not begun
-            state = others.put(self._index(places), state)
+            others = self._state or state.select(self._index([0] * self.num_envs))  # those have not begun
+            state = others.scatter(self._index(places), state)
         self._state = state
         self._begun[places] = True
 
@@ -340,7 +340,7 @@ class DreamVectorEnv(VectorEnv):
         start = _whole(options["start"]) if "start" in options else self._generators[place].integers(max(count, 1))
         start = int(start)
         if start not in self._beginnings:
-            self._beginnings[start] = self.world.begin(start)
+            self._beginnings[start] = self.world.start_from_context(start)
         return replace(self._beginnings[start], dreams=torch.tensor([key], device=self.world.device))
 
     def _observe(self, places: slice = slice(None)) -> Any:
@@ -350,7 +350,7 @@ class DreamVectorEnv(VectorEnv):
         if self.obs == "frames":
             return self._given(state.frame[places])
         tokens = state.tokens[places]
-        return self._given(tokens if self.obs == "tokens" else self.world.tokenizer.quantizer.standard(tokens))
+        return self._given(tokens if self.obs == "tokens" else self.world.tokenizer.embed(tokens))
 
     def _told(self, surprise: np.ndarray, end: np.ndarray, places: slice = slice(None)) -> dict[str, Any]:
         """The infos of these dreams, without masks."""

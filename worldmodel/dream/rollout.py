@@ -44,7 +44,7 @@ def beginning(
 
     Raises: ValueError when the episode has fewer frames than that.
     """
-    frames, context = store.length(episode), world.whole(context)
+    frames, context = store.length(episode), world.whole_latents(context)
     if start < 0 or context < 1 or start + context > frames:
         raise ValueError(
             f"episode {episode} has {frames} frames: no {context} from frame {start} on; lower start or context"
@@ -65,7 +65,7 @@ def own_beginning(world: WorldModel, number: int | None, seed: int) -> Beginning
     chosen = int(np.random.default_rng(seed).integers(max(count, 1))) if number is None else number
     space = world.info.action_space
     none = np.zeros((0, *(getattr(space, "shape", None) or ())), getattr(space, "dtype", None))
-    return Beginning(world.begin(chosen, seed), np.zeros((0, *world.info.frame_shape), np.uint8), none)
+    return Beginning(world.start_from_context(chosen, seed), np.zeros((0, *world.info.frame_shape), np.uint8), none)
 
 
 Wanted = str | int | Sequence[str | int]  # what a user may ask for as the actions of a dream
@@ -118,10 +118,10 @@ def dream(world: WorldModel, state: DreamState, actions: np.ndarray, sampler: Sa
 
     Raises: ValueError when the actions do not fill whole latents.
     """
-    stride = world.tokenizer.config.time_stride
+    stride = world.tokenizer.time_stride
     if len(actions) % stride:
         raise ValueError(f"horizon: expected a multiple of the time stride {stride}, got {len(actions)}")
-    sampler = replace(sampler, ends=False)
+    sampler = replace(sampler, allow_termination=False)
     for i in range(0, len(actions), stride):
         state, step = world.step(state, actions[None, i : i + stride], sampler)
         yield step

@@ -12,15 +12,15 @@ from worldmodel.data.clips.clips import ClipBatches
 from worldmodel.data.clips.token_batches import TokenBatches
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.measures.images import psnr, squared_error
-from worldmodel.prior import PixelCNN
-from worldmodel.tokenizer import VQVAE, perplexity
+from worldmodel.interfaces import Prior, Tokenizer
+from worldmodel.tokenizer import perplexity
 
 
 @torch.no_grad()
-def reconstruction(tokenizer: VQVAE, batches: ClipBatches, count: int) -> dict[str, float]:
+def reconstruction(tokenizer: Tokenizer, batches: ClipBatches, count: int) -> dict[str, float]:
     """PSNR of decoded against real clips, by all frames and the first alone, and how the codebook is used."""
-    device = tokenizer.quantizer.codebook.device
-    errors, uses = [], torch.zeros(tokenizer.config.quantizer.codes, device=device)
+    device = tokenizer.device
+    errors, uses = [], torch.zeros(tokenizer.codes, device=device)
     for step in range(count):
         frames = batches[step].frames.to(device)
         tokens = tokenizer.encode(frames)
@@ -36,12 +36,12 @@ def reconstruction(tokenizer: VQVAE, batches: ClipBatches, count: int) -> dict[s
 
 
 @torch.no_grad()
-def likelihood(prior: PixelCNN, batches: TokenBatches, count: int) -> dict[str, float]:
+def likelihood(prior: Prior, batches: TokenBatches, count: int) -> dict[str, float]:
     """Bits per token and per frame under the true actions, and under those of another clip.
 
     The first latent of a clip, which has no past to go by, is left out.
     """
-    device, nats, shuffled = prior.start.device, [], []
+    device, nats, shuffled = prior.device, [], []
     for step in range(count):
         clip = batches[step].to(device)
         told = clip.mask[:, 1:]

@@ -31,6 +31,7 @@ from worldmodel.evaluate.statistics.results import Interval, Section
 from worldmodel.evaluate.testbed.held_out import HeldOut, decode, draw, reach
 from worldmodel.io.progress import progress
 from worldmodel.prior import SamplerConfig
+from worldmodel.tokenizer import latents_of
 from worldmodel.world import WorldModel
 
 CLIP = 8  # latents of the clips for reconstruction and likelihood
@@ -117,8 +118,8 @@ class Case:
 
     def dreams(self, config: RolloutsConfig) -> Section:
         """Rollouts as far as the held-out episodes reach."""
-        context = self.world.whole(self.config.context)
-        given, stride = self.world.tokenizer.latents(context), self.tokens.info.time_stride
+        context = self.world.whole_latents(self.config.context)
+        given, stride = latents_of(context, self.world.tokenizer.time_stride), self.tokens.info.time_stride
         ahead = max(1, reach(self.tokens, self.held_out, given + -(-config.horizon // stride)) - given)
         clips = self._draw(self.held_out, given + ahead, config.clips, "report.context")
         how = {"context": context, "sampler": self.config.sampler, "seed": self.config.seed}
@@ -139,7 +140,7 @@ class Case:
 
     def words(self) -> str:
         """What was compared with what, in a line."""
-        info, codes = self.world.info, self.world.tokenizer.config.quantizer.codes
+        info, codes = self.world.info, self.world.tokenizer.codes
         frame, grid = ("×".join(map(str, size)) for size in (info.frame_shape, self.world.tokenizer.grid))
         return (
             f"{info.env.get('name', 'Environment')}: frames of {frame} as {grid} tokens of {codes} codes. "

@@ -114,12 +114,17 @@ def build(make: Callable[[], M], tensors: Mapping[str, Tensor]) -> M:
     Raises:
         ValueError: the weights are not those of such a module, or hold what is no finite number.
     """
-    if broken := sorted(name for name, x in tensors.items() if x.is_floating_point() and not x.isfinite().all()):
-        raise ValueError(f"the weights are damaged: {broken[0]} holds NaN or infinity; train it again")
+    check_finite(tensors)
     check_shapes(make, {name: tuple(x.shape) for name, x in tensors.items()})
     module = make()
     module.load_state_dict(tensors)
     return module
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raises ValueError where a tensor holds what is no finite number."""
+    if broken := sorted(name for name, x in tensors.items() if x.is_floating_point() and not x.isfinite().all()):
+        raise ValueError(f"the weights are damaged: {broken[0]} holds NaN or infinity; train it again")
 
 
 def check_shapes(make: Callable[[], nn.Module], found: Shapes) -> None:

@@ -1,18 +1,20 @@
 """Tokens and actions → next tokens: the action-conditioned PixelCNN prior and its samplers."""
 
-from worldmodel.prior.categorical import Draw, SamplerConfig
+from worldmodel.prior.categorical import FrameInputs, SampledTokens, SamplerConfig
 from worldmodel.prior.noise import uniform
-from worldmodel.prior.outcome import Outcome, reward_values
-from worldmodel.prior.pixelcnn import PixelCNN, PriorConfig
-from worldmodel.prior.samplers import resolve, sample
+from worldmodel.prior.outcome import Outcome, SampledFrame, reward_values
+from worldmodel.prior.pixelcnn import PRIORS, PixelCNN, PriorConfig
+from worldmodel.prior.samplers import sample
 
 __all__ = [
-    "Draw",
+    "PRIORS",
+    "FrameInputs",
     "Outcome",
     "PixelCNN",
     "PriorConfig",
+    "SampledFrame",
+    "SampledTokens",
     "SamplerConfig",
-    "resolve",
     "reward_values",
     "sample",
     "uniform",

@@ -1,4 +1,4 @@
-"""From scores and a uniform number to a token: how temperature, top-k and top-p shape the draw."""
+"""From logits and a uniform number to a token: how temperature, top-k and top-p shape the draw."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,25 +10,24 @@ from torch import Tensor
 
 @dataclass
 class SamplerConfig:
-    """How tokens are drawn.
+    """How the tokens of a dream are drawn."""
 
-    kind: which sampler; all draw the same tokens, but for ties within rounding. auto: the fastest by measurement
-    (LOG.md), which is `fused` at every batch size on a CPU, or `cached` where that cannot be had. temperature: 1
-    draws from the model itself, 0 takes the likeliest token; None is the world's own, or 1 where a prior draws without
-    a world. temperature_until: the latent of a dream, those given counted, from which on it is 1 (0: never). top_k:
-    only the k likeliest (0: all). top_p: only the likeliest that together hold this much probability (1: all).
-    ends: whether a step may be the last; else it is drawn from those futures in which the dream goes on.
-    """
-
-    kind: Literal["auto", "fused", "predictive", "cached", "naive"] = "auto"
+    kind: Literal["auto", "compiled", "predictive", "cached", "naive"] = "auto"
+    """Which sampler. All draw the same tokens, except at ties within rounding. auto: the kernels on a CPU, `cached`
+    on a CPU without them, `predictive` on a GPU."""
     temperature: float | None = None
+    """1 draws from the model itself, 0 takes the likeliest token. None: the world's own, or 1 without a world."""
     top_k: int = 0
+    """Draw only from the k likeliest tokens (0: from all)."""
     top_p: float = 1.0
-    ends: bool = True
+    """Draw only from the likeliest tokens that together have this probability (1: from all)."""
+    allow_termination: bool = True
+    """Whether a step may end the dream. If not, it is drawn from the futures that go on."""
     temperature_until: int = 0
+    """Latent index (context included) from which sampling returns to temperature 1; 0 keeps it throughout."""
 
     def __post_init__(self) -> None:
-        if not self.divisor >= 0:  # nor a number that is none
+        if not self.effective_temperature >= 0:  # also refuses NaN
             raise ValueError(f"temperature: expected 0 or more, got {self.temperature}")
         if self.temperature_until < 0:
             raise ValueError(f"temperature_until: expected 0 (never) or more, got {self.temperature_until}")
@@ -42,26 +41,33 @@ class SamplerConfig:
             raise ValueError(f"top_p: expected a share in (0, 1], got {self.top_p}")
 
     @property
-    def divisor(self) -> float:
-        """What scores are divided by: the temperature, where it is told."""
+    def effective_temperature(self) -> float:
+        """The temperature, or 1 where none is set."""
         return 1.0 if self.temperature is None else self.temperature
+
+    def temperatures(self, steps: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """The temperature of each dream, from its number of latents so far; float64."""
+        own = torch.full(steps.shape, self.effective_temperature, dtype=torch.float64, device=steps.device)
+        return torch.where(steps >= self.temperature_until, 1.0, own) if self.temperature_until else own
 
 
 @dataclass
-class Given:
-    """What the tokens of one frame are drawn from: context, action, and a uniform number per site.
+class FrameInputs:
+    """What the tokens of one frame are drawn from.
 
-    guess: tokens to begin with, for the sampler that guesses; it changes none of those drawn.
+    noise: a uniform number per site. temperature: one per dream. guess: tokens that the predictive sampler begins
+    with; it changes none of the tokens drawn.
     """
 
     context: Float[Tensor, "b c y x"]
-    actions: Float[Tensor, "b a"]
+    action: Float[Tensor, "b a"]
     noise: Float[Tensor, "b n"]
+    temperature: Float[Tensor, "b"]
     guess: Int[Tensor, "b y x"]
 
 
 @dataclass
-class Draw:
+class SampledTokens:
     """Tokens of one frame, and −log p of each under the model itself (temperature 1, nothing cut).
 
     passes: how often the arithmetic of a frame was done.
@@ -72,19 +78,22 @@ class Draw:
     passes: Int[Tensor, "b"]
 
 
-def choose(logits: Float[Tensor, "b k"], uniform: Float[Tensor, "b"], config: SamplerConfig) -> Int[Tensor, "b"]:
-    """The code at which the cumulative probability passes the uniform number (inverse of the distribution)."""
-    if config.divisor == 0:
-        return logits.argmax(-1)
-    share = cut((logits.double() / config.divisor).softmax(-1), config)
-    reached = share.cumsum(-1)
-    return torch.searchsorted(reached, (uniform * reached[:, -1])[:, None], right=True)[:, 0].clamp_max(
-        logits.shape[-1] - 1
-    )
+def sample_categorical(
+    logits: Float[Tensor, "n k"],
+    uniform: Float[Tensor, "n"],
+    temperature: Float[Tensor, "n"],
+    config: SamplerConfig,
+) -> Int[Tensor, "n"]:
+    """The code at which the cumulative probability passes the uniform number (inverse transform sampling)."""
+    greedy = temperature == 0
+    share = (logits.double() / temperature.masked_fill(greedy, 1.0)[:, None]).softmax(-1)
+    reached = truncate(share, config).cumsum(-1)
+    drawn = torch.searchsorted(reached, (uniform * reached[:, -1])[:, None], right=True)[:, 0]
+    return torch.where(greedy, logits.argmax(-1), drawn.clamp_max(logits.shape[-1] - 1))
 
 
-def cut(share: Float[Tensor, "b k"], config: SamplerConfig) -> Float[Tensor, "b k"]:
-    """Probabilities with what top-k and top-p leave out set to zero; ties fall to the lower code."""
+def truncate(share: Float[Tensor, "n k"], config: SamplerConfig) -> Float[Tensor, "n k"]:
+    """Probabilities with all that top-k and top-p leave out set to zero; a tie keeps the lower code."""
     if not config.top_k and config.top_p == 1:
         return share
     ranked, order = share.sort(dim=-1, descending=True, stable=True)

@@ -54,16 +54,16 @@ class Memory(nn.Module):
 
     def __init__(self, width: int, channels: int):
         super().__init__()
-        self.enter = CausalConv3d(width, 2 * channels, (1, 1))
-        self.leave = CausalConv3d(channels, width, (1, 1))
-        nn.init.zeros_(self.leave.conv.weight)
-        self._begin(torch.logspace(*SPANS, channels, base=2))
+        self.in_proj = CausalConv3d(width, 2 * channels, (1, 1))
+        self.out_proj = CausalConv3d(channels, width, (1, 1))
+        nn.init.zeros_(self.out_proj.conv.weight)
+        self._init_spans(torch.logspace(*SPANS, channels, base=2))
 
     @torch.no_grad()
-    def _begin(self, spans: Float[Tensor, "m"]) -> None:
+    def _init_spans(self, spans: Float[Tensor, "m"]) -> None:
         """Let gates open by one part in `span`, and make candidates as much larger as their mean over spans is smaller:
         else what a single latent brings is lost, and the gates never learn to wait for it (LOG.md)."""
-        weight, bias = self.enter.conv.weight, self.enter.conv.bias
+        weight, bias = self.in_proj.conv.weight, self.in_proj.conv.bias
         assert bias is not None, "a convolution without a bias"
         bias[: len(spans)] = -(spans - 1).log()
         size = 4 * ((2 * spans - 1) / weight.shape[1]).sqrt()
@@ -72,9 +72,9 @@ class Memory(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c s y x"], actions: Float[Tensor, "b s a"], past: Past = None
     ) -> tuple[Float[Tensor, "b c s y x"], Past]:
-        opening, candidate = self.enter(F.silu(x))[0].float().chunk(2, dim=1)
+        opening, candidate = self.in_proj(F.silu(x))[0].float().chunk(2, dim=1)
         kept = recall(opening.sigmoid(), candidate, torch.zeros_like(candidate[:, :, :1]) if past is None else past)
-        return x + self.leave(kept.to(x.dtype))[0], kept[:, :, -1:]
+        return x + self.out_proj(kept.to(x.dtype))[0], kept[:, :, -1:]
 
 
 def recall(

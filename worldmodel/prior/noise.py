@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from worldmodel.backends.cpu.packed_weights import available
+from worldmodel.kernels import available
 
 GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as a signed 64-bit number
 MIX_1 = -4658895280553007687
@@ -19,9 +19,9 @@ MIX_2 = -7723592293110705685
 def uniform(seed: int, dreams: Int[Tensor, "b"], steps: Int[Tensor, "b"], sites: int) -> Float[Tensor, "b n"]:
     """float64 numbers in [0, 1): one per dream and site at these steps."""
     if dreams.device.type == "cpu" and available():
-        from worldmodel.backends.cpu.prior import uniform as fused  # imported where it runs: it needs numba
+        from worldmodel.kernels.functions import uniform as compiled  # imported here: it needs numba
 
-        return fused(seed, dreams, steps, sites)
+        return compiled(seed, dreams, steps, sites)
     return plain_uniform(seed, dreams, steps, sites)
 
 

@@ -14,13 +14,17 @@ Rare outcomes weigh more in training, by the inverse square root of their freque
 it afterwards (logit adjustment, arXiv 2007.07314): learned sooner, and still calibrated.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from worldmodel.prior.categorical import SampledTokens
 
 FEW = 64  # distinct rewards up to which each has a column of its own; beyond, there are so many columns
 
@@ -56,37 +60,67 @@ class Outcome:
     nats: Float[Tensor, "b"]
 
 
+@dataclass(frozen=True)
+class SampledFrame:
+    """The tokens of one latent, −log p of them and of the outcome in nats, and the outcome (None: not predicted).
+
+    passes: how often the sampler did the arithmetic of a frame.
+    """
+
+    tokens: Int[Tensor, "b y x"]
+    nats: Float[Tensor, "b"]
+    passes: Int[Tensor, "b"]
+    outcome: Outcome | None = None
+
+    @classmethod
+    def of(cls, drawn: SampledTokens, nats: Float[Tensor, "b"], outcome: Outcome | None) -> "SampledFrame":
+        """Tokens with the sum of their nats, joined with the outcome."""
+        joint = nats if outcome is None else nats + outcome.nats.float()
+        return cls(drawn.tokens, joint, drawn.passes, outcome)
+
+
 class OutcomeHead(nn.Module):
     """Context features of a latent → scores of its outcomes, `2 * r`: rewards if it goes on, then if it ends.
 
-    Each site looks at its context and its place; the mean and the largest of what they found decide. `tell` has what
+    Each site looks at its context and its position; the mean and the maximum over sites decide. `shift` holds what
     each outcome adds to the context from which the frame's tokens are drawn.
     """
 
     def __init__(self, width: int, hidden: int, grid: tuple[int, int], rewards: tuple[float, ...]):
         super().__init__()
         self.context = nn.Conv2d(width, hidden, 1)
-        self.place = nn.Parameter(torch.randn(hidden, *grid) * 0.1)
+        self.position = nn.Parameter(torch.randn(hidden, *grid) * 0.1)
         self.inner = nn.Linear(2 * hidden, hidden)
-        self.leave = nn.Linear(hidden, 2 * len(rewards))
-        self.tell = nn.Parameter(torch.randn(2 * len(rewards), width) * 0.1)
-        nn.init.zeros_(self.leave.weight)
+        self.out_proj = nn.Linear(hidden, 2 * len(rewards))
+        self.shift = nn.Parameter(torch.randn(2 * len(rewards), width) * 0.1)
+        nn.init.zeros_(self.out_proj.weight)
+        self.values = tuple(float(value) for value in rewards)
         self.rewards: Tensor
         self.log_weight: Tensor
         self.register_buffer("rewards", torch.tensor(rewards, dtype=torch.float64))
         self.register_buffer("log_weight", torch.zeros(2 * len(rewards)))
 
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **more: Any) -> None:
+        """Raises: ValueError for weights of other rewards: these decide what dreams pay."""
+        found = state_dict.get(f"{prefix}rewards")
+        if found is not None and not found.is_meta and found.tolist() != list(self.values):
+            raise ValueError(
+                f"rewards: config.json says {_few(self.values)}, but the weights hold {_few(found.tolist())}; put "
+                "back what the weights hold, or train the prior again"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args, **more)
+
     def forward(self, context: Float[Tensor, "n c y x"]) -> Float[Tensor, "n o"]:
-        """Scores as they are trained; `calibrated` makes of them what a dream draws from."""
-        sites = F.silu(self.context(context) + self.place)
+        """Scores as they are trained; `probabilities` makes of them what a dream draws from."""
+        sites = F.silu(self.context(context) + self.position)
         seen = torch.cat([sites.mean((2, 3)), sites.amax((2, 3))], dim=1)
-        return self.leave(F.silu(self.inner(seen)))
+        return self.out_proj(F.silu(self.inner(seen)))
 
-    def told(self, context: Float[Tensor, "n c y x"], drawn: Int[Tensor, "n"]) -> Float[Tensor, "n c y x"]:
-        """The context of a frame that is told its outcome."""
-        return context + F.embedding(drawn, self.tell)[:, :, None, None]
+    def with_outcome(self, context: Float[Tensor, "n c y x"], drawn: Int[Tensor, "n"]) -> Float[Tensor, "n c y x"]:
+        """The context of a frame, conditioned on the outcome of its step."""
+        return context + F.embedding(drawn, self.shift)[:, :, None, None]
 
-    def calibrated(self, scores: Float[Tensor, "*n o"]) -> Float[Tensor, "*n 2 r"]:
+    def probabilities(self, scores: Float[Tensor, "*n o"]) -> Float[Tensor, "*n 2 r"]:
         """Probabilities, in float64, with the weights of training taken out again."""
         share = (scores.double() - self.log_weight.double()).softmax(-1)
         return share.unflatten(-1, (2, len(self.rewards)))
@@ -110,17 +144,19 @@ class OutcomeHead(nn.Module):
         return -(targets * self.log_weight.exp() * scores.float().log_softmax(-1)).sum(-1).mean()
 
     @torch.no_grad()
-    def weigh(self, frequencies: Float[Tensor, "o"]) -> None:
+    def set_frequencies(self, frequencies: Float[Tensor, "o"]) -> None:
         """Take how often each outcome occurs in the training data: sets the weights, whose mean over the data is 1."""
         share = (frequencies + 0.5) / (frequencies + 0.5).sum()
         weight = share.rsqrt()
         self.log_weight.copy_((weight / (weight * share).sum()).log())
-        self.leave.bias.copy_((share * self.log_weight.exp()).log())
+        self.out_proj.bias.copy_((share * self.log_weight.exp()).log())
 
-    def outcome(self, scores: Float[Tensor, "n o"], uniform: Float[Tensor, "n"], ends: bool = True) -> Outcome:
-        """One draw for each uniform number in [0, 1), and the chances. ends: else of those that go on alone."""
-        share = self.calibrated(scores)
-        flat = share[:, : 1 + ends].flatten(1)
+    def sample(
+        self, scores: Float[Tensor, "n o"], uniform: Float[Tensor, "n"], allow_termination: bool = True
+    ) -> Outcome:
+        """One draw for each uniform number in [0, 1), and the probabilities."""
+        share = self.probabilities(scores)
+        flat = share[:, : 1 + allow_termination].flatten(1)
         reached = flat.cumsum(-1)
         index = torch.searchsorted(reached, (uniform * reached[:, -1])[:, None], right=True)
         index = index.clamp_max(flat.shape[1] - 1)
@@ -128,3 +164,8 @@ class OutcomeHead(nn.Module):
         r = len(self.rewards)
         expected = (share.sum(1) * self.rewards).sum(-1)
         return Outcome(self.rewards[drawn % r], drawn >= r, expected, share[:, 1].sum(-1), drawn, nats)
+
+
+def _few(values: Sequence[float]) -> str:
+    """The first numbers of many, and how many there are."""
+    return f"{len(values)} ({', '.join(f'{value:g}' for value in values[:4])}{', ...' if len(values) > 4 else ''})"

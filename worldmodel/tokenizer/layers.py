@@ -15,7 +15,7 @@ from worldmodel.nn.causal_conv import CausalConv3d, Past
 SILU_GAIN = 1.68  # 1 / the root mean square of silu(x), x standard normal
 
 
-def keep_variance(layer: CausalConv3d, gain: float = SILU_GAIN) -> CausalConv3d:
+def init_he_silu(layer: CausalConv3d, gain: float = SILU_GAIN) -> CausalConv3d:
     """Initial weights with which a convolution after SiLU hands on as much variance as came into that (He et al. 2015,
     arXiv 1502.01852). PyTorch's own shrink it about tenfold a layer: without norms hardly anything of the picture would
     reach the other end, and training would spend its first thousand steps on that."""
@@ -31,7 +31,7 @@ class Residual(nn.Module):
         super().__init__()
         self.inner = CausalConv3d(width, width, (time, 3))
         self.outer = CausalConv3d(width, width)
-        keep_variance(self.inner)
+        init_he_silu(self.inner)
         nn.init.zeros_(self.outer.conv.weight)
 
     def forward(self, x: Float[Tensor, "b c t h w"], past: Past = None) -> tuple[Float[Tensor, "b c t h w"], Past]:
@@ -40,7 +40,7 @@ class Residual(nn.Module):
         return x + y, past
 
 
-class PatchIn(nn.Module):
+class SpaceToDepth(nn.Module):
     """Folds each patch of `size * size` pixels into channels."""
 
     def __init__(self, size: int):
@@ -54,8 +54,8 @@ class PatchIn(nn.Module):
         return x.reshape(b, t, h // p, w // p, c * p * p).movedim(-1, 1), past
 
 
-class PatchOut(nn.Module):
-    """Unfolds channels into patches of `size * size` pixels: the inverse of `PatchIn`."""
+class DepthToSpace(nn.Module):
+    """Unfolds channels into patches of `size * size` pixels: the inverse of `SpaceToDepth`."""
 
     def __init__(self, size: int):
         super().__init__()
@@ -71,32 +71,32 @@ class PatchOut(nn.Module):
 class LinearPatches(nn.Module):
     """Patches of pixels ⇄ vectors, linearly: what the tokenizer can do before it has learned anything.
 
-    `begin` sets it to the principal components of real patches (Pearson 1901), the best that so many numbers can do
-    linearly; convolutions then learn what is better than that. A vector that is off by some mean square leaves its
-    pixels off by the same, so that the commitment loss and the reconstruction loss are of one unit.
+    `init_from_data` sets it to the principal components of real patches (Pearson 1901), the best linear code of that
+    width; the convolutions learn the rest. An error of a vector is an error of its pixels of the same mean square, so
+    commitment loss and reconstruction loss have one unit.
     """
 
     def __init__(self, size: int, colours: int, width: int):
         super().__init__()
-        self.fold, self.unfold = PatchIn(size), PatchOut(size)
-        self.enter = nn.Linear(colours * size**2, width)
-        self.leave = nn.Linear(width, colours * size**2)
-        self._set(nn.init.orthogonal_(torch.empty_like(self.enter.weight)), torch.zeros(colours * size**2))
+        self.fold, self.unfold = SpaceToDepth(size), DepthToSpace(size)
+        self.in_proj = nn.Linear(colours * size**2, width)
+        self.out_proj = nn.Linear(width, colours * size**2)
+        self._set(nn.init.orthogonal_(torch.empty_like(self.in_proj.weight)), torch.zeros(colours * size**2))
 
     def encode(self, x: Float[Tensor, "b c s h w"]) -> Float[Tensor, "b d s y x"]:
         """Vectors of frames."""
-        return self.enter(self.fold(x)[0].movedim(1, -1)).movedim(-1, 1)
+        return self.in_proj(self.fold(x)[0].movedim(1, -1)).movedim(-1, 1)
 
     def decode(self, z: Float[Tensor, "b d s y x"]) -> Float[Tensor, "b c s h w"]:
         """Frames of vectors."""
-        return self.unfold(self.leave(z.movedim(1, -1)).movedim(-1, 1))[0]
+        return self.unfold(self.out_proj(z.movedim(1, -1)).movedim(-1, 1))[0]
 
     @torch.no_grad()
-    def begin(self, x: Float[Tensor, "b c s h w"]) -> None:
+    def init_from_data(self, x: Float[Tensor, "b c s h w"]) -> None:
         """Take the principal components of these frames' patches, the strongest first."""
         patches = self.fold(x)[0].movedim(1, -1).flatten(0, -2)
         axes = torch.linalg.eigh(patches.T.cov())[1].flip(1)  # columns, by falling variance
-        basis = torch.zeros_like(self.enter.weight)  # where a vector is wider than a patch, its last entries stay empty
+        basis = torch.zeros_like(self.in_proj.weight)  # entries beyond the width of a patch stay 0
         basis[: axes.shape[1]] = axes.T[: len(basis)]
         self._set(basis, patches.mean(0))
 
@@ -104,13 +104,13 @@ class LinearPatches(nn.Module):
     def _set(self, basis: Float[Tensor, "d p"], mean: Float[Tensor, "p"]) -> None:
         """Vectors are coordinates on orthonormal rows `basis`, from `mean` on, scaled to the unit of pixels."""
         scale = (len(basis) / len(mean)) ** 0.5
-        self.enter.weight.copy_(scale * basis)
-        self.enter.bias.copy_(-scale * basis @ mean)
-        self.leave.weight.copy_(basis.T / scale)
-        self.leave.bias.copy_(mean)
+        self.in_proj.weight.copy_(scale * basis)
+        self.in_proj.bias.copy_(-scale * basis @ mean)
+        self.out_proj.weight.copy_(basis.T / scale)
+        self.out_proj.bias.copy_(mean)
 
 
-class TimeOut(nn.Module):
+class DepthToTime(nn.Module):
     """Unfolds channels into `stride` frames per latent; the first latent of a video gives one frame only."""
 
     def __init__(self, stride: int):
@@ -132,7 +132,7 @@ class Activation(nn.Module):
         return F.silu(x), past
 
 
-class Chain(nn.Module):
+class StreamingSequential(nn.Module):
     """Layers one after the other, the last convolution of which starts at zero: what they learn is added to something
     else. The past of the chain is the tuple of theirs."""
 
@@ -141,7 +141,7 @@ class Chain(nn.Module):
         self.layers = nn.ModuleList(layers)
         convolutions = [i for i, layer in enumerate(layers) if isinstance(layer, CausalConv3d)]
         for i in convolutions:
-            keep_variance(cast(CausalConv3d, layers[i]), SILU_GAIN if isinstance(layers[i - 1], Activation) else 1.0)
+            init_he_silu(cast(CausalConv3d, layers[i]), SILU_GAIN if isinstance(layers[i - 1], Activation) else 1.0)
         nn.init.zeros_(cast(CausalConv3d, layers[convolutions[-1]]).conv.weight)
 
     def forward(self, x: Float[Tensor, "b c t h w"], past: Past = None) -> tuple[Float[Tensor, "b o s y x"], Past]:

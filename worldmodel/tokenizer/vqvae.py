@@ -9,40 +9,55 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.io.config import within
+from worldmodel.io.kinds import Kinds
 from worldmodel.nn.causal_conv import CausalConv3d, Past
-from worldmodel.tokenizer.layers import Activation, Chain, LinearPatches, PatchIn, PatchOut, Residual, TimeOut
-from worldmodel.tokenizer.quantizer import Quantizer, QuantizerConfig
+from worldmodel.tokenizer.bottlenecks import BOTTLENECKS, QuantizerConfig
+from worldmodel.tokenizer.layers import (
+    Activation,
+    DepthToSpace,
+    DepthToTime,
+    LinearPatches,
+    Residual,
+    SpaceToDepth,
+    StreamingSequential,
+)
 
 PATCH = 4  # pixels folded into channels at the door: full-resolution convolutions would take most of the time
-MIDDLE = 24  # channels at half resolution, where the decoder smooths the seams between patches
+HALF_RES_CHANNELS = 24  # channels at half resolution, where the decoder smooths the seams between patches
 
 
 @dataclass
 class TokenizerConfig:
-    """Shape of the tokenizer.
-
-    space_stride: pixels per token side (4, 8 or 16). time_stride: frames per latent after the first (1, 2 or 4).
-    width: channels at a quarter of the resolution (twice that below). blocks: residual blocks per stage.
-    time_kernel: latent frames seen at once by each temporal layer. focus: how much more the loss minds large errors
-    than small ones (0: mean squared error; see `focused_error`).
-    """
+    """Shape of the tokenizer, and its loss."""
 
     space_stride: int = 8
+    """Pixels per token side: 4, 8 or 16."""
     time_stride: int = 1
+    """Frames per latent after the first: 1, 2 or 4."""
     width: int = 48
+    """Channels at a quarter of the resolution (twice as many below)."""
     blocks: int = 1
+    """Residual blocks per stage."""
     time_kernel: int = 2
-    focus: float = 0.0
+    """Latent frames that each temporal layer sees at once."""
+    focal_gamma: float = 0.0
+    """How much more the loss weighs large errors than small ones (0: mean squared error; see `focal_error`)."""
+    bottleneck: str = "vq"
+    """What makes tokens of vectors: vq (one codebook), fsq (no codebook) or rvq (two codebooks, two tokens a site)."""
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    """Size and learning of the bottleneck."""
 
     def __post_init__(self) -> None:
         if self.space_stride not in (4, 8, 16):
             raise ValueError(f"tokenizer.space_stride: expected 4, 8 or 16, got {self.space_stride}")
         if self.time_stride not in (1, 2, 4):
             raise ValueError(f"tokenizer.time_stride: expected 1, 2 or 4, got {self.time_stride}")
+        if self.bottleneck not in BOTTLENECKS:
+            expected = ", ".join(BOTTLENECKS)
+            raise ValueError(f"tokenizer.bottleneck: expected one of {expected}, got {self.bottleneck!r}")
         within(self, 1, 2**14, "width")
         within(self, 1, 256, "blocks", "time_kernel")
-        within(self, 0, 16, "focus")
+        within(self, 0, 16, "focal_gamma")
 
 
 @runtime_checkable
@@ -53,39 +68,39 @@ class Clip(Protocol):
     def frames(self) -> Tensor: ...
 
 
-def encoder(config: TokenizerConfig, colours: int) -> Chain:
-    """Pixels `b c t h w` → vectors to quantise `b d s y x`."""
+def encoder(config: TokenizerConfig, colours: int) -> StreamingSequential:
+    """Pixels `b c t h w` → vectors to quantize `b d s y x`."""
     w = config.width
-    layers: list[nn.Module] = [PatchIn(PATCH), CausalConv3d(colours * PATCH**2, w)]
+    layers: list[nn.Module] = [SpaceToDepth(PATCH), CausalConv3d(colours * PATCH**2, w)]
     layers += [Residual(w) for _ in range(config.blocks)]
-    for _ in range(halvings(config)):
+    for _ in range(num_downsamplings(config)):
         layers += [Activation(), CausalConv3d(w, 2 * config.width, (1, 4), (1, 2))]
         w = 2 * config.width
     layers += [Residual(w) for _ in range(config.blocks - 1)]
     if config.time_stride > 1:
         layers += [Activation(), CausalConv3d(w, w, (2 * config.time_stride, 1), (config.time_stride, 1))]
     layers += [Residual(w, config.time_kernel), Activation(), CausalConv3d(w, config.quantizer.code_width, (1, 1))]
-    return Chain(*layers)
+    return StreamingSequential(*layers)
 
 
-def decoder(config: TokenizerConfig, colours: int) -> Chain:
+def decoder(config: TokenizerConfig, colours: int) -> StreamingSequential:
     """Code vectors `b d s y x` → pixels `b c t h w`: the encoder mirrored."""
-    w = config.width * (2 if halvings(config) else 1)
+    w = config.width * (2 if num_downsamplings(config) else 1)
     layers: list[nn.Module] = [CausalConv3d(config.quantizer.code_width, w), Residual(w, config.time_kernel)]
     if config.time_stride > 1:
-        layers += [Activation(), CausalConv3d(w, w * config.time_stride, (1, 1)), TimeOut(config.time_stride)]
+        layers += [Activation(), CausalConv3d(w, w * config.time_stride, (1, 1)), DepthToTime(config.time_stride)]
     layers += [Residual(w) for _ in range(config.blocks)]
-    for i in reversed(range(halvings(config))):
+    for i in reversed(range(num_downsamplings(config))):
         below = config.width * (2 if i else 1)
-        layers += [Activation(), CausalConv3d(w, 4 * below), PatchOut(2)]
+        layers += [Activation(), CausalConv3d(w, 4 * below), DepthToSpace(2)]
         w = below
     layers += [Residual(w) for _ in range(config.blocks)]
-    layers += [Activation(), CausalConv3d(w, 4 * MIDDLE), PatchOut(2)]
-    layers += [Activation(), CausalConv3d(MIDDLE, 4 * colours), PatchOut(2)]
-    return Chain(*layers)
+    layers += [Activation(), CausalConv3d(w, 4 * HALF_RES_CHANNELS), DepthToSpace(2)]
+    layers += [Activation(), CausalConv3d(HALF_RES_CHANNELS, 4 * colours), DepthToSpace(2)]
+    return StreamingSequential(*layers)
 
 
-def halvings(config: TokenizerConfig) -> int:
+def num_downsamplings(config: TokenizerConfig) -> int:
     """Stages that halve the resolution between the patches and the tokens."""
     return (config.space_stride // PATCH).bit_length() - 1
 
@@ -108,27 +123,38 @@ class VQVAE(nn.Module):
                 "change env.height and env.width (size= of an import), or tokenizer.space_stride"
             )
         self.config = config
-        self.frame_shape = tuple(frame_shape)
+        self.frame_shape = (height, width, colours)
         self.encoder = encoder(config, colours)
         self.decoder = decoder(config, colours)
         self.linear = LinearPatches(config.space_stride, colours, config.quantizer.code_width)
-        self.quantizer = Quantizer(config.quantizer)
+        self.bottleneck = BOTTLENECKS[config.bottleneck](config.quantizer)
+
+    @property
+    def codes(self) -> int:
+        """Size of the vocabulary."""
+        return self.bottleneck.codes
+
+    @property
+    def time_stride(self) -> int:
+        """Frames per latent after the first."""
+        return self.config.time_stride
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of tokens per latent frame."""
+        rows, columns = self.sites
+        return rows, columns * self.bottleneck.tokens_per_site
+
+    @property
+    def sites(self) -> tuple[int, int]:
+        """Rows and columns of vectors per latent frame."""
         height, width, _ = self.frame_shape
         return height // self.config.space_stride, width // self.config.space_stride
 
-    def latents(self, frames: int) -> int:
-        """Latent frames of a video of so many frames.
-
-        Raises: ValueError when that many frames do not fill whole latents.
-        """
-        whole, rest = divmod(frames - 1, self.config.time_stride)
-        if frames < 1 or rest:
-            raise ValueError(f"expected 1 + n * {self.config.time_stride} frames, got {frames}")
-        return 1 + whole
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.linear.in_proj.weight.device
 
     @torch.no_grad()
     def encode(self, frames: UInt8[Tensor, "b t h w c"]) -> Int[Tensor, "b s y x"]:
@@ -146,10 +172,9 @@ class VQVAE(nn.Module):
 
         Raises: ValueError for frames of another size, or that do not fill whole latents.
         """
-        self._check_frames(frames)
-        self.latents(frames.shape[1] if past is None else frames.shape[1] + 1)
+        self.check_frames(frames, past)
         z, past = self._vectors(to_float(frames), past)
-        return self.quantizer(z.movedim(1, -1)).codes, past
+        return self.bottleneck.quantize(z.movedim(1, -1)), past
 
     @torch.no_grad()
     def decode_chunk(self, tokens: Int[Tensor, "b s y x"], past: Past) -> tuple[UInt8[Tensor, "b t h w c"], Past]:
@@ -157,32 +182,42 @@ class VQVAE(nn.Module):
 
         Raises: ValueError for tokens of another grid or outside the codebook.
         """
-        self._check_tokens(tokens)
-        pixels, past = self._pixels(self.quantizer.vectors(tokens).movedim(-1, 1), past)
+        self.check_tokens(tokens)
+        pixels, past = self._pixels(self.bottleneck.vectors(tokens).movedim(-1, 1), past)
         return to_uint8(pixels), past
+
+    @torch.no_grad()
+    def embed(self, tokens: Int[Tensor, "*n y x"]) -> Float[Tensor, "*n y x e"]:
+        """The code vectors of tokens; each entry has mean 0 and deviation 1 over all codes."""
+        return self.bottleneck.embed(tokens)
+
+    @torch.no_grad()
+    def features(self, frames: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b d s y x"]:
+        """What the encoder makes of whole videos, before the bottleneck."""
+        return self.encoder(to_float(frames))[0]
 
     def loss(self, clip: Clip) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Equation 3 of the paper: reconstruction (squared error on [-1, 1]) + codebook and commitment terms."""
         x = to_float(clip.frames)
         z, _ = self._vectors(x, None)
-        quantized = self.quantizer(z.movedim(1, -1))
+        quantized = self.bottleneck(z.movedim(1, -1))
         pixels, _ = self._pixels(quantized.vectors.movedim(-1, 1), None)
         plain = F.mse_loss(pixels.detach(), x)
         metrics = {"psnr": -10 * (plain / 4).log10(), "commitment": quantized.loss.detach()}
-        return focused_error(pixels, x, self.config.focus) + quantized.loss, metrics
+        return focal_error(pixels, x, self.config.focal_gamma) + quantized.loss, metrics
 
     @torch.no_grad()
-    def begin(self, frames: UInt8[Tensor, "b t h w c"]) -> None:
-        """Before training: start from the principal components of these frames' patches (see `LinearPatches`) and the
-        means among these, so that the first step already has tokens worth decoding."""
-        self._check_frames(frames)
+    def init_from_data(self, frames: UInt8[Tensor, "b t h w c"]) -> None:
+        """Before training: start from the principal components of these frames' patches (see `LinearPatches`) and a
+        bottleneck that fits them, so that already the first step has tokens worth decoding."""
+        self.check_frames(frames[:, :1], None)
         x = to_float(frames)
-        self.linear.begin(x)
-        z = self.linear.encode(x)  # all there is to a vector, as the encoder's last convolution starts at zero
-        self.quantizer.begin(z.movedim(1, -1).flatten(0, -2))
+        self.linear.init_from_data(x)
+        z = self.linear.encode(x)  # the whole vector: the encoder's last convolution starts at zero
+        self.bottleneck.init_from_data(z.movedim(1, -1).flatten(0, -2))
 
     def _vectors(self, x: Float[Tensor, "b c t h w"], past: Past) -> tuple[Float[Tensor, "b d s y x"], Past]:
-        """To be quantised: what the encoder adds to the patches of each latent's last frame."""
+        """To be quantized: what the encoder adds to the patches of each latent's last frame."""
         z, after = self.encoder(x, past)
         stride = self.config.time_stride
         return z + self.linear.encode(x[:, :, (0 if past is None else stride - 1) :: stride]), after
@@ -193,30 +228,43 @@ class VQVAE(nn.Module):
         patches = self.linear.decode(z).repeat_interleave(self.config.time_stride, dim=2)
         return pixels + patches[:, :, -pixels.shape[2] :], after
 
-    def _check_frames(self, frames: Tensor) -> None:
+    def check_frames(self, frames: Tensor, past: Past) -> None:
+        """Raises: ValueError for frames of another size, or frames that do not fill whole latents."""
         if tuple(frames.shape[2:]) != self.frame_shape:
             raise ValueError(f"expected frames of shape {self.frame_shape}, got {tuple(frames.shape[2:])}")
+        latents_of(frames.shape[1] + (past is not None), self.time_stride)
 
-    def _check_tokens(self, tokens: Tensor) -> None:
+    def check_tokens(self, tokens: Tensor) -> None:
+        """Raises: ValueError for tokens of another grid or outside the vocabulary."""
         if tuple(tokens.shape[2:]) != self.grid:
             raise ValueError(f"expected tokens on a grid of {self.grid}, got {tuple(tokens.shape[2:])}")
-        codes = self.config.quantizer.codes
-        if tokens.numel() and (tokens.min() < 0 or tokens.max() >= codes):
-            raise ValueError(f"expected tokens in [0, {codes}), got {int(tokens.min())} to {int(tokens.max())}")
+        if tokens.numel() and (tokens.min() < 0 or tokens.max() >= self.codes):
+            raise ValueError(f"expected tokens in [0, {self.codes}), got {int(tokens.min())} to {int(tokens.max())}")
 
 
-def focused_error(
-    pixels: Float[Tensor, "b c t h w"], truth: Float[Tensor, "b c t h w"], focus: float
+def latents_of(frames: int, time_stride: int) -> int:
+    """Latents of a video of so many frames: one for the first, then one for every `time_stride` frames.
+
+    Raises: ValueError when that many frames do not fill whole latents.
+    """
+    more, rest = divmod(frames - 1, time_stride)
+    if frames < 1 or rest:
+        raise ValueError(f"expected 1 + n * {time_stride} frames, got {frames}")
+    return 1 + more
+
+
+def focal_error(
+    pixels: Float[Tensor, "b c t h w"], truth: Float[Tensor, "b c t h w"], gamma: float
 ) -> Float[Tensor, ""]:
-    """Mean squared error in which a pixel weighs as the `focus`-th power of its own error, with weights of mean 1.
+    """Mean squared error in which a pixel weighs as the `gamma`-th power of its own error, with weights of mean 1.
 
     The plain mean is the average over a scene that mostly is wall and floor, and whatever is small (a monster of a
     few pixels) is cheapest left out; so hard pixels weigh more, as hard classes do in focal loss (arXiv 1708.02002).
     """
     error = (pixels - truth).square().mean(1)  # over colours: a pixel is hard as a whole
-    if not focus:
+    if not gamma:
         return error.mean()
-    weight = error.detach().clamp_min(1e-12) ** (focus / 2)
+    weight = error.detach().clamp_min(1e-12) ** (gamma / 2)
     return (error * weight).mean() / weight.mean()
 
 
@@ -228,3 +276,7 @@ def to_float(frames: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b c t h w"]:
 def to_uint8(pixels: Float[Tensor, "b c t h w"]) -> UInt8[Tensor, "b t h w c"]:
     """The inverse of `to_float`, rounded and clipped."""
     return pixels.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).contiguous()
+
+
+TOKENIZERS = Kinds("tokenizer", vqvae=(VQVAE, TokenizerConfig))
+"""The kinds of tokenizer that a world may have, by the `kind` of its config.json."""

@@ -25,10 +25,10 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from worldmodel.backends.threads import threads
 from worldmodel.io.lock import writer_lock
 from worldmodel.io.model_folder import read_sealed, write_sealed
 from worldmodel.io.progress import progress
+from worldmodel.kernels.threads import threads
 from worldmodel.training.interrupt import Interrupted, SignalGuard, leave_signals_to_parent
 from worldmodel.training.log import Window, open_writer
 from worldmodel.training.optim import Ema, FitConfig, adamw, learning_rate

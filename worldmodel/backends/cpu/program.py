@@ -1,26 +1,27 @@
-"""Writes a chain of layers as a tape that `kernels.play` runs on the CPU: compiled, one latent of each dream a call."""
+"""Writes a chain of layers as a program that `kernels.run_program` runs on the CPU, one latent of each dream a call."""
 
 import math
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
-from functools import cache, cached_property
-from itertools import pairwise
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from worldmodel.backends.cpu import kernels
+from worldmodel.kernels import compiled as kernels
+from worldmodel.kernels.arrays import bias_of, floats, in_threads, pack, padded
 from worldmodel.nn.causal_conv import CausalConv3d, Past, map_past
 
 
-class Tape:
+class NotCompilable(Exception):
+    """The kernels do not run this network; says which part."""
+
+
+class LayerProgram:
     """A program of convolutions with its packed weights. Tokens enter as the vectors that `table` gives them.
 
     Layers are added in the order in which they run, all before the first latent. One with a kernel in time must come
-    before any `spread`, as a tape reads one latent at a time. A past of None is that of a video which begins.
+    before any `depth_to_time`, because a program reads one latent at a time. A past of None starts a video.
 
     frames: how many frames one latent is made from. first: what stands for the tokens before the first latent.
     """
@@ -65,8 +66,8 @@ class Tape:
         out, inputs, time, space, _ = weight.shape
         frames, rows, columns, channels = self.shape
         border = (space - stride + 1) // 2
-        assert inputs == channels, "not to be streamed so"
-        assert time == 1 or frames == skip, "a kernel in time after frames were spread"
+        if inputs != channels or (time > 1 and frames != skip):
+            raise NotCompilable("a convolution whose input is not one latent at a time")
         kernel = self._place(pack(weight.permute(2, 3, 4, 1, 0).reshape(-1, out)))
         past = len(self.pasts)
         if time > skip:
@@ -77,12 +78,12 @@ class Tape:
         shape = (frames // skip, rows // stride, columns // stride, out)
         self._add(kernels.CONV, inputs, shape, time=time, space=space, skip=skip, stride=stride, **fields)
 
-    def places(self, values: Float[Tensor, "c y x"]) -> None:
+    def add_positions(self, values: Float[Tensor, "c y x"]) -> None:
         """Values of its own added to each site."""
         where = self._place(pack(values.permute(1, 2, 0)))
         self._add(kernels.PLACE, self.shape[-1], self.shape, bias=where)
 
-    def film(self, weight: Float[Tensor, "o2 a"], bias: Float[Tensor, "o2"]) -> None:
+    def modulate(self, weight: Float[Tensor, "o2 a"], bias: Float[Tensor, "o2"]) -> None:
         """Scale and shift that are linear in the action."""
         self.actions = weight.shape[1]
         kernel = np.concatenate([pack(half) for half in weight.T.chunk(2, dim=1)], axis=1)
@@ -92,28 +93,29 @@ class Tape:
     def memory(self) -> None:
         """What a gated recurrence holds after this latent; the channels so far are its gates, then its candidates."""
         frames, rows, columns, channels = self.shape
-        assert frames == 1, "a memory after frames were spread"
+        if frames != 1:
+            raise NotCompilable("a memory after one latent became several frames")
         past = len(self.pasts)
         self.pasts.append((1, rows, columns, channels // 2))
         self._add(kernels.MEMORY, channels // 2, (1, rows, columns, channels // 2), past=past)
 
-    def fold(self, patch: int) -> None:
+    def depth_to_space(self, patch: int) -> None:
         """Unfold channels, in the order that `convolution(patch=...)` gave them, into patches."""
         frames, rows, columns, channels = self.shape
         shape = (frames, rows * patch, columns * patch, channels // patch**2)
         self._add(kernels.FOLD, shape[-1], shape, size=patch)
 
-    def spread(self, frames: int) -> None:
+    def depth_to_time(self, frames: int) -> None:
         """Unfold channels into frames."""
         _, rows, columns, channels = self.shape
         self._add(kernels.SPREAD, channels // frames, (frames, rows, columns, channels // frames), size=frames)
 
-    def layer(self, mark: int | None = None) -> None:
-        """All of the next layer of the module was added. mark: dimensions of a past that the tape does not read."""
+    def end_layer(self, mark: int | None = None) -> None:
+        """All of the next layer of the module was added. mark: dimensions of a past that the program does not read."""
         known = sum(each == 5 for each in self.form)
         self.form.append(5 if len(self.pasts) > known else mark)
 
-    def begin(self, count: int) -> Int[Tensor, "b y x"]:
+    def before_first(self, count: int) -> Int[Tensor, "b y x"]:
         """What stands for the tokens before the first latent."""
         return torch.arange(self.codes, len(self.table)).view(1, *self.grid[1:]).expand(count, -1, -1)
 
@@ -124,27 +126,38 @@ class Tape:
         past: Past,
         table: np.ndarray | None = None,
     ) -> tuple[Float[Tensor, "b c _t _y _x"], Past]:
-        """What the tape makes of the next latent of each dream, and the new past. table: in place of the tape's own.
+        """What the program makes of the next latent of each dream, and the new past.
 
-        Raises: ValueError for tokens, actions or a past that are not this tape's.
+        table: in place of the program's own.
+
+        Raises: ValueError for tokens, actions or a past that are not this program's.
         """
         out = torch.empty(len(tokens), *self.shape)
-        past = self._play(tokens, actions, past, flat(out), nothing(tokens, np.uint8), table=table)
+        past = self._run(tokens, actions, past, flat(out), nothing(tokens, np.uint8), table=table)
         return out.movedim(-1, 1), past
 
     def carry(self, tokens: Int[Tensor, "b y x"], actions: Float[Tensor, "b a"], past: Past) -> Past:
         """The new past alone, without the work of what comes after its last layer."""
         none = nothing(tokens, np.float32), nothing(tokens, np.uint8)
-        return self._play(tokens, actions, past, *none, stop=self.carrying)
+        return self._run(tokens, actions, past, *none, stop=self.carrying)
 
-    def frames(self, tokens: Int[Tensor, "b y x"], past: Past) -> tuple[UInt8[Tensor, "b t h w c"], Past]:
-        """The same, as frames: what comes out, and the patch that `patches` has for a place's token, added up, are
-        taken for pixels in [-1, 1]."""
+    def frames(
+        self,
+        tokens: Int[Tensor, "b y x"],
+        past: Past,
+        table: np.ndarray | None = None,
+        patches: np.ndarray | None = None,
+    ) -> tuple[UInt8[Tensor, "b t h w c"], Past]:
+        """The same as frames: the result plus the patch of each place's token are pixels in [-1, 1].
+
+        table, patches: in place of the program's own.
+        """
         out = torch.empty(len(tokens), *self.shape, dtype=torch.uint8)
-        past = self._play(tokens, torch.empty(len(tokens), 0), past, nothing(tokens, np.float32), flat(out))
+        none = torch.empty(len(tokens), 0), nothing(tokens, np.float32)
+        past = self._run(tokens, none[0], past, none[1], flat(out), table=table, patches=patches)
         return out, past
 
-    def _play(
+    def _run(
         self,
         tokens: Tensor,
         actions: Tensor,
@@ -153,6 +166,7 @@ class Tape:
         frames: np.ndarray,
         *,
         table: np.ndarray | None = None,
+        patches: np.ndarray | None = None,
         stop: int | None = None,
     ) -> Past:
         tokens = tokens if tokens.ndim == 4 else tokens[:, None]
@@ -164,10 +178,11 @@ class Tape:
         places = (np.zeros(len(news), np.int64) if past is None else _addresses(olds), _addresses(news))
         ops, weights = self._program
         inputs = (ops[:stop], weights, rows, tokens.contiguous().numpy(), floats(actions), *places)
+        patches = self.patches if patches is None else patches
 
         def some(first: int, last: int) -> None:
             scratch = self._borrow()
-            kernels.play(first, last, *inputs, *scratch, features, self.patches, frames)
+            kernels.run_program(first, last, *inputs, *scratch, features, patches, frames)
             self.scratch.append(scratch)
 
         in_threads(some, len(tokens))
@@ -206,41 +221,14 @@ class Tape:
         fields |= {"kind": kind, "inputs": inputs, "outputs": padded(shape[-1])}
         for name in ("time", "skip", "stride"):
             fields.setdefault(name, 1)
-        self.ops.append(tuple(fields.get(name, 0) for name in kernels.OP.names or ()))
+        self.ops.append(tuple(fields.get(name, 0) for name in kernels.INSTRUCTION.names or ()))
         self.carrying = len(self.ops) if kind == kernels.MEMORY or fields["time"] > fields["skip"] else self.carrying
         self.shape = shape
         self.largest = max(self.largest, shape[0] * shape[1] * shape[2] * padded(shape[3]))
 
     @cached_property
     def _program(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.array(self.ops, kernels.OP), np.concatenate([np.zeros(0, np.float32), *self.weights])
-
-
-def padded(columns: int) -> int:
-    """Columns as the kernels want them: a multiple of `kernels.PAD`."""
-    return -(-columns // kernels.PAD) * kernels.PAD
-
-
-def pack(weights: Float[Tensor, "*n o"], rows: int = 0) -> np.ndarray:
-    """Contiguous float32 with zeros up to whole pads in the last axis, and up to `rows` in the one before."""
-    values = floats(weights)
-    widths = [(0, 0)] * (values.ndim - 1) + [(0, padded(values.shape[-1]) - values.shape[-1])]
-    if rows:
-        widths[-2] = (0, rows - values.shape[-2])
-    return np.ascontiguousarray(np.pad(values, widths))
-
-
-def floats(tensor: Tensor) -> np.ndarray:
-    """The tensor as the kernels read it: float32, contiguous."""
-    return tensor.detach().float().contiguous().numpy()
-
-
-def affine(rows: Float[Tensor, "n k"], weight: Float[Tensor, "o k"], bias: Float[Tensor, "o"]) -> Float[Tensor, "n o"]:
-    """`rows @ weight.T + bias`, summed as the kernels sum: the same on every processor and any number of threads."""
-    a, w = floats(rows), pack(weight.T)
-    out = np.zeros((len(a), w.shape[1]), np.float32)
-    kernels.product(out.ctypes.data, out.shape[1], a.ctypes.data, a.shape[1], w.ctypes.data, len(a), *w.shape)
-    return torch.from_numpy(out[:, : len(bias)]) + bias
+        return np.array(self.ops, kernels.INSTRUCTION), np.concatenate([np.zeros(0, np.float32), *self.weights])
 
 
 def nothing(tokens: Tensor, kind: type) -> np.ndarray:
@@ -251,37 +239,6 @@ def nothing(tokens: Tensor, kind: type) -> np.ndarray:
 def flat(out: Tensor) -> np.ndarray:
     """`b t y x c` as `b n c`, the same memory."""
     return out.numpy().reshape(len(out), int(np.prod(out.shape[1:-1])), out.shape[-1])
-
-
-def bias_of(layer: torch.nn.Conv2d | torch.nn.Conv3d) -> Tensor:
-    """The bias of a convolution that has one."""
-    assert layer.bias is not None, "a convolution without a bias"
-    return layer.bias
-
-
-def in_threads(work: Callable[[int, int], None], count: int, least: int = 1) -> None:
-    """Call `work(first, last)` on shares of `range(count)`, `least` or more, on as many threads as torch would take.
-
-    Returns when no thread works any more, also when one of them or Ctrl-C raises: what they write to may go then.
-    """
-    shares = min(count // least, torch.get_num_threads())
-    if shares <= 1:
-        return work(0, count)
-    bounds = np.linspace(0, count, shares + 1).astype(int).tolist()
-    pool = _pool(torch.get_num_threads(), os.getpid())
-    running = [pool.submit(work, *share) for share in pairwise(bounds)]
-    try:
-        for each in running:
-            each.result()
-    finally:
-        wait(running)
-    return None
-
-
-@cache
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """Threads of this process: those of a parent do not survive a fork."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="dreams")
 
 
 def _videos(past: Past) -> list[Tensor]:

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.interfaces import Prior
 from worldmodel.nn.actions import ActionEncoder
-from worldmodel.prior import PixelCNN
 
 MOST = 64  # actions into one latent that are tried one by one; with more of them there is no such figure
 COUNT_SMOOTHING = 1.0  # added to the count of each action
@@ -52,24 +52,15 @@ class AnyAction:
 
     @torch.no_grad()
     def bits(
-        self, prior: PixelCNN, tokens: Int[Tensor, "b s y x"], leading: Float[Tensor, "b s a"]
+        self, prior: Prior, tokens: Int[Tensor, "b s y x"], leading: Float[Tensor, "b s a"]
     ) -> Float[Tensor, "b s1"]:
         """−log2 p of each latent but the first, all of its tokens together; the actions before it are the true ones."""
-        _, past = prior.context(prior.embed_past(tokens[:, :0], first=True), torch.zeros_like(leading[:, :1]))
-        found = []
+        state = prior.start(tokens[:, :1], torch.zeros_like(leading[:, :1]))
+        log_shares, found = self.share.log().to(leading.device), []
         for s in range(1, tokens.shape[1]):
-            seen, log_shares = prior.embed_past(tokens[:, s - 1 : s], first=False), self.share.log().to(leading.device)
-            told = [self._nats(prior, tokens[:, s], seen, vector.to(leading), past) for vector in self.vectors]
-            found.append(-torch.logsumexp(log_shares - torch.stack(told, dim=1), dim=1) / math.log(2))
-            _, past = prior.context(seen, leading[:, s : s + 1], past)
+            last, newest = tokens[:, s - 1], tokens[:, s]
+            under = [vector.to(leading).expand(len(tokens), -1) for vector in self.vectors]
+            nats = [prior.score(state, last, action, newest)[1] for action in under]
+            found.append(-torch.logsumexp(log_shares - torch.stack(nats, dim=1), dim=1) / math.log(2))
+            state, _ = prior.score(state, last, leading[:, s], newest)
         return torch.stack(found, dim=1)
-
-    @staticmethod
-    def _nats(
-        prior: PixelCNN, tokens: Int[Tensor, "b y x"], seen: Tensor, action: Float[Tensor, "a"], past: tuple
-    ) -> Float[Tensor, "b"]:
-        """−log p of one latent under one action, in doubles: a sum over the frame."""
-        actions = action.expand(len(tokens), -1)
-        features, _ = prior.context(seen, actions[:, None], past)
-        scores = prior.core(tokens, features[:, :, 0], actions).double().log_softmax(-1)
-        return -scores.gather(-1, tokens[..., None]).sum((1, 2, 3))

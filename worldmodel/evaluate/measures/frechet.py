@@ -11,9 +11,8 @@ from torch import Tensor
 
 from worldmodel.evaluate.statistics.bootstrap import bounds
 from worldmodel.evaluate.statistics.results import Interval
+from worldmodel.interfaces import Tokenizer
 from worldmodel.io.untrusted import check_regular
-from worldmodel.tokenizer import VQVAE
-from worldmodel.tokenizer.vqvae import to_float
 
 Features = Callable[[Tensor], np.ndarray]  # uint8 clips `n t h w c` → `n d`
 
@@ -45,7 +44,7 @@ def frechet_interval(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "n d"], s
     return Interval(distance, max(0.0, float(low)), float(high), len(a))
 
 
-def encoder_features(tokenizer: VQVAE, real: UInt8[Tensor, "m t h w c"]) -> Features:
+def encoder_features(tokenizer: Tokenizer, real: UInt8[Tensor, "m t h w c"]) -> Features:
     """Mean and spread over a clip of what the tokenizer's encoder makes of it, each entry `standardised` by those of
     `real` clips: else distances would be in units of this encoder, thousandths here and hundreds there. Of the world
     under test, so this tells its dreams from real clips as far as it can see itself; it is no FVD."""
@@ -54,7 +53,7 @@ def encoder_features(tokenizer: VQVAE, real: UInt8[Tensor, "m t h w c"]) -> Feat
     def look(frames: UInt8[Tensor, "n t h w c"]) -> np.ndarray:
         parts = []
         for part in frames.split(BATCH):
-            z, _ = tokenizer.encoder(to_float(part.to(tokenizer.quantizer.codebook.device)))
+            z = tokenizer.features(part.to(tokenizer.device))
             parts.append(torch.cat([z.mean((2, 3, 4)), z.std((2, 3, 4))], dim=1).double().cpu().numpy())
         return np.concatenate(parts)
 

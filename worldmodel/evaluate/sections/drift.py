@@ -123,7 +123,7 @@ def drift(
 def known_steps(tokens: TokenStore, episodes: Sequence[int], world: Dreamer, context: int) -> int:
     """Up to which step of a dream there are real frames of the same age: those of the longest episode."""
     stride = stride_of(world)
-    given = 1 + (world.whole(context) - 1) // stride
+    given = 1 + (world.whole_latents(context) - 1) // stride
     return max(0, max(len(tokens.tokens(index)) for index in episodes) - given)
 
 
@@ -147,7 +147,7 @@ def follow(world: Dreamer, store: EpisodeStore, episodes: Sequence[int], config:
     actions = random_actions(world.info.reachable, count, config.steps * stride, config.seed, hold)
     state = world.start(clips.given, clips.lead, config.seed)
     numbers, kept, film = [], {}, []
-    sampler = replace(config.sampler, ends=False)
+    sampler = replace(config.sampler, allow_termination=False)
     for n in range(config.steps):
         state, step = world.step(state, actions[:, n * stride : (n + 1) * stride], sampler)
         frame = step.frames[:, -1]

@@ -12,18 +12,18 @@ from worldmodel.evaluate.measures.images import Likeness
 from worldmodel.evaluate.statistics.bootstrap import centred, curve, interval
 from worldmodel.evaluate.statistics.results import Interval, Section, absent, exact
 from worldmodel.evaluate.testbed.held_out import BATCH, HeldOut
+from worldmodel.interfaces import Tokenizer
 from worldmodel.io.video import contact_sheet
-from worldmodel.tokenizer import VQVAE
 
 SHOWN = 8  # clips in the picture, the last frame of each
 
 
-def fidelity(tokenizer: VQVAE, clips: HeldOut, alike: Mapping[str, Likeness]) -> Section:
+def fidelity(tokenizer: Tokenizer, clips: HeldOut, alike: Mapping[str, Likeness]) -> Section:
     """How alike decoded and real clips are, whole and by frame of the clip; perplexity and use of the codes; bits of a
     frame's tokens against bits of its pixels."""
     tokens, decoded = there_and_back(tokenizer, clips.frames)
-    codes = tokenizer.config.quantizer.codes
-    section = Section(size(tokenizer.frame_shape, tokenizer.grid, codes, tokenizer.config.time_stride))
+    codes = tokenizer.codes
+    section = Section(size(tokenizer.frame_shape, tokenizer.grid, codes, tokenizer.time_stride))
     for name, likeness in alike.items():
         values = clips.samples(likeness.of(decoded, clips.frames))
         steps = range(1, 1 + values.shape[1])
@@ -38,10 +38,10 @@ def fidelity(tokenizer: VQVAE, clips: HeldOut, alike: Mapping[str, Likeness]) ->
 
 
 def there_and_back(
-    tokenizer: VQVAE, frames: UInt8[Tensor, "n t h w c"]
+    tokenizer: Tokenizer, frames: UInt8[Tensor, "n t h w c"]
 ) -> tuple[Int[Tensor, "n s y x"], UInt8[Tensor, "n t h w c"]]:
     """The tokens of clips, and what is decoded from these; on the CPU."""
-    device = tokenizer.quantizer.codebook.device
+    device = tokenizer.device
     tokens = [tokenizer.encode(part.to(device)) for part in frames.split(BATCH)]
     decoded = [tokenizer.decode(part).cpu() for part in tokens]
     return torch.cat(tokens).cpu(), torch.cat(decoded)

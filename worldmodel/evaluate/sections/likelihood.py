@@ -15,7 +15,7 @@ from worldmodel.evaluate.output.plots import heat_map
 from worldmodel.evaluate.statistics.bootstrap import curve, interval, same, share
 from worldmodel.evaluate.statistics.results import Curve, Section, exact
 from worldmodel.evaluate.testbed.held_out import BATCH, HeldOut, decode, same_actions
-from worldmodel.prior import PixelCNN
+from worldmodel.interfaces import Prior
 from worldmodel.world import WorldModel
 
 NATS = math.log(2)  # of a bit
@@ -63,12 +63,12 @@ def surprise(world: WorldModel, clips: HeldOut, rivals: Rivals) -> Section:
 
 
 @torch.no_grad()
-def tell(prior: PixelCNN, tokens: Int[Tensor, "n s y x"], leading: Float[Tensor, "n s a"]) -> Told:
+def tell(prior: Prior, tokens: Int[Tensor, "n s y x"], leading: Float[Tensor, "n s a"]) -> Told:
     """What the prior says of these tokens under these actions."""
-    device = prior.start.device
+    device = prior.device
     parts = []
     for part, actions in zip(tokens.split(BATCH), leading.split(BATCH), strict=True):
-        scores = prior(part.to(device), actions.to(device))[:, 1:].float().log_softmax(-1).cpu()
+        scores = prior.logits(part.to(device), actions.to(device))[:, 1:].float().log_softmax(-1).cpu()
         parts.append(_told(scores, part[:, 1:]))
     columns = ([getattr(part, each.name) for part in parts] for each in fields(Told))
     return Told(*(np.concatenate(column) for column in columns))
@@ -85,7 +85,7 @@ def _told(scores: Float[Tensor, "b s y x k"], tokens: Int[Tensor, "b s y x"]) ->
     return Told(bits, expected, top, binned(chance.numpy(), came.numpy()))
 
 
-def _by_latent(prior: PixelCNN, clips: HeldOut, told: Told, rivals: Rivals) -> dict[str, Float[np.ndarray, "m s"]]:
+def _by_latent(prior: Prior, clips: HeldOut, told: Told, rivals: Rivals) -> dict[str, Float[np.ndarray, "m s"]]:
     """Bits per token of each coder, of each sample and latent."""
     tokens = clips.tokens.numpy()
     coders = {
@@ -133,7 +133,7 @@ def _sizes(world: WorldModel, clips: HeldOut, told: Told, rivals: Rivals) -> dic
 
 
 def _add_actions(
-    section: Section, by_latent: dict[str, Float[np.ndarray, "m s"]], prior: PixelCNN, any_action: AnyAction | None
+    section: Section, by_latent: dict[str, Float[np.ndarray, "m s"]], prior: Prior, any_action: AnyAction | None
 ) -> None:
     """What knowing the action saves, beside the most that it can."""
     if any_action is not None and len(any_action.share) < 2:
@@ -160,8 +160,8 @@ def _add_calibration(section: Section, clips: HeldOut, told: Told) -> None:
     section.curves["reliability/perfectly_calibrated"] = ideal
 
 
-def without_actions(prior: PixelCNN, clips: HeldOut, any_action: AnyAction) -> Float[np.ndarray, "n s"]:
+def without_actions(prior: Prior, clips: HeldOut, any_action: AnyAction) -> Float[np.ndarray, "n s"]:
     """−log2 p of each latent but the first, for whoever is told no action into it."""
-    device = prior.start.device
+    device = prior.device
     pairs = zip(clips.tokens.split(BATCH), clips.leading.split(BATCH), strict=True)
     return np.concatenate([any_action.bits(prior, z.to(device), a.to(device)).cpu().numpy() for z, a in pairs])

@@ -10,7 +10,7 @@ from worldmodel.data.clips.token_batches import TokenBatches
 from worldmodel.evaluate.statistics.bootstrap import interval, ratio, share
 from worldmodel.evaluate.statistics.results import Interval, Section, exact
 from worldmodel.evaluate.testbed.held_out import draws
-from worldmodel.prior import PixelCNN
+from worldmodel.interfaces import Prior
 
 GROUPS = 10  # of equal size by chance, over which calibration is told
 THRESHOLD = 0.5  # chance above which an event counts as foretold
@@ -26,15 +26,15 @@ class Foretold:
     row: Int[np.ndarray, "n"]
 
 
-def foresight(prior: PixelCNN, batches: TokenBatches, count: int) -> Section:
+def foresight(prior: Prior, batches: TokenBatches, count: int) -> Section:
     """How well rewards and ends are told: the reward as a number, and both as events.
 
     A reward counts as an event where it is not the commonest one. `rmse` has the reward's own unit; `explained` is
     the share of its variance. Without the head: a note alone.
     """
-    if (head := prior.outcome) is None:
+    if not prior.rewards:
         return Section(notes=["rewards and ends: left out, as this world tells none (prior.outcome_width is 0)"])
-    found, values = foretell(prior, batches, count), head.rewards.cpu().double().numpy()
+    found, values = foretell(prior, batches, count), np.array(prior.rewards)
     if not len(found.rewards):
         return Section(notes=["rewards and ends: left out, as no clip has a second latent"])
     nearest = np.abs(found.rewards[:, None] - values).argmin(1)
@@ -49,14 +49,13 @@ def foresight(prior: PixelCNN, batches: TokenBatches, count: int) -> Section:
 
 
 @torch.no_grad()
-def foretell(prior: PixelCNN, batches: TokenBatches, count: int) -> Foretold:
+def foretell(prior: Prior, batches: TokenBatches, count: int) -> Foretold:
     """What the head says of the latents of so many batches, but the first latent of each clip."""
-    assert prior.outcome is not None
     tables, rewards, ends, episodes = [], [], [], []
     for step in range(count):
-        clip, places = batches[step].to(prior.start.device), batches.windows.draw(step, batches.batch_size)
+        clip, places = batches[step].to(prior.device), batches.windows.draw(step, batches.batch_size)
         told = clip.mask[:, 1:]
-        tables.append(prior.outcome.calibrated(prior.outcomes(clip)[:, 1:][told]))
+        tables.append(prior.outcome_probabilities(clip)[:, 1:][told])
         rewards.append(clip.rewards[:, 1:][told])
         ends.append(clip.terminated[:, 1:][told])
         episodes += np.repeat([index for index, _ in places], told.sum(1).cpu()).tolist()

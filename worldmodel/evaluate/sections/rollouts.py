@@ -84,7 +84,7 @@ def imagine(
     world: WorldModel, clips: HeldOut, config: RolloutsConfig, *, context: int, sampler: SamplerConfig, seed: int
 ) -> Futures:
     """The dreams of all clips after `context` real frames, sample i with seed `seed + i`, and their rivals."""
-    horizon = min(world.whole(1 + config.horizon), world.whole(clips.frames.shape[1] - context + 1)) - 1
+    horizon = min(world.whole_latents(1 + config.horizon), world.whole_latents(clips.frames.shape[1] - context + 1)) - 1
     ahead = slice(context, context + horizon)
     given, truth = clips.frames[:, :context], clips.frames[:, ahead]
     wrong = np.concatenate([clips.actions[:, : context - 1], clips.actions[clips.others(), context - 1 :]], axis=1)

@@ -28,7 +28,7 @@ class Dreamer(Protocol):
     @property
     def info(self) -> WorldInfo: ...
 
-    def whole(self, frames: int) -> int: ...
+    def whole_latents(self, frames: int) -> int: ...
 
     def start(self, frames: Tensor, actions: np.ndarray, seed: int = 0) -> Any: ...
 
@@ -67,9 +67,9 @@ def clips_of(
     Where half of the episodes are shorter, so is the horizon: few long ones would make a sample of a kind.
     Raises: ValueError when they are too short for any.
     """
-    given = world.whole(context)
+    given = world.whole_latents(context)
     lengths = sorted(store.length(index) for index in episodes)
-    follow = world.whole(1 + max(0, min(horizon, lengths[len(lengths) // 2] - given))) - 1
+    follow = world.whole_latents(1 + max(0, min(horizon, lengths[len(lengths) // 2] - given))) - 1
     if follow < 1:
         raise ValueError(
             f"half of the episodes have fewer than {given} + {horizon} frames, too few to dream after; "
@@ -81,7 +81,7 @@ def clips_of(
 
 def stride_of(world: Dreamer) -> int:
     """Frames per step of the world."""
-    return next(n for n in itertools.count(1) if world.whole(1 + n) == 1 + n)
+    return next(n for n in itertools.count(1) if world.whole_latents(1 + n) == 1 + n)
 
 
 def random_actions(space: Space | None, count: int, steps: int, seed: int, hold: float = 1.0) -> np.ndarray:

@@ -12,8 +12,8 @@ from worldmodel.data.clips.token_batches import latent_actions
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.clips.windows import WindowSampler
 from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.interfaces import Tokenizer
 from worldmodel.nn.actions import ActionEncoder
-from worldmodel.tokenizer import VQVAE
 
 BATCH = 8  # clips in one pass
 FEWEST = 5  # episodes from which on these are what is drawn again; an interval over fewer would say nothing
@@ -84,9 +84,9 @@ def draw(
     return HeldOut(numbers, torch.from_numpy(frames), actions, torch.from_numpy(codes), torch.from_numpy(leading))
 
 
-def decode(tokenizer: VQVAE, clips: HeldOut) -> UInt8[Tensor, "n t h w c"]:
+def decode(tokenizer: Tokenizer, clips: HeldOut) -> UInt8[Tensor, "n t h w c"]:
     """The clips' tokens as frames, on the CPU: as good as a dream of them can look."""
-    device = tokenizer.quantizer.codebook.device
+    device = tokenizer.device
     return torch.cat([tokenizer.decode(part.to(device)).cpu() for part in clips.tokens.split(BATCH)])
 
 

@@ -53,7 +53,7 @@ def dream_after(
     seed: int,
 ) -> UInt8[Tensor, "b t h w c"]:
     """The dreams of the same: each moment's last `context` frames are given, and its own actions (`t`) follow."""
-    given = world.whole(context)
+    given = world.whole_latents(context)
     frames = np.stack([moment.frames[-given:] for moment in found])
     lead = [moment.actions[len(moment.actions) - given + 1 :] for moment in found]
     both = np.stack([np.concatenate(pair) for pair in zip(lead, actions, strict=True)])

@@ -20,7 +20,7 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from worldmodel.backends.cpu.compile_cache import sealed
+from worldmodel.kernels.sealed_cache import sealed
 
 PAD = 16  # columns are padded to this many
 FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
@@ -190,20 +190,20 @@ def gate(a, b):
     return (e - np.float32(1)) / ((e + np.float32(1)) * (np.float32(1) + s))
 
 
-# --- a chain of convolutions, written as a tape --------------------------------------------------------------------
+# --- a chain of convolutions, written as a program -----------------------------------------------------------------
 
 CONV, PLACE, FILM, MEMORY, FOLD, SPREAD = range(6)  # kinds of operations; `program.py` writes them
 
 
-OP = np.dtype(
+INSTRUCTION = np.dtype(
     [
         (name, np.int64)
         for name in (
             "kind",
             "inputs",  # channels
             "outputs",  # channels, padded
-            "weights",  # offset into the weights of the tape
-            "bias",  # offset into the weights of the tape
+            "weights",  # offset into the weights of the program
+            "bias",  # offset into the weights of the program
             "time",  # kernel in time
             "space",  # kernel in space
             "skip",  # stride in time
@@ -296,7 +296,7 @@ def _place(op, weights, values, sites):
 
 
 @kernel
-def _film(op, weights, action, values, sites):
+def _modulate(op, weights, action, values, sites):
     """values * (1 + scale) + shift, both linear in the action."""
     n = op.outputs
     line = weights[op.bias : op.bias + 2 * n].copy()
@@ -351,8 +351,10 @@ def _spread(op, source, stride, target, sites):
 
 
 @kernel
-def play(first, last, ops, weights, table, tokens, actions, pasts, news, buffers, laid, features, patches, frames):
-    """Run a tape on the embedded tokens `b t y x` of these dreams; the result goes to features, or with the patch of
+def run_program(
+    first, last, ops, weights, table, tokens, actions, pasts, news, buffers, laid, features, patches, frames
+):
+    """Run a program on the embedded tokens `b t y x` of these dreams; the result goes to features, or with the patch of
     each token added to frames, `b n c`."""
     _, times, rows, columns = tokens.shape
     for dream in range(first, last):
@@ -376,7 +378,7 @@ def play(first, last, ops, weights, table, tokens, actions, pasts, news, buffers
             elif op.kind == PLACE:
                 _place(op, weights, buffers[now], t * y * x)
             elif op.kind == FILM:
-                _film(op, weights, actions[dream], buffers[now], t * y * x)
+                _modulate(op, weights, actions[dream], buffers[now], t * y * x)
             elif op.kind == MEMORY:
                 _memory(op, buffers[now], stride, buffers[free], y * x, pasts, news, dream)
                 now, stride = free, op.outputs
@@ -550,7 +552,7 @@ def _weigh(logits, codes, temperature, weights):
 
 
 @kernel
-def _cut(weights, codes, total, top_k, top_p):
+def _truncate(weights, codes, total, top_k, top_p):
     """Set to zero what top-k and top-p leave out; ties fall to the lower code. Returns the sum of the rest."""
     order = np.argsort(-weights[:codes], kind="mergesort")
     seen = left = 0.0
@@ -566,7 +568,7 @@ def _cut(weights, codes, total, top_k, top_p):
 
 
 @kernel
-def _choose(logits, codes, uniform, temperature, top_k, top_p, weights):
+def _sample(logits, codes, uniform, temperature, top_k, top_p, weights):
     """The token that the uniform number draws, and −log p of it at temperature 1."""
     token, total, top = 0, 0.0, np.float32(0)
     if temperature == 0:
@@ -575,7 +577,7 @@ def _choose(logits, codes, uniform, temperature, top_k, top_p, weights):
     else:
         total, top = _weigh(logits, codes, temperature, weights)
         if top_k or top_p < 1:
-            total = _cut(weights, codes, total, top_k, top_p)
+            total = _truncate(weights, codes, total, top_k, top_p)
         threshold, reached = uniform * total, 0.0
         token = codes - 1
         for i in range(codes):
@@ -604,7 +606,8 @@ def _condition(core, features, action, line, gates, out):
 
 @kernel
 def draw(first, last, core, features, actions, noise, temperature, top_k, top_p, tokens, nats):
-    """Draw the tokens `b y x` of a frame for these dreams, site by site in raster order."""
+    """Draw the tokens `b y x` of a frame for these dreams, site by site in raster order, each dream at its own
+    temperature `b`."""
     layers, reach, w3, _ = core.vertical.shape
     _, rows, columns = tokens.shape
     w, e, n = w3 // 3, len(core.shortcut_bias), len(core.condition_bias)
@@ -624,8 +627,8 @@ def draw(first, last, core, features, actions, noise, temperature, top_k, top_p,
             for x in range(columns):
                 h[0, x + shift] = core.table[tokens[dream, y, x - 1] if x else codes, w:]
                 _horizontal(core, x, gates[y], h, hidden, out[y], logits)
-                tokens[dream, y, x], nats[dream, y, x] = _choose(
-                    logits, codes, noise[dream, y * columns + x], temperature, top_k, top_p, weights
+                tokens[dream, y, x], nats[dream, y, x] = _sample(
+                    logits, codes, noise[dream, y * columns + x], temperature[dream], top_k, top_p, weights
                 )
 
 

@@ -1,0 +1,66 @@
+"""What a world imitates, for the record and for those who dream in it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gymnasium import Space
+
+from worldmodel.io.config import typed
+from worldmodel.nn.actions import Scale, check_scale, reach, space_from_json, space_to_json
+from worldmodel.prior.categorical import SamplerConfig
+
+
+@dataclass
+class WorldInfo:
+    """What the world imitates: its frames, its actions (None: it has none) and, for the record, its env.
+
+    longest: steps of the longest episode that it learned from. trust_horizon: steps up to which dreams were measured
+    to hold. temperature, temperature_until: what they are drawn at unless a sampler says otherwise (as there), and
+    what that was measured at. trained: how tokenizer and prior were trained: from which step on with how many steps
+    in all, threads and ranks, on which device (see `FitResult.course`). action_scale: by what numbers are scaled whose
+    bounds say nothing (see `scale_of`).
+    """
+
+    frame_shape: tuple[int, int, int]
+    action_space: Space | None
+    action_names: tuple[str, ...] = ()
+    env: dict[str, Any] = field(default_factory=dict)
+    longest: int | None = None
+    trust_horizon: int | None = None
+    temperature: float = 1.0
+    temperature_until: int = 0
+    trained: dict[str, Any] = field(default_factory=dict)
+    action_scale: Scale | None = None
+
+    def __post_init__(self) -> None:
+        check_scale(self.action_space, self.action_scale)
+        if min(self.frame_shape) < 1:
+            raise ValueError(f"frame_shape: expected numbers of 1 or more, got {self.frame_shape}")
+        SamplerConfig(temperature=self.temperature, temperature_until=self.temperature_until)  # checks both
+
+    @property
+    def reachable(self) -> Space | None:
+        """The actions to draw random ones from: the space, or that part of it where the data lay."""
+        return None if self.action_space is None else reach(self.action_space, self.action_scale)
+
+    def to_json(self) -> dict[str, Any]:
+        scale = {} if self.action_scale is None else {"action_scale": [x and list(x) for x in self.action_scale]}
+        space = None if self.action_space is None else space_to_json(self.action_space)
+        return {
+            "frame_shape": list(self.frame_shape),
+            "action_space": space,
+            "action_names": list(self.action_names),
+            "env": self.env,
+            "longest": self.longest,
+            "trust_horizon": self.trust_horizon,
+            "temperature": self.temperature,
+            "temperature_until": self.temperature_until,
+            **({"trained": self.trained} if self.trained else {}),
+            **scale,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "WorldInfo":
+        space = values["action_space"]
+        return typed(cls, {**values, "action_space": None if space is None else space_from_json(space)}, "info")
