@@ -7,9 +7,9 @@ from pathlib import Path
 
 from worldmodel.data.open import open_episodes
 from worldmodel.evaluate.output.catalogue import verdict
-from worldmodel.evaluate.output.html import page
+from worldmodel.evaluate.output.html import html_page
 from worldmodel.evaluate.output.tensorboard import log_report
-from worldmodel.evaluate.report import Case, ReportConfig, measure, to_json
+from worldmodel.evaluate.report import EvaluationContext, ReportConfig, measure, to_json
 from worldmodel.evaluate.sections.horizon import keep_horizon, trusted
 from worldmodel.io.hub import read_report, world_folder
 from worldmodel.io.model_folder import CONFIG, read_sealed, write_sealed
@@ -31,35 +31,35 @@ class EvaluateConfig:
 
 @script(EvaluateConfig)
 def main(config: EvaluateConfig) -> None:
-    path, looks, logs = config.out / "report.json", config.out / "report.html", config.out / "report"
+    path, html_path, log_folder = config.out / "report.json", config.out / "report.html", config.out / "report"
     store, folder = open_episodes(config.episodes), world_folder(config.world)
     made = made_with(config.report, folder, store)
-    if not (looks.is_file() and made_already(path, made)):
+    if not (html_path.is_file() and made_already(path, made)):
         world = WorldModel.load(folder, config.device)
         if folder == config.run / "world":
             check_tokenizer(config.run / "tokenizer", world)
         tokens = tokenize(world.tokenizer, store, config.out / "tokens")
         make_env = real_env(world.info) if world.info.env else None
-        case = Case(world, store, tokens, config.report, make_env)
+        case = EvaluationContext(world, store, tokens, config.report, make_env)
         sections = measure(case)
         own = config.report.sampler.temperature is None  # dreams were drawn as this world draws them
         if own and folder == config.world:  # what goes by a name keeps the horizon that it came with
             keep_horizon(folder, trusted(sections["Trust horizon"]))
-        log_report(sections, logs)
-        looks.write_text(page("How good this world is", case.words(), sections))
+        log_report(sections, log_folder)
+        html_path.write_text(html_page("How good this world is", case.summary(), sections))
         write_sealed(path, {"made_with": made, **to_json(sections)})
     report = read_report(path)
-    for name, figure in report["figures"].items():
-        between = f"[{figure['low']:.4g}, {figure['high']:.4g}]"
-        said = verdict(figure.get("target", ""), figure.get("reached"), figure.get("not_applicable", ""))
-        print(f"  {name:52} {figure['value']:12.4g} {between:24} {figure['unit']:6} {said}".rstrip())
+    for name, metric in report["figures"].items():
+        between = f"[{metric['low']:.4g}, {metric['high']:.4g}]"
+        said = verdict(metric.get("target", ""), metric.get("reached"), metric.get("not_applicable", ""))
+        print(f"  {name:52} {metric['value']:12.4g} {between:24} {metric['unit']:6} {said}".rstrip())
     for name, why in report.get("not_applicable", {}).items():
         print(f"  {name:52} {verdict('', None, why)}")
-    print(cut(read_sealed(folder / CONFIG)["config"]["info"].get("trust_horizon")))
-    print(f"report: {looks}\nfigures: {path}\nlogs: tensorboard --logdir {config.run.parent}")
+    print(describe_horizon(read_sealed(folder / CONFIG)["config"]["info"].get("trust_horizon")))
+    print(f"report: {html_path}\nfigures: {path}\nlogs: tensorboard --logdir {config.run.parent}")
 
 
-def cut(trust_horizon: int | None) -> str:
+def describe_horizon(trust_horizon: int | None) -> str:
     """Where the dreams of a world with this trust horizon end by default, in words."""
     if trust_horizon is None:
         return "trust horizon: none is kept with the world; its dreams are as long as its longest episode"

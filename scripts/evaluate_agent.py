@@ -50,11 +50,11 @@ def main(config: EvaluateAgentConfig) -> None:
     for name, figures in found["returns"].items():
         print(f"  {name:12} {figures['mean']:9.3f}  [{figures['low']:.3f}, {figures['high']:.3f}]  {figures['count']}")
     for run, figures in found["ranking"].items():
-        print(f"  {run}: " + ", ".join(f"{name} {told(value)}" for name, value in figures.items()))
+        print(f"  {run}: " + ", ".join(f"{name} {format_metric(value)}" for name, value in figures.items()))
     print(f"report: {config.out}")
 
 
-def told(value: float | None) -> str:
+def format_metric(value: float | None) -> str:
     """A figure of a ranking, in three digits."""
     return "not applicable" if value is None else f"{value:.3g}"
 

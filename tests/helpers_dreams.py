@@ -15,7 +15,7 @@ from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.episodes.episode import Episode
 from worldmodel.data.episodes.store import DatasetInfo, EpisodeStore
 from worldmodel.evaluate.testbed.dream_clips import random_actions
-from worldmodel.evaluate.testbed.simulator import play
+from worldmodel.evaluate.testbed.simulator import play_actions
 from worldmodel.world import WorldInfo
 
 SIDE, GRID, CODES = 16, (4, 4), 16  # pixels of a frame; tokens of one, each the brightness of its 4x4 pixels
@@ -121,7 +121,7 @@ def maze_store(folder, episodes: int, steps: int) -> EpisodeStore:
     env, seed = Witness(), 1000
     while len(store.indices) < episodes:
         actions = random_actions(env.action_space, 1, steps, seed, hold=4.0)[0]
-        frames, index = play(env, seed, actions), len(store.indices)
+        frames, index = play_actions(env, seed, actions), len(store.indices)
         if len(frames) == steps + 1:
             store.write(Episode(frames, actions, np.zeros(steps, np.float32), False, True, seed=seed, index=index))
         seed += 1

@@ -29,11 +29,11 @@ def brightening(folder: Path, episodes: int = 4, steps: int = 12) -> EpisodeStor
     return store
 
 
-def its_world(rewards=()) -> WorldModel:
+def brightening_world(rewards=()) -> WorldModel:
     return WorldModel(small_tokenizer(), small_prior(actions=2, rewards=rewards), WorldInfo((16, 24, 3), Discrete(2)))
 
 
-def its_tokens(world: WorldModel, store: EpisodeStore, folder: Path) -> TokenStore:
+def brightening_tokens(world: WorldModel, store: EpisodeStore, folder: Path) -> TokenStore:
     return tokenize(world.tokenizer, store, folder / "tokens", show=False)
 
 

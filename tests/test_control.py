@@ -13,11 +13,11 @@ from worldmodel.evaluate.sections.action_recovery import (
     accuracy,
     action_recovery,
     balanced_accuracy,
-    learn_inverse,
+    train_inverse_dynamics,
 )
 from worldmodel.evaluate.sections.control import ControlConfig, controllability, counterfactuals
 from worldmodel.evaluate.testbed.dream_clips import clips_of, random_actions, stride_of
-from worldmodel.evaluate.testbed.simulator import after, moments, repeats
+from worldmodel.evaluate.testbed.simulator import is_reproducible, moments, true_frames_after
 from worldmodel.world import WorldInfo
 
 SMALL = ControlConfig(clips=24, context=3, steps=(1, 4, 6), branches=24, walk=5)
@@ -29,34 +29,34 @@ def store(tmp_path_factory):
 
 
 def test_random_actions_cost_a_world_that_follows_them_and_nothing_one_that_does_not(store):
-    told = controllability(TrueMaze(), store, store.indices, SMALL).figures["control/delta_psnr@4"]
+    told = controllability(TrueMaze(), store, store.indices, SMALL).metrics["control/delta_psnr@4"]
     assert told.low > 20  # the dream is the truth to the last bit: 148 dB by the floor of psnr
     for deaf in (Deaf(), Frozen()):
-        figures = controllability(deaf, store, store.indices, SMALL).figures
-        assert all((x.mean, x.low, x.high) == (0, 0, 0) for x in figures.values()) and len(figures) == 3
+        metrics = controllability(deaf, store, store.indices, SMALL).metrics
+        assert all((x.mean, x.low, x.high) == (0, 0, 0) for x in metrics.values()) and len(metrics) == 3
 
 
 def test_delta_psnr_is_the_difference_of_the_decibels_of_mean_errors(store):
     section = controllability(TrueMaze(), store, store.indices, SMALL)
     told, blind = (section.curves[f"control/delta_psnr/{name}"].mean for name in ("told", "blind"))
     assert section.curves["control/delta_psnr"].mean == pytest.approx(np.subtract(told, blind))
-    assert section.figures["control/delta_psnr@4"].mean == pytest.approx(told[3] - blind[3])
+    assert section.metrics["control/delta_psnr@4"].mean == pytest.approx(told[3] - blind[3])
     assert section.pictures["control/random_actions"].shape[2] == 3
 
 
 def test_the_true_future_of_another_action_is_known_to_the_true_world_alone():
-    figures = counterfactuals(TrueMaze(), Witness, SMALL).figures
-    assert figures["control/counterfactual_gain@4"].low > 20
+    metrics = counterfactuals(TrueMaze(), Witness, SMALL).metrics
+    assert metrics["control/counterfactual_gain@4"].low > 20
     deaf = counterfactuals(Deaf(), Witness, SMALL)
-    assert all((x.mean, x.low, x.high) == (0, 0, 0) for x in deaf.figures.values()) and len(deaf.figures) == 3
+    assert all((x.mean, x.low, x.high) == (0, 0, 0) for x in deaf.metrics.values()) and len(deaf.metrics) == 3
     assert deaf.curves["control/counterfactual_truths"].steps == (1, 2, 3, 4, 5, 6)
 
 
 def test_the_same_seed_measures_the_same_and_settings_without_sense_are_refused(store):
     once, again = (controllability(TrueMaze(), store, store.indices, SMALL) for _ in range(2))
-    assert once.figures == again.figures and once.curves == again.curves
+    assert once.metrics == again.metrics and once.curves == again.curves
     once, again = (counterfactuals(TrueMaze(), Witness, SMALL) for _ in range(2))
-    assert once.figures == again.figures and once.curves == again.curves
+    assert once.metrics == again.metrics and once.curves == again.curves
     for wrong in ({"steps": ()}, {"steps": (0, 4)}, {"clips": 0}):
         with pytest.raises(ValueError, match="of 1 or more"):
             ControlConfig(**wrong)
@@ -83,11 +83,11 @@ def test_a_moment_can_be_come_back_to_and_its_future_is_that_of_the_actions():
     env = Witness()
     found = moments(env, 3, 7, seed=0)
     assert len(found) == 3 and all(len(m.frames) == 8 and len(m.actions) == 7 for m in found)
-    assert repeats(env, found[1])
+    assert is_reproducible(env, found[1])
     actions = np.array([1, 3, 4])
     env.reset(seed=found[1].seed)
     frames = [env.step(int(a))[0] for a in [*found[1].actions, *actions]]
-    assert np.array_equal(after(env, found[1], actions), np.stack(frames[-3:]))
+    assert np.array_equal(true_frames_after(env, found[1], actions), np.stack(frames[-3:]))
 
 
 def test_walks_that_reach_an_end_are_no_moments():
@@ -130,11 +130,11 @@ def inverse_config():
 @pytest.mark.slow
 def test_actions_of_true_dreams_are_told_as_well_as_real_ones_and_of_deaf_ones_they_are_not(store, inverse_config):
     train, held_out = list(range(20)), [20, 21, 22, 23]
-    true = action_recovery(TrueMaze(), store, train, held_out, inverse_config).figures
+    true = action_recovery(TrueMaze(), store, train, held_out, inverse_config).metrics
     assert true["control/balanced_action_accuracy_real"].low > 0.4  # of seven actions
     ratio = true["control/action_accuracy_ratio"]
     assert (ratio.mean, ratio.low, ratio.high) == pytest.approx((1, 1, 1))
-    deaf = action_recovery(Deaf(), store, train, held_out, inverse_config).figures
+    deaf = action_recovery(Deaf(), store, train, held_out, inverse_config).metrics
     assert deaf["control/balanced_action_accuracy_imagined"].mean < 0.35
     assert deaf["control/balanced_action_accuracy_ratio"].high < 0.7
 
@@ -142,7 +142,7 @@ def test_actions_of_true_dreams_are_told_as_well_as_real_ones_and_of_deaf_ones_t
 def test_the_network_is_a_function_of_its_seed_and_touches_no_other_chance(store, inverse_config):
     config = InverseConfig(steps=3, batch_size=2)
     state = torch.get_rng_state()
-    one, two = (learn_inverse(store, [0, 1], config) for _ in range(2))
+    one, two = (train_inverse_dynamics(store, [0, 1], config) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
@@ -171,6 +171,6 @@ def test_a_real_world_is_measured_through_its_latents(stride, tmp_path):
     config = ControlConfig(clips=3, context=4, steps=(1, 5))
     section = controllability(world, store, [0, 1], config)
     assert section.curves["control/delta_psnr"].steps == tuple(range(1, 6 if stride == 1 else 5))
-    assert section.figures["control/delta_psnr@1"].count == 3
+    assert section.metrics["control/delta_psnr@1"].count == 3
     found = action_recovery(world, store, [0], [1], InverseConfig(steps=2, clips=3, context=4, horizon=5))
-    assert 0 <= found.figures["control/action_accuracy_imagined"].mean <= 1
+    assert 0 <= found.metrics["control/action_accuracy_imagined"].mean <= 1

@@ -8,16 +8,16 @@ import torch
 
 from tests.helpers_dreams import Blank, Frozen, TrueMaze, maze_store, maze_tokens, noise_store
 from tests.helpers_models import small_world
-from worldmodel.evaluate.measures import token_statistics as tally
+from worldmodel.evaluate.measures import token_statistics
 from worldmodel.evaluate.sections.drift import (
     DriftConfig,
     drift,
-    follow,
-    in_sets,
     nearest,
     real_frames,
     real_level,
+    set_means,
     sharpness,
+    trace_dreams,
 )
 from worldmodel.tokenizer import tokenize
 
@@ -50,23 +50,23 @@ def test_sharpness_is_the_mean_step_between_neighbouring_pixels_in_grey_levels()
 def test_tokens_that_change_are_counted_step_by_step():
     still = np.zeros((1, 3, 1, 2), int)
     moving = np.array([0, 0, 1, 0, 1, 2]).reshape(1, 3, 1, 2)  # one of two changes, then one of two
-    assert tally.changing(np.concatenate([still, moving])).tolist() == [0, 0.5]
+    assert token_statistics.changing(np.concatenate([still, moving])).tolist() == [0, 0.5]
 
 
 def test_entropies_and_divergence_are_known_by_hand():
-    share = tally.histogram(np.array([[0, 0, 1, 2], [3, 3, 3, 3]]), codes=4)
+    share = token_statistics.histogram(np.array([[0, 0, 1, 2], [3, 3, 3, 3]]), codes=4)
     assert share.tolist() == [[0.5, 0.25, 0.25, 0], [0, 0, 0, 1]]
-    assert tally.entropy(share).tolist() == [1.5, 0]
-    assert tally.divergence(share, share[1]).tolist() == [1, 0]  # no code in common: one bit
+    assert token_statistics.entropy(share).tolist() == [1.5, 0]
+    assert token_statistics.divergence(share, share[1]).tolist() == [1, 0]  # no code in common: one bit
     half = np.array([[0.5, 0.5]]), np.array([1.0, 0.0])
     expected = (0.5 * np.log2(0.5 / 0.75) + 0.5 * np.log2(0.5 / 0.25) + np.log2(1 / 0.75)) / 2
-    assert tally.divergence(*half) == pytest.approx(expected)
+    assert token_statistics.divergence(*half) == pytest.approx(expected)
 
 
 def test_the_level_of_real_samples_is_that_of_95_in_100_of_them():
     windows, reference = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0.5, 0.5])
     # 4 windows drawn from these two are all alike in 2 of 16 samples, which is more than 5 in 100.
-    assert real_level(windows, 4, reference, seed=0) == tally.divergence(windows[:1], reference)[0]
+    assert real_level(windows, 4, reference, seed=0) == token_statistics.divergence(windows[:1], reference)[0]
     assert real_level(windows[:1], 4, windows[0], seed=0) == 0
     many, few = (real_level(windows, count, reference, seed=0) for count in (400, 40))
     assert 0 < many < few / 5  # as one over the number of windows
@@ -74,15 +74,21 @@ def test_the_level_of_real_samples_is_that_of_95_in_100_of_them():
 
 def test_codes_are_compared_in_whole_sets_of_dreams_so_that_more_dreams_ask_for_no_more():
     shares = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    assert in_sets(shares, 2).tolist() == [[0.5, 0.5], [1.0, 0.0]]  # the fifth belongs to no whole set
-    assert in_sets(shares, 5).tolist() == [[0.6, 0.4]]
+    assert set_means(shares, 2).tolist() == [[0.5, 0.5], [1.0, 0.0]]  # the fifth belongs to no whole set
+    assert set_means(shares, 5).tolist() == [[0.6, 0.4]]
 
 
 def test_variety_within_a_frame_and_among_frames_are_different_things():
     alike = np.tile(np.arange(4).reshape(1, 1, 2, 2), (8, 3, 1, 1))  # each frame varied, all the same
     plain = np.repeat(np.arange(8), 12).reshape(8, 3, 2, 2)  # each frame of one code, each dream of its own
-    assert tally.within_frames(alike, 8).tolist() == [2] * 8 and tally.among(alike[:, 0], 8).tolist() == [0] * 4
-    assert tally.within_frames(plain, 8).tolist() == [0] * 8 and tally.among(plain[:, 0], 8).tolist() == [3] * 4
+    assert (
+        token_statistics.within_frames(alike, 8).tolist() == [2] * 8
+        and token_statistics.among(alike[:, 0], 8).tolist() == [0] * 4
+    )
+    assert (
+        token_statistics.within_frames(plain, 8).tolist() == [0] * 8
+        and token_statistics.among(plain[:, 0], 8).tolist() == [3] * 4
+    )
 
 
 def test_the_nearest_frame_is_the_one_that_a_full_search_finds(store):
@@ -93,7 +99,7 @@ def test_the_nearest_frame_is_the_one_that_a_full_search_finds(store):
 
 
 def test_real_windows_lie_within_their_episodes(tokens):
-    windows = tally.real_windows(tokens, [2, 5], length=30, count=20, seed=0)
+    windows = token_statistics.real_windows(tokens, [2, 5], length=30, count=20, seed=0)
     whole = [tokens.tokens(index) for index in (2, 5)]
     places = [episode[start : start + 30] for episode in whole for start in range(12)]
     assert windows.shape == (20, 30, 4, 4)
@@ -105,19 +111,19 @@ def test_real_windows_lie_within_their_episodes(tokens):
 
 def test_a_true_world_neither_freezes_nor_collapses_and_stays_like_the_data(store, tokens):
     section = measured(TrueMaze(), store, tokens)
-    figures = section.figures
-    assert figures["drift/frozen"].mean <= 0.2 and figures["drift/collapsed"].mean <= 0.2
-    assert figures["drift/sharpness_60_over_10"].mean == pytest.approx(1, abs=0.3)
-    assert figures["drift/bits_60_over_10"].mean == 1 and figures["drift/variety_60"].mean > 0.7
+    metrics = section.metrics
+    assert metrics["drift/frozen"].mean <= 0.2 and metrics["drift/collapsed"].mean <= 0.2
+    assert metrics["drift/sharpness_60_over_10"].mean == pytest.approx(1, abs=0.3)
+    assert metrics["drift/bits_60_over_10"].mean == 1 and metrics["drift/variety_60"].mean > 0.7
     assert section.curves["drift/sharpness"].steps == (10, 20, 50, 60)
     assert section.curves["drift/bits"].mean == pytest.approx([3] * 4)
 
 
 def test_a_frozen_world_is_caught_and_a_collapsed_one_too(store, tokens):
-    frozen = measured(Frozen(), store, tokens).figures
+    frozen = measured(Frozen(), store, tokens).metrics
     assert frozen["drift/frozen"].low == 1 and frozen["drift/frozen_real"].mean < 0.2
     assert frozen["drift/collapsed"].mean < 0.5
-    blank = measured(Blank(good=15), store, tokens).figures
+    blank = measured(Blank(good=15), store, tokens).metrics
     assert blank["drift/frozen"].low == blank["drift/collapsed"].low == 1
     assert blank["drift/collapsed_real"].mean < 0.2
     assert blank["drift/variety_60"].mean == 0 and blank["drift/sharpness_60_over_10"].high == 0
@@ -126,13 +132,13 @@ def test_a_frozen_world_is_caught_and_a_collapsed_one_too(store, tokens):
 
 
 def test_the_divergence_of_real_tokens_is_the_floor(store, tokens):
-    figures = measured(TrueMaze(), store, tokens).figures
-    floor, early = figures["drift/token_divergence_floor"], figures["drift/token_divergence@10"]
+    metrics = measured(TrueMaze(), store, tokens).metrics
+    floor, early = metrics["drift/token_divergence_floor"], metrics["drift/token_divergence@10"]
     assert 0 < floor.low < floor.mean < floor.high < 0.2
     assert early.mean < 2 * floor.high
-    late, over = figures["drift/token_divergence@60"], figures["drift/token_divergence_60_over_10"]
+    late, over = metrics["drift/token_divergence@60"], metrics["drift/token_divergence_60_over_10"]
     assert over.mean == pytest.approx(late.mean / early.mean) and over.low <= over.mean <= over.high
-    assert figures["drift/token_divergence_60_over_real"].mean < 1
+    assert metrics["drift/token_divergence_60_over_real"].mean < 1
 
 
 def test_a_dream_that_freezes_late_is_frozen_late(store, tokens):
@@ -145,13 +151,13 @@ def test_a_dream_that_freezes_late_is_frozen_late(store, tokens):
 def test_a_real_world_is_followed_through_its_latents(stride, tmp_path):
     world, config = small_world(stride), DriftConfig(dreams=3, steps=20, context=3, real_frames=5)
     store = noise_store(tmp_path / "episodes")
-    track = follow(world, store, [0, 1], config)
-    assert track.tokens.shape == (3, 20, 2, 3) and track.sharpness.shape == track.bits.shape == (3, 20)
-    assert track.frames.shape == (2, 3, 16, 24, 3) and track.film.shape[:2] == (20, 3)
+    trace = trace_dreams(world, store, [0, 1], config)
+    assert trace.tokens.shape == (3, 20, 2, 3) and trace.sharpness.shape == trace.bits.shape == (3, 20)
+    assert trace.frames.shape == (2, 3, 16, 24, 3) and trace.video.shape[:2] == (20, 3)
     tokens = tokenize(world.tokenizer, store, tmp_path / "tokens", show=False)
     section = drift(world, store, tokens, [0], [1], config)
     assert {each.count for each in section.curves.values()} == {3}
-    assert all(np.isfinite([x.mean, x.low, x.high]).all() for x in section.figures.values())
+    assert all(np.isfinite([x.mean, x.low, x.high]).all() for x in section.metrics.values())
     assert section.clips["drift/dreams"].shape == (20, 16, 3 * 24, 3)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers_evaluate import STEP, brightening, clips_of, its_tokens, its_world
+from tests.helpers_evaluate import STEP, brightening, brightening_tokens, brightening_world, clips_of
 from tests.helpers_models import small_tokenizer, some_tokens
 from worldmodel.data.clips.clips import ClipBatches
 from worldmodel.data.clips.token_batches import TokenBatches
@@ -24,23 +24,23 @@ def store(tmp_path):
 def test_reconstruction_is_what_encoding_and_decoding_give(store):
     tokenizer = small_tokenizer()
     batches = ClipBatches(store, [1, 2], length=5, batch_size=3, seed=0)
-    figures = reconstruction(tokenizer, batches, count=2)
+    metrics = reconstruction(tokenizer, batches, count=2)
     frames = torch.cat([batches[0].frames, batches[1].frames])
     expected = psnr(squared_error(tokenizer.decode(tokenizer.encode(frames)), frames).mean())
-    assert figures["psnr"] == pytest.approx(expected)
-    assert 1 <= figures["perplexity"] <= figures["codes_used"] <= 19
+    assert metrics["psnr"] == pytest.approx(expected)
+    assert 1 <= metrics["perplexity"] <= metrics["codes_used"] <= 19
 
 
 def test_likelihood_is_the_mean_of_all_latents_but_the_first_of_each_clip(store, tmp_path):
-    world = its_world()
-    tokens = its_tokens(world, store, tmp_path)
+    world = brightening_world()
+    tokens = brightening_tokens(world, store, tmp_path)
     batches = TokenBatches(tokens, store, [1, 2], length=4, batch_size=5, seed=0)
     with torch.no_grad():
         nats = world.prior.nats(batches[0].tokens, batches[0].actions)
-    figures = likelihood(world.prior, batches, count=1)
-    assert figures["bits_per_token"] == pytest.approx(float(nats[:, 1:].mean()) / math.log(2), rel=1e-5)
-    assert figures["bits_per_frame"] == pytest.approx(6 * figures["bits_per_token"])
-    assert figures["bits_per_token_shuffled_actions"] != figures["bits_per_token"]
+    metrics = likelihood(world.prior, batches, count=1)
+    assert metrics["bits_per_token"] == pytest.approx(float(nats[:, 1:].mean()) / math.log(2), rel=1e-5)
+    assert metrics["bits_per_frame"] == pytest.approx(6 * metrics["bits_per_token"])
+    assert metrics["bits_per_token_shuffled_actions"] != metrics["bits_per_token"]
 
 
 def test_clips_hold_the_actions_between_their_frames_and_a_horizon_beyond_all_is_refused(store):
@@ -52,7 +52,7 @@ def test_clips_hold_the_actions_between_their_frames_and_a_horizon_beyond_all_is
 
 
 def test_held_out_clips_agree_in_frames_actions_and_tokens_and_know_their_episode(store, tmp_path):
-    tokens = its_tokens(its_world(), store, tmp_path)
+    tokens = brightening_tokens(brightening_world(), store, tmp_path)
     clips = draw(store, tokens, [1, 3], latents=5, count=7, seed=0)
     level = clips.frames[:, :, 0, 0, 0].numpy().astype(int)
     assert np.array_equal(np.diff(level, axis=1), STEP * (2 * clips.actions - 1))

@@ -8,7 +8,7 @@ import torch
 
 from tests.helpers_evaluate import clips_of
 from tests.helpers_models import random_frames, small_tokenizer, some_tokens
-from worldmodel.evaluate.measures.images import likenesses
+from worldmodel.evaluate.measures.images import make_frame_metrics
 from worldmodel.evaluate.sections.fidelity import fidelity, perplexities, size, there_and_back, usage, uses
 from worldmodel.evaluate.testbed.held_out import HeldOut
 
@@ -33,13 +33,13 @@ def held_out(frames: torch.Tensor) -> HeldOut:
 def test_figures_of_a_tokenizer_are_those_of_its_decoded_frames_one_by_one():
     tokenizer = small_tokenizer()
     clips = held_out(random_frames(6, 4))
-    section = fidelity(tokenizer, clips, likenesses())
+    section = fidelity(tokenizer, clips, make_frame_metrics())
     tokens, decoded = there_and_back(tokenizer, clips.frames)
     error = (decoded.double() - clips.frames.double()).square().mean((2, 3, 4)).numpy()
-    assert section.figures["psnr"].mean == pytest.approx(10 * np.log10(255**2 / error.mean()))
+    assert section.metrics["psnr"].mean == pytest.approx(10 * np.log10(255**2 / error.mean()))
     assert section.curves["psnr_by_frame"].mean == pytest.approx(10 * np.log10(255**2 / error.mean(0)))
-    assert section.figures["psnr_first_frame"].mean == pytest.approx(section.curves["psnr_by_frame"].mean[0])
-    assert section.figures["usage"].mean == pytest.approx(len(tokens.unique()) / 19)
+    assert section.metrics["psnr_first_frame"].mean == pytest.approx(section.curves["psnr_by_frame"].mean[0])
+    assert section.metrics["usage"].mean == pytest.approx(len(tokens.unique()) / 19)
 
 
 def test_a_tokenizer_with_a_broken_decoder_is_found_out_by_every_likeness():
@@ -48,12 +48,12 @@ def test_a_tokenizer_with_a_broken_decoder_is_found_out_by_every_likeness():
     with torch.no_grad():  # it draws the negative of what it should
         for parameter in (*bad.decoder.layers[-2].parameters(), *bad.linear.out_proj.parameters()):
             parameter.neg_()
-    told, broken = (fidelity(tokenizer, clips, likenesses()).figures for tokenizer in (good, bad))
+    told, broken = (fidelity(tokenizer, clips, make_frame_metrics()).metrics for tokenizer in (good, bad))
     assert told["psnr"].low > broken["psnr"].high and told["ssim"].low > broken["ssim"].high
 
 
 def test_intervals_of_perplexity_hold_the_value_although_every_draw_has_fewer_codes():
     tokenizer = small_tokenizer()
-    found = fidelity(tokenizer, held_out(random_frames(6, 4)), {}).figures
+    found = fidelity(tokenizer, held_out(random_frames(6, 4)), {}).metrics
     for name in ("perplexity", "usage"):
         assert found[name].low <= found[name].mean <= found[name].high, name

@@ -9,7 +9,7 @@ from tests.helpers_dreams import Blank, Deaf, Frozen, TrueMaze, maze_store, nois
 from tests.helpers_models import small_tokenizer, small_world
 from worldmodel.dream.env import DreamEnv
 from worldmodel.evaluate.sections.horizon import (
-    REACH,
+    SMOOTHING_REACH,
     HorizonConfig,
     horizon_of,
     keep_horizon,
@@ -18,7 +18,7 @@ from worldmodel.evaluate.sections.horizon import (
     trust_horizon,
     trusted,
 )
-from worldmodel.evaluate.statistics.bootstrap import held
+from worldmodel.evaluate.statistics.bootstrap import leading_true
 from worldmodel.tokenizer import save_tokenizer
 from worldmodel.world import WorldInfo, WorldModel
 
@@ -39,7 +39,7 @@ def lost_after(step: int, clips=20, steps=20) -> np.ndarray:
 def test_the_horizon_is_where_the_smoothed_errors_cross():
     section = horizon_of(lost_after(8), {"still": np.full((20, 20), 100.0)})
     # Over five steps, 50 and 200: means 80 (one lost), 110 (two lost). The second lost step is in reach from step 8 on.
-    assert trusted(section) == 7 and section.figures["horizon/steps"].high == 7
+    assert trusted(section) == 7 and section.metrics["horizon/steps"].high == 7
 
 
 def test_what_never_loses_is_trusted_to_the_end_and_what_never_wins_not_at_all():
@@ -61,14 +61,14 @@ def test_a_single_noisy_step_does_not_end_the_trust_and_two_baselines_must_both_
 def test_where_clips_disagree_the_horizon_is_open_between_its_bounds():
     rng = np.random.default_rng(0)
     dream = 100 + 10 * (np.arange(20) - 10) + rng.normal(0, 60, (30, 1))
-    found = horizon_of(dream, {"still": np.full((30, 20), 100.0)}).figures["horizon/steps"]
+    found = horizon_of(dream, {"still": np.full((30, 20), 100.0)}).metrics["horizon/steps"]
     assert found.low < found.mean < found.high and found.count == 30
 
 
 def test_smoothing_takes_two_steps_on_either_side_and_fewer_at_the_ends():
     values = np.array([[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]])
     assert smooth(values)[0].tolist() == pytest.approx([7 / 3, 15 / 4, 31 / 5, 62 / 5, 60 / 4, 56 / 3])
-    assert held(np.array([True, True, False, True])) == 2 and held(np.array([True])) == 1
+    assert leading_true(np.array([True, True, False, True])) == 2 and leading_true(np.array([True])) == 1
 
 
 def test_a_true_world_is_trusted_all_along_and_broken_ones_never(store):
@@ -81,7 +81,7 @@ def test_a_true_world_is_trusted_all_along_and_broken_ones_never(store):
 
 def test_a_world_that_goes_blank_is_trusted_as_long_as_it_is_good_within_the_steps_of_smoothing(store):
     found = trusted(trust_horizon(Blank(good=12), store, store.indices, SMALL))
-    assert 12 - REACH <= found <= 12 + REACH
+    assert 12 - SMOOTHING_REACH <= found <= 12 + SMOOTHING_REACH
 
 
 @pytest.mark.parametrize("stride", [1, 2])

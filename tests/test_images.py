@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.helpers_models import random_frames
 from worldmodel.evaluate import psnr, squared_error, ssim
-from worldmodel.evaluate.measures.images import Lpips, likenesses
+from worldmodel.evaluate.measures.images import Lpips, make_frame_metrics
 
 
 def test_psnr_and_squared_error_are_those_computed_by_hand():
@@ -83,11 +83,11 @@ class Reference(nn.Module):
 def test_lpips_is_what_its_network_gives_layer_by_layer(tmp_path):
     reference = Reference()
     save_file(reference.state_dict(), tmp_path / "lpips.safetensors")
-    measure = likenesses(tmp_path / "lpips.safetensors")["lpips"]
+    measure = make_frame_metrics(tmp_path / "lpips.safetensors")["lpips"]
     a, b = random_frames(2, 3, (48, 64, 3), seed=1), random_frames(2, 3, (48, 64, 3), seed=2)
     expected = reference(a.flatten(0, 1), b.flatten(0, 1)).view(2, 3)
-    assert np.allclose(measure.of(a, b), expected, atol=1e-6) and expected.abs().min() > 1e-5
-    assert not measure.of(a, a).any() and measure.gained(np.array([0.1]), np.array([0.3])) == pytest.approx(0.2)
+    assert np.allclose(measure.per_frame(a, b), expected, atol=1e-6) and expected.abs().min() > 1e-5
+    assert not measure.per_frame(a, a).any() and measure.gain(np.array([0.1]), np.array([0.3])) == pytest.approx(0.2)
 
 
 def test_lpips_refuses_a_file_that_lacks_a_weight_and_names_it(tmp_path):

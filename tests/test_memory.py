@@ -14,22 +14,22 @@ SMALL = MemoryConfig(scenes=6, walk=5, context=3, turns=(1, 4))
 
 def test_the_maze_is_seen_again_after_turning_back_and_after_a_full_turn():
     section = turning_back(TrueMaze(), Witness, SMALL)
-    figures = section.figures
-    assert figures["memory/full_turn_steps"].mean == 24  # of 15 degrees
+    metrics = section.metrics
+    assert metrics["memory/full_turn_steps"].mean == 24  # of 15 degrees
     for name in ("return@2", "return@8", "full_turn", "full_turn_real"):
-        assert figures[f"memory/{name}"].mean > 100
+        assert metrics[f"memory/{name}"].mean > 100
     for name in ("gain@2", "gain@8", "full_turn_gain"):
-        assert figures[f"memory/{name}"].low > 50
+        assert metrics[f"memory/{name}"].low > 50
     assert section.curves["memory/return_real"].steps == (2, 8) and section.notes == []
 
 
 def test_a_world_that_stands_still_remembers_but_one_that_turns_on_does_not():
-    still = turning_back(Frozen(), Witness, SMALL).figures
+    still = turning_back(Frozen(), Witness, SMALL).metrics
     assert still["memory/return@8"].mean > 100  # the view is indeed the first one: control is measured elsewhere
     deaf = turning_back(Deaf(), Witness, SMALL)
-    assert deaf.figures["memory/return@8"].mean < 30 and deaf.figures["memory/gain@8"].mean < 10
+    assert deaf.metrics["memory/return@8"].mean < 30 and deaf.metrics["memory/gain@8"].mean < 10
     assert max(deaf.curves["memory/return_to_first"].mean) < 30
-    assert deaf.figures["memory/full_turn"].mean > 100  # turning left is all that it does
+    assert deaf.metrics["memory/full_turn"].mean > 100  # turning left is all that it does
 
 
 def test_the_floor_is_the_mean_error_to_the_views_of_all_other_scenes():
@@ -63,7 +63,7 @@ def test_what_cannot_be_measured_is_left_out_with_the_reason():
     world = TrueMaze()
     world.info = WorldInfo((16, 16, 3), Discrete(2), ("left", "right"))
     section = turning_back(world, Witness, SMALL)
-    assert section.figures == {} and "turn_left" in section.notes[0] and "left, right" in section.notes[0]
+    assert section.metrics == {} and "turn_left" in section.notes[0] and "left, right" in section.notes[0]
     noise = np.random.default_rng(0)
     shaky = broken(lambda frame: frame ^ noise.integers(0, 2, frame.shape, dtype=np.uint8))
     assert "do not lead to the same frames" in turning_back(TrueMaze(), shaky, SMALL).notes[0]
@@ -76,5 +76,5 @@ def test_turns_that_outlast_the_episodes_are_left_out_and_named():
             return frame, reward, ended, truncated or self._steps >= 10, info
 
     section = turning_back(TrueMaze(), Short, SMALL)
-    assert set(section.figures) == {"memory/return@2", "memory/gain@2"}
+    assert set(section.metrics) == {"memory/return@2", "memory/gain@2"}
     assert "left out, as most episodes end" in section.notes[0]

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from tests.helpers_dreams import Blank, Frozen, TrueMaze, maze_store, maze_tokens
-from tests.helpers_evaluate import its_tokens, its_world
+from tests.helpers_evaluate import brightening_tokens, brightening_world
 from tests.helpers_models import small_world
 from worldmodel.data.episodes.episode import Episode
 from worldmodel.data.episodes.store import DatasetInfo, EpisodeStore
 from worldmodel.evaluate.agents import ranking
-from worldmodel.evaluate.output.catalogue import ABOUT, about, verdict
-from worldmodel.evaluate.output.html import page
+from worldmodel.evaluate.output.catalogue import METRICS, metric_info, verdict
+from worldmodel.evaluate.output.html import html_page
 from worldmodel.evaluate.output.tensorboard import log_report
-from worldmodel.evaluate.report import Case, measure, to_json
-from worldmodel.evaluate.sections.action_recovery import _figures as accuracies
+from worldmodel.evaluate.report import EvaluationContext, measure, to_json
+from worldmodel.evaluate.sections.action_recovery import _accuracy_metrics as accuracies
 from worldmodel.evaluate.sections.drift import DriftConfig, drift
 from worldmodel.evaluate.sections.fidelity import size
-from worldmodel.evaluate.statistics.bootstrap import centred, interval, quotient, ratio, share
+from worldmodel.evaluate.statistics.bootstrap import bias_corrected, interval, quotient, ratio, share
 from worldmodel.evaluate.statistics.results import Curve, Interval, Section, absent
 from worldmodel.io.hub import card, measured, read_report
 from worldmodel.io.model_folder import read_json, write_sealed
@@ -29,26 +29,26 @@ NONE = (math.nan, math.inf, -math.inf)
 
 
 @pytest.mark.parametrize("value", NONE)
-@pytest.mark.parametrize("known", [known for known in ABOUT.values() if known.target], ids=lambda known: known.target)
+@pytest.mark.parametrize("known", [known for known in METRICS.values() if known.target], ids=lambda known: known.target)
 def test_what_is_no_finite_number_reaches_no_target(value, known):
-    for figure in (
+    for metric in (
         Interval(value, 0, 0, 3),
         Interval(0, value, 0, 3),
         Interval(0, 0, value, 3),
         absent("for a reason"),
     ):
-        assert known.reached(figure) is None and figure.inapplicable
+        assert known.reached(metric) is None and metric.inapplicable
     assert known.reached(Interval(0.5, 0.5, 0.5, 3, "for a reason")) is None
 
 
 def test_a_division_by_nothing_is_not_applicable_and_by_nearly_nothing_has_no_interval():
     zeros, some = np.zeros(8), np.array([0.0, 0, 0, 0, 0, 0, 0, 1])
-    for figure in (quotient(some, zeros), quotient(zeros, zeros), interval(ratio, some, zeros)):
-        assert about("drift/variety_1000").reached(figure) is None and "divide" in figure.inapplicable
+    for metric in (quotient(some, zeros), quotient(zeros, zeros), interval(ratio, some, zeros)):
+        assert metric_info("drift/variety_1000").reached(metric) is None and "divide" in metric.inapplicable
     rare = quotient(np.ones(8), some)  # a third of the draws have no row that is not 0
     assert rare.mean == 8 and math.isnan(rare.low) and "bootstrap" in rare.inapplicable
     assert quotient(np.ones(8), np.full(8, 2.0)) == Interval(0.5, 0.5, 0.5, 8)
-    assert math.isnan(centred(lambda a, b: share(a, b), some, zeros).mean)
+    assert math.isnan(bias_corrected(lambda a, b: share(a, b), some, zeros).mean)
 
 
 def named(hits: int, of: int, actions: int = 16) -> np.ndarray:
@@ -63,9 +63,9 @@ def test_dreams_keep_nothing_of_an_accuracy_that_is_that_of_guessing():
     guessed = accuracies(named(0, 12), named(0, 12))
     assert guessed["control/action_accuracy_real"].mean == 1 / 16
     for name in ("control/action_accuracy_ratio", "control/balanced_action_accuracy_ratio"):
-        assert about(name).reached(guessed[name]) is None and "commonest" in guessed[name].inapplicable
+        assert metric_info(name).reached(guessed[name]) is None and "commonest" in guessed[name].inapplicable
     seen = accuracies(named(12, 12), named(12, 12))
-    assert about("control/action_accuracy_ratio").reached(seen["control/action_accuracy_ratio"]) is True
+    assert metric_info("control/action_accuracy_ratio").reached(seen["control/action_accuracy_ratio"]) is True
     one = np.ones((6, 1, 1))  # a single action is named rightly by everybody
     assert accuracies(one, one)["control/action_accuracy_ratio"].inapplicable
 
@@ -83,19 +83,21 @@ def test_late_dreams_are_judged_where_real_episodes_reach_and_not_beyond(maze):
     section = drift(TrueMaze(), store, tokens, list(range(7)), [7, 8, 9], config)
     late = ["sharpness_{}_over_10", "bits_{}_over_10", "token_divergence_{}_over_real", "variety_{}"]
     for name in late:
-        assert "ends at step 38" in section.figures[f"drift/{name.format(60)}"].inapplicable
-        assert not section.figures[f"drift/{name.format(38)}"].inapplicable
+        assert "ends at step 38" in section.metrics[f"drift/{name.format(60)}"].inapplicable
+        assert not section.metrics[f"drift/{name.format(38)}"].inapplicable
     for name in ("frozen", "collapsed"):
-        assert "ends at step 38" in section.figures[f"drift/{name}"].inapplicable
-        assert about(f"drift/{name}@38").target and f"drift/{name}@38" in section.figures
+        assert "ends at step 38" in section.metrics[f"drift/{name}"].inapplicable
+        assert metric_info(f"drift/{name}@38").target and f"drift/{name}@38" in section.metrics
     assert any("before step 60" in note for note in section.notes)
     within = drift(Frozen(), store, tokens, list(range(7)), [7, 8, 9], DriftConfig(16, 38, 3, 16))
-    assert about("drift/frozen").reached(within.figures["drift/frozen"]) is False and not within.notes
+    assert metric_info("drift/frozen").reached(within.metrics["drift/frozen"]) is False and not within.notes
 
 
 def still_store(folder, episodes=6, steps=12) -> EpisodeStore:
     """Episodes of one black frame, under one and the same action, without rewards."""
-    store = EpisodeStore.create(folder / "episodes", DatasetInfo(its_world().info.action_space, (16, 24, 3), seed=0))
+    store = EpisodeStore.create(
+        folder / "episodes", DatasetInfo(brightening_world().info.action_space, (16, 24, 3), seed=0)
+    )
     frames = np.zeros((steps + 1, 16, 24, 3), np.uint8)
     for index in range(episodes):
         rewards, actions = np.zeros(steps, np.float32), np.zeros(steps, np.int64)
@@ -108,24 +110,24 @@ def still_store(folder, episodes=6, steps=12) -> EpisodeStore:
 def test_data_in_which_nothing_happens_reach_no_target_by_that(rewards, tmp_path):
     from tests.test_report import CONFIG
 
-    store, world = still_store(tmp_path), its_world(rewards=rewards)
-    sections = measure(Case(world, store, its_tokens(world, store, tmp_path), CONFIG), show=False)
+    store, world = still_store(tmp_path), brightening_world(rewards=rewards)
+    sections = measure(EvaluationContext(world, store, brightening_tokens(world, store, tmp_path), CONFIG), show=False)
     values = to_json(sections)
     json.dumps(values, allow_nan=False)
-    reached = {name for name, figure in values["figures"].items() if figure.get("reached")}
+    reached = {name for name, metric in values["figures"].items() if metric.get("reached")}
     empty = ("control/", "drift/", "prior/bits_saved/shuffled", "rollout/psnr_gained", "rollout/least_gain")
     assert not [name for name in reached if name.startswith(empty)], reached
     assert "nothing moved" in values["figures"]["rollout/least_gain_over_copy"]["not_applicable"]
     log_report(sections, tmp_path / "logs")
-    text = page("Still", "", sections)
+    text = html_page("Still", "", sections)
     assert "not applicable" in text and "nan" not in re.sub(r'src="[^"]*"', "", text)
 
 
 def test_a_blank_dream_of_a_blank_world_keeps_no_sharpness(maze):
     store, tokens = maze
     section = drift(Blank(good=0), store, tokens, list(range(7)), [7, 8, 9], DriftConfig(8, 30, 3, 16))
-    figure = section.figures["drift/sharpness_30_over_10"]
-    assert about("drift/sharpness_30_over_10").reached(figure) is None and "divide" in figure.inapplicable
+    metric = section.metrics["drift/sharpness_30_over_10"]
+    assert metric_info("drift/sharpness_30_over_10").reached(metric) is None and "divide" in metric.inapplicable
 
 
 def test_one_code_has_no_compression_and_equal_returns_have_no_ranking():
@@ -154,12 +156,12 @@ def test_the_reason_is_in_the_page_the_json_and_the_list(tmp_path):
     assert ratio_of["not_applicable"] == "actions cannot be told" and ratio_of["reached"] is None
     assert values["not_applicable"] == {"drift/variety_1000": "nothing varies"}
     assert values["curves"]["control/delta_psnr"]["mean"] == (1.0, None)
-    text = page("Title", "", SECTIONS)
+    text = html_page("Title", "", SECTIONS)
     assert "1 of 1 targets reached" in text and "2 more are not applicable" in text
     assert "not applicable: actions cannot be told" in text and "not applicable: nothing varies" in text
     assert verdict("> 0.8", None, "no reason") == "> 0.8 not applicable: no reason"
     assert (verdict("> 1", True), verdict("> 1", False), verdict("", None)) == ("> 1 reached", "> 1 NOT reached", "")
-    config = {"info": its_world().info.to_json(), "tokenizer": {"space_stride": 8, "time_stride": 1}}
+    config = {"info": brightening_world().info.to_json(), "tokenizer": {"space_stride": 8, "time_stride": 1}}
     config["tokenizer"]["quantizer"] = {"codes": 19}
     assert "not applicable: actions cannot be told" in card(config, "x", values["figures"])
 
@@ -193,13 +195,13 @@ def test_a_mutated_report_is_refused_wherever_it_is_read(report):
 
 
 @pytest.mark.parametrize(
-    "figure",
+    "metric",
     [{}, 3, {"value": "9", "low": 1, "high": 2, "unit": ""}, {"value": 1, "low": 1, "high": None, "unit": ""}]
     + [{"value": value, "low": 1.0, "high": 2.0, "unit": ""} for value in (*NONE, True, None)],
 )
-def test_a_report_without_a_seal_still_holds_figures_or_is_refused(figure, tmp_path):
+def test_a_report_without_a_seal_still_holds_figures_or_is_refused(metric, tmp_path):
     path = tmp_path / "report.json"
-    path.write_text(json.dumps({"made_with": {}, "figures": {"x": figure}}))
+    path.write_text(json.dumps({"made_with": {}, "figures": {"x": metric}}))
     with pytest.raises(ValueError, match=r"report\.json: (x: expected a value|damaged, not JSON .*(NaN|Infinity))"):
         read_report(path)
     path.write_text(json.dumps({"made_with": {}, "figures": {"x": {"value": 1, "low": 1, "high": 1, "unit": ""}}}))

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.helpers_evaluate import brightening, its_tokens, its_world
+from tests.helpers_evaluate import brightening, brightening_tokens, brightening_world
 from tests.helpers_models import REWARDS
-from worldmodel.evaluate.output.catalogue import About, about
-from worldmodel.evaluate.output.html import page
+from worldmodel.evaluate.output.catalogue import MetricInfo, metric_info
+from worldmodel.evaluate.output.html import html_page
 from worldmodel.evaluate.output.plots import heat_map, plot
 from worldmodel.evaluate.output.tensorboard import log_report
-from worldmodel.evaluate.report import Case, ReportConfig, measure, to_json, under
+from worldmodel.evaluate.report import EvaluationContext, ReportConfig, measure, prefixed, to_json
 from worldmodel.evaluate.sections.action_recovery import InverseConfig
 from worldmodel.evaluate.sections.control import ControlConfig
 from worldmodel.evaluate.sections.drift import DriftConfig
 from worldmodel.evaluate.sections.horizon import HorizonConfig
 from worldmodel.evaluate.sections.rollouts import RolloutsConfig
-from worldmodel.evaluate.statistics.bootstrap import interval, same
+from worldmodel.evaluate.statistics.bootstrap import identity, interval
 from worldmodel.evaluate.statistics.results import Curve, Interval, Section, exact
 
 CONFIG = ReportConfig(
@@ -39,8 +39,8 @@ CONFIG = ReportConfig(
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    store, world = brightening(folder, episodes=5), its_world(rewards=REWARDS)
-    return Case(world, store, its_tokens(world, store, folder), CONFIG)
+    store, world = brightening(folder, episodes=5), brightening_world(rewards=REWARDS)
+    return EvaluationContext(world, store, brightening_tokens(world, store, folder), CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +49,15 @@ def sections(case):
 
 
 def test_the_report_is_deterministic_and_every_number_is_finite(case, sections):
-    again = to_json(measure(Case(case.world, case.store, case.tokens, CONFIG), show=False))
+    again = to_json(measure(EvaluationContext(case.world, case.store, case.tokens, CONFIG), show=False))
     assert to_json(sections) == again
     assert all(np.isfinite([f["value"], f["low"], f["high"]]).all() for f in again["figures"].values())
     assert json.loads(json.dumps(again)) == json.loads(json.dumps(to_json(sections)))
 
 
 def test_every_figure_has_its_place_in_the_table_of_what_figures_are(sections):
-    names = [name for section in sections.values() for name in (*section.figures, *section.curves)]
-    assert len(names) > 60 and not [name for name in names if about(name) == About("")]
+    names = [name for section in sections.values() for name in (*section.metrics, *section.curves)]
+    assert len(names) > 60 and not [name for name in names if metric_info(name) == MetricInfo("")]
 
 
 def test_each_part_has_figures_and_what_is_absent_is_said(sections):
@@ -72,21 +72,21 @@ def test_each_part_has_figures_and_what_is_absent_is_said(sections):
 
 
 def test_targets_are_reached_when_the_whole_interval_lies_beyond_them():
-    least, most = About("", least=1.0), About("", most=1.0)
+    least, most = MetricInfo("", least=1.0), MetricInfo("", most=1.0)
     for low, high, up, down in ((1.1, 2.0, True, False), (1.0, 1.0, False, False), (0.2, 0.9, False, True)):
-        figure = Interval(1.0, low, high, 9)
-        assert (least.reached(figure), most.reached(figure)) == (up, down)
-    between = About("", within=(0.9, 1.1))
+        metric = Interval(1.0, low, high, 9)
+        assert (least.reached(metric), most.reached(metric)) == (up, down)
+    between = MetricInfo("", within=(0.9, 1.1))
     for low, high, kept in ((0.95, 1.05, True), (0.9, 1.1, True), (0.89, 1.0, False), (1.0, 1.11, False)):
         assert between.reached(Interval(1.0, low, high, 9)) is kept
     assert (between.target, least.target, most.target) == ("0.9 to 1.1", "> 1", "< 1")
-    assert About("").reached(exact(1)) is None
+    assert MetricInfo("").reached(exact(1)) is None
 
 
 def test_no_dream_of_64_may_die_and_of_more_surely_fewer_than_one_in_64():
     for dead, dreams, kept in ((0, 64, True), (1, 64, False), (2, 512, True), (5, 512, False)):
-        share = interval(same, (np.arange(dreams) < dead).astype(float))
-        assert about("drift/collapsed").reached(share) is kept, (dead, dreams)
+        share = interval(identity, (np.arange(dreams) < dead).astype(float))
+        assert metric_info("drift/collapsed").reached(share) is kept, (dead, dreams)
 
 
 def test_what_was_promised_is_what_is_asked():
@@ -101,13 +101,13 @@ def test_what_was_promised_is_what_is_asked():
         "drift/token_divergence_1000_over_10": "",
         "drift/frozen_real": "",
     }
-    assert {name: about(name).target for name in asked} == asked
+    assert {name: metric_info(name).target for name in asked} == asked
 
 
 def test_json_says_unit_count_and_whether_a_target_is_reached():
-    sections = {"Prior": under("prior", Section({"bits_saved/copy_coder": Interval(0.5, -0.1, 1.0, 7)}))}
-    (figure,) = to_json(sections)["figures"].values()
-    assert figure == {
+    sections = {"Prior": prefixed("prior", Section({"bits_saved/copy_coder": Interval(0.5, -0.1, 1.0, 7)}))}
+    (metric,) = to_json(sections)["figures"].values()
+    assert metric == {
         "value": 0.5,
         "low": -0.1,
         "high": 1.0,
@@ -124,9 +124,9 @@ def test_two_sections_with_a_figure_of_one_name_are_an_error():
 
 
 def test_the_page_needs_no_other_file_and_shows_all_figures_plots_pictures_and_clips(case, sections):
-    text = page("A <world>", case.words(), sections)
+    text = html_page("A <world>", case.summary(), sections)
     assert "A &lt;world&gt;" in text and not re.findall(r'(?:src|href)="(?!data:)', text)
-    assert all(name in text for section in sections.values() for name in section.figures)
+    assert all(name in text for section in sections.values() for name in section.metrics)
     pictures, clips = (sum(len(getattr(each, kind)) for each in sections.values()) for kind in ("pictures", "clips"))
     assert text.count("data:image/png") == pictures >= 4 and text.count("data:image/gif") == clips >= 4
     plots = [base64.b64decode(each) for each in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", text)]
@@ -134,7 +134,7 @@ def test_the_page_needs_no_other_file_and_shows_all_figures_plots_pictures_and_c
     names = [name for section in sections.values() for name in section.curves]
     groups = {name if name.count("/") == 1 else name.rpartition("/")[0] + "/" for name in names}
     assert len(plots) == len(groups) >= 12 and "best of 2" in drawn and "frames ahead" in drawn
-    assert text == page("A <world>", case.words(), sections)
+    assert text == html_page("A <world>", case.summary(), sections)
 
 
 def test_a_plot_draws_each_curve_and_the_same_bytes_for_the_same_numbers():

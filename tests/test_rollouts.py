@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers_evaluate import brightening, its_tokens, its_world, simulate
+from tests.helpers_evaluate import brightening, brightening_tokens, brightening_world, simulate
 from worldmodel.evaluate.measures.frechet import encoder_features
-from worldmodel.evaluate.measures.images import likenesses
+from worldmodel.evaluate.measures.images import make_frame_metrics
 from worldmodel.evaluate.sections.rollouts import RolloutsConfig, best, imagine, rollouts
-from worldmodel.evaluate.statistics.bootstrap import held
+from worldmodel.evaluate.statistics.bootstrap import leading_true
 from worldmodel.evaluate.testbed.held_out import draw
 from worldmodel.prior import SamplerConfig
 
@@ -18,36 +18,36 @@ CONFIG = RolloutsConfig(clips=8, horizon=5, samples=2, at=(1, 5, 30))
 
 @pytest.fixture
 def world():
-    return its_world()
+    return brightening_world()
 
 
 @pytest.fixture
 def clips(tmp_path, world):
     store = brightening(tmp_path, episodes=6)
-    return draw(store, its_tokens(world, store, tmp_path), range(6), latents=8, count=12, seed=0)
+    return draw(store, brightening_tokens(world, store, tmp_path), range(6), latents=8, count=12, seed=0)
 
 
 def judged(world, clips, config=CONFIG):
-    alike, features = likenesses(), {"frechet_encoder": encoder_features(world.tokenizer, clips.frames)}
-    return rollouts(world, clips, config, **HOW, alike=alike, features=features)
+    frame_metrics, features = make_frame_metrics(), {"frechet_encoder": encoder_features(world.tokenizer, clips.frames)}
+    return rollouts(world, clips, config, **HOW, frame_metrics=frame_metrics, features=features)
 
 
 def test_a_perfect_world_has_no_error_beats_copying_at_every_step_and_the_wrong_actions_cost(world, clips, monkeypatch):
     monkeypatch.setattr(world, "imagine", simulate)
     section = judged(world, clips)
-    assert section.figures["psnr/dream@5"].low > 100 and section.figures["ssim/dream@5"].mean == pytest.approx(1)
-    assert section.figures["psnr/copy_last_frame@1"].mean == pytest.approx(20 * np.log10(255 / 8))
-    assert section.figures["frames_above_copy"].mean == 5 and section.figures["share_above_copy"].mean == 1
-    assert section.figures["least_gain_over_copy"].low == min(section.curves["psnr_gained/copy_last_frame"].low) > 0
+    assert section.metrics["psnr/dream@5"].low > 100 and section.metrics["ssim/dream@5"].mean == pytest.approx(1)
+    assert section.metrics["psnr/copy_last_frame@1"].mean == pytest.approx(20 * np.log10(255 / 8))
+    assert section.metrics["frames_above_copy"].mean == 5 and section.metrics["share_above_copy"].mean == 1
+    assert section.metrics["least_gain_over_copy"].low == min(section.curves["psnr_gained/copy_last_frame"].low) > 0
     assert min(section.curves["psnr_gained/shuffled_actions"].low[1:]) > 0
-    assert section.figures["frechet_encoder/dream"].mean == pytest.approx(0, abs=1e-6)
-    assert section.figures["frechet_encoder/copy_last_frame"].mean > 0.1
+    assert section.metrics["frechet_encoder/dream"].mean == pytest.approx(0, abs=1e-6)
+    assert section.metrics["frechet_encoder/copy_last_frame"].mean > 0.1
 
 
 def test_a_world_that_always_dreams_of_black_never_beats_copying(world, clips, monkeypatch):
     monkeypatch.setattr(world, "imagine", lambda *given: torch.zeros_like(simulate(*given)))
     section = judged(world, clips)
-    assert section.figures["frames_above_copy"].mean == 0 and section.figures["least_gain_over_copy"].high < 0
+    assert section.metrics["frames_above_copy"].mean == 0 and section.metrics["least_gain_over_copy"].high < 0
     assert max(section.curves["psnr_gained/copy_last_frame"].high) < 0
     assert max(section.curves["ssim_gained/copy_last_frame"].high) < 0
 
@@ -57,16 +57,18 @@ def test_gains_are_differences_of_the_curves_and_figures_lie_on_them(world, clip
     for name in ("psnr", "ssim"):
         dream, still = (np.array(section.curves[f"{name}/{who}"].mean) for who in ("dream", "copy_last_frame"))
         assert section.curves[f"{name}_gained/copy_last_frame"].mean == pytest.approx(dream - still)
-        assert section.figures[f"{name}/dream@5"].mean == dream[4] and f"{name}/dream@30" not in section.figures
+        assert section.metrics[f"{name}/dream@5"].mean == dream[4] and f"{name}/dream@30" not in section.metrics
 
 
 def test_dreams_follow_the_given_frames_and_rivals_what_their_names_say(world, clips):
-    futures = imagine(world, clips, CONFIG, **HOW)
-    assert torch.equal(futures.truth, clips.frames[:, 3:8]) and len(futures.dreams) == 2
-    assert torch.equal(futures.rivals["copy_last_frame"][:, 4], clips.frames[:, 2])
-    assert torch.equal(futures.dreams[1], world.imagine(clips.frames[:, :3], clips.actions, 5, SamplerConfig(), 1))
+    continuations = imagine(world, clips, CONFIG, **HOW)
+    assert torch.equal(continuations.truth, clips.frames[:, 3:8]) and len(continuations.dreams) == 2
+    assert torch.equal(continuations.baselines["copy_last_frame"][:, 4], clips.frames[:, 2])
+    assert torch.equal(
+        continuations.dreams[1], world.imagine(clips.frames[:, :3], clips.actions, 5, SamplerConfig(), 1)
+    )
     decoded = world.tokenizer.decode(clips.tokens)
-    assert torch.equal(futures.rivals["decoded_truth"], decoded[:, 3:8])
+    assert torch.equal(continuations.baselines["decoded_truth"], decoded[:, 3:8])
 
 
 def test_shuffled_actions_are_another_clips_after_the_given_frames_alone(world, clips, monkeypatch):
@@ -84,13 +86,13 @@ def test_shuffled_actions_are_another_clips_after_the_given_frames_alone(world, 
 
 def test_the_best_sample_of_a_clip_is_chosen_by_all_of_its_frames():
     error = np.array([[[1.0, 9.0], [4.0, 4.0]], [[3.0, 3.0], [9.0, 1.0]]])  # two samples of two clips
-    assert best(error, likenesses()["psnr"]).tolist() == [[3.0, 3.0], [4.0, 4.0]]
-    assert best(error, likenesses()["ssim"]).tolist() == [[1.0, 9.0], [9.0, 1.0]]
+    assert best(error, make_frame_metrics()["psnr"]).tolist() == [[3.0, 3.0], [4.0, 4.0]]
+    assert best(error, make_frame_metrics()["ssim"]).tolist() == [[1.0, 9.0], [9.0, 1.0]]
 
 
 @pytest.mark.parametrize(("low", "expected"), [((1, 2, 3), 3), ((1, -1, 3), 1), ((0, 2, 3), 0)])
 def test_above_copy_ends_at_the_first_step_whose_interval_touches_nought(low, expected):
-    assert held(np.array(low) > 0) == expected
+    assert leading_true(np.array(low) > 0) == expected
 
 
 def test_pictures_and_clips_show_real_dreamed_and_wrongly_led_frames_side_by_side(world, clips):

@@ -169,7 +169,7 @@ def test_a_weight_beyond_float16_is_refused_and_nothing_is_rounded():
     with torch.no_grad():
         world.prior.first.add_(1e5)
     before = world.state_dict()["tokenizer.bottleneck.codebook"].clone()
-    with pytest.raises(ValueError, match=r"cannot hold prior\.start"):
+    with pytest.raises(ValueError, match=r"cannot hold prior\.first"):
         world.round_weights()
     assert torch.equal(world.tokenizer.bottleneck.codebook, before)
 

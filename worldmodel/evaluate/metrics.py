@@ -44,9 +44,9 @@ def likelihood(prior: Prior, batches: TokenBatches, count: int) -> dict[str, flo
     device, nats, shuffled = prior.device, [], []
     for step in range(count):
         clip = batches[step].to(device)
-        told = clip.mask[:, 1:]
-        nats.append(prior.nats(clip.tokens, clip.actions)[:, 1:][told].mean())
-        shuffled.append(prior.nats(clip.tokens, clip.actions.roll(1, 0))[:, 1:][told].mean())
+        mask = clip.mask[:, 1:]
+        nats.append(prior.nats(clip.tokens, clip.actions)[:, 1:][mask].mean())
+        shuffled.append(prior.nats(clip.tokens, clip.actions.roll(1, 0))[:, 1:][mask].mean())
     bits = float(torch.stack(nats).mean()) / math.log(2)
     return {
         "bits_per_token": bits,

@@ -14,18 +14,18 @@ from worldmodel.data.clips.token_batches import TokenBatches
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.baselines.coders import CopyCoder, ResidualCoder
-from worldmodel.evaluate.baselines.marginal_action import AnyAction
+from worldmodel.evaluate.baselines.marginal_action import ActionMarginal
 from worldmodel.evaluate.measures.frechet import Features, encoder_features, i3d_features
-from worldmodel.evaluate.measures.images import Likeness, likenesses
-from worldmodel.evaluate.output.catalogue import about
+from worldmodel.evaluate.measures.images import FrameMetric, make_frame_metrics
+from worldmodel.evaluate.output.catalogue import metric_info
 from worldmodel.evaluate.sections.action_recovery import InverseConfig, action_recovery
 from worldmodel.evaluate.sections.control import ControlConfig, controllability, counterfactuals
 from worldmodel.evaluate.sections.drift import DriftConfig, drift
 from worldmodel.evaluate.sections.fidelity import fidelity
 from worldmodel.evaluate.sections.horizon import HorizonConfig, trust_horizon
-from worldmodel.evaluate.sections.likelihood import Rivals, surprise
+from worldmodel.evaluate.sections.likelihood import Baselines, token_likelihood
 from worldmodel.evaluate.sections.memory import MemoryConfig, turning_back
-from worldmodel.evaluate.sections.reward_termination import foresight
+from worldmodel.evaluate.sections.reward_termination import reward_termination
 from worldmodel.evaluate.sections.rollouts import RolloutsConfig, rollouts
 from worldmodel.evaluate.statistics.results import Interval, Section
 from worldmodel.evaluate.testbed.held_out import HeldOut, decode, draw, reach
@@ -61,7 +61,7 @@ class ReportConfig:
 
 
 @dataclass(frozen=True)
-class Case:
+class EvaluationContext:
     """What is under test: a world, the episodes that it may be compared with, and how much is measured.
 
     make_env: the environment that it imitates, where that can be played; some questions are put to it.
@@ -84,9 +84,9 @@ class Case:
         return train_validation_split(self.store)[1]
 
     @cached_property
-    def alike(self) -> dict[str, Likeness]:
+    def frame_metrics(self) -> dict[str, FrameMetric]:
         """How frames are compared."""
-        return likenesses(self.config.lpips, self.world.info.frame_shape)
+        return make_frame_metrics(self.config.lpips, self.world.info.frame_shape)
 
     @cached_property
     def features(self) -> dict[str, Features]:
@@ -99,12 +99,12 @@ class Case:
         """Those for tokenizer and prior."""
         return self._draw(self.held_out, CLIP, self.config.clips)
 
-    def rivals(self) -> Rivals:
+    def baselines(self) -> Baselines:
         """What the prior has to beat, as the training episodes teach it."""
         seen = self._draw(self.train, CLIP, RESIDUAL_CLIPS)
         residual = ResidualCoder.learn(seen.frames.numpy(), decode(self.world.tokenizer, seen).numpy())
-        any_action = AnyAction.learn(self.store, self.train, self.tokens.info.time_stride)
-        return Rivals(CopyCoder.learn(self.tokens, self.train), residual, any_action)
+        action_marginal = ActionMarginal.learn(self.store, self.train, self.tokens.info.time_stride)
+        return Baselines(CopyCoder.learn(self.tokens, self.train), residual, action_marginal)
 
     @property
     def batches(self) -> int:
@@ -123,13 +123,13 @@ class Case:
         ahead = max(1, reach(self.tokens, self.held_out, given + -(-config.horizon // stride)) - given)
         clips = self._draw(self.held_out, given + ahead, config.clips, "report.context")
         how = {"context": context, "sampler": self.config.sampler, "seed": self.config.seed}
-        section = rollouts(self.world, clips, config, **how, alike=self.alike, features=self.features)
+        section = rollouts(self.world, clips, config, **how, frame_metrics=self.frame_metrics, features=self.features)
         if ahead * stride < config.horizon:
             why = "half of the held-out episodes are shorter"
             section.notes.append(f"horizon: {ahead * stride} frames of the {config.horizon} asked for, as {why}")
         return section
 
-    def played(self, measure: Callable[[Callable[[], gymnasium.Env]], Section], what: str) -> Section:
+    def with_simulator(self, measure: Callable[[Callable[[], gymnasium.Env]], Section], what: str) -> Section:
         """A section that asks the environment; where it cannot be had: a note alone."""
         if self.make_env is None:
             return Section(notes=[f"{what}: left out, as there is no environment to play"])
@@ -138,7 +138,7 @@ class Case:
         except ImportError as error:  # its engine is not on this machine
             return Section(notes=[f"{what}: left out: {error}"])
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """What was compared with what, in a line."""
         info, codes = self.world.info, self.world.tokenizer.codes
         frame, grid = ("×".join(map(str, size)) for size in (info.frame_shape, self.world.tokenizer.grid))
@@ -155,29 +155,33 @@ class Case:
 
 
 # A section is a line. Names of figures and curves begin with their part, so that all of a report's differ.
-PARTS: dict[str, Callable[[Case], Section]] = {
-    "Tokenizer": lambda its: under("tokenizer", fidelity(its.world.tokenizer, its.clips, its.alike)),
-    "Prior": lambda its: under("prior", surprise(its.world, its.clips, its.rivals())),
-    "Rewards and ends": lambda its: under("outcome", foresight(its.world.prior, its.latents(), its.batches)),
-    "Dreams": lambda its: under("rollout", its.dreams(its.config.near)),
-    "Long dreams": lambda its: under("long_rollout", its.dreams(its.config.far)),
-    "Trust horizon": lambda its: trust_horizon(its.world, its.store, its.held_out, its.config.trust),
-    "Control": lambda its: controllability(its.world, its.store, its.held_out, its.config.control),
-    "Other actions": lambda its: its.played(lambda env: counterfactuals(its.world, env, its.config.control), "control"),
-    "Actions seen": lambda its: action_recovery(its.world, its.store, its.train, its.held_out, its.config.inverse),
-    "Memory": lambda its: its.played(lambda env: turning_back(its.world, env, its.config.memory), "memory"),
-    "Drift": lambda its: drift(its.world, its.store, its.tokens, its.train, its.held_out, its.config.drift),
+SECTIONS: dict[str, Callable[[EvaluationContext], Section]] = {
+    "Tokenizer": lambda ctx: prefixed("tokenizer", fidelity(ctx.world.tokenizer, ctx.clips, ctx.frame_metrics)),
+    "Prior": lambda ctx: prefixed("prior", token_likelihood(ctx.world, ctx.clips, ctx.baselines())),
+    "Rewards and ends": lambda ctx: prefixed(
+        "outcome", reward_termination(ctx.world.prior, ctx.latents(), ctx.batches)
+    ),
+    "Dreams": lambda ctx: prefixed("rollout", ctx.dreams(ctx.config.near)),
+    "Long dreams": lambda ctx: prefixed("long_rollout", ctx.dreams(ctx.config.far)),
+    "Trust horizon": lambda ctx: trust_horizon(ctx.world, ctx.store, ctx.held_out, ctx.config.trust),
+    "Control": lambda ctx: controllability(ctx.world, ctx.store, ctx.held_out, ctx.config.control),
+    "Other actions": lambda ctx: ctx.with_simulator(
+        lambda env: counterfactuals(ctx.world, env, ctx.config.control), "control"
+    ),
+    "Actions seen": lambda ctx: action_recovery(ctx.world, ctx.store, ctx.train, ctx.held_out, ctx.config.inverse),
+    "Memory": lambda ctx: ctx.with_simulator(lambda env: turning_back(ctx.world, env, ctx.config.memory), "memory"),
+    "Drift": lambda ctx: drift(ctx.world, ctx.store, ctx.tokens, ctx.train, ctx.held_out, ctx.config.drift),
 }
 
 
-def measure(case: Case, show: bool = True) -> dict[str, Section]:
+def measure(case: EvaluationContext, show: bool = True) -> dict[str, Section]:
     """Every section by its title.
 
     Raises: ValueError when no held-out episode is long enough, or a file with weights is not what it should be.
     """
-    shown = progress(PARTS.items(), "evaluate", total=len(PARTS), unit="section", shown=show)
+    shown = progress(SECTIONS.items(), "evaluate", total=len(SECTIONS), unit="section", shown=show)
     sections = {title: part(case) for title, part in shown}
-    if "ssim" not in case.alike:
+    if "ssim" not in case.frame_metrics:
         sections["Dreams"].notes.append("ssim: left out, as frames are smaller than its window of 11 pixels a side")
     for file, name in ((case.config.lpips, "lpips"), (case.config.i3d, "fvd")):
         if file is None:
@@ -185,12 +189,12 @@ def measure(case: Case, show: bool = True) -> dict[str, Section]:
     return sections
 
 
-def under(part: str, section: Section) -> Section:
+def prefixed(part: str, section: Section) -> Section:
     """The same with `part/` before the name of each figure and curve."""
-    figures, curves = (
-        {f"{part}/{name}": value for name, value in named.items()} for named in (section.figures, section.curves)
+    metrics, curves = (
+        {f"{part}/{name}": value for name, value in named.items()} for named in (section.metrics, section.curves)
     )
-    return replace(section, figures=figures, curves=curves)
+    return replace(section, metrics=metrics, curves=curves)
 
 
 def to_json(sections: Mapping[str, Section]) -> dict[str, Any]:
@@ -199,30 +203,30 @@ def to_json(sections: Mapping[str, Section]) -> dict[str, Any]:
     Where a figure means nothing, `not_applicable` beside its value has the reason; those without any value are not
     among the figures, but have their reasons in `not_applicable`. A curve is null where it is not a finite number.
     """
-    figures, curves, absent = {}, {}, {}
+    metrics, curves, absent = {}, {}, {}
     for section in sections.values():
-        assert not figures.keys() & section.figures.keys(), "two sections name their figures alike"
-        figures |= {name: _described(name, each) for name, each in section.figures.items() if each.finite}
-        absent |= {name: each.inapplicable for name, each in section.figures.items() if not each.finite}
-        curves |= {name: _strict(asdict(curve)) for name, curve in section.curves.items()}
+        assert not metrics.keys() & section.metrics.keys(), "two sections name their figures alike"
+        metrics |= {name: _metric_to_json(name, each) for name, each in section.metrics.items() if each.finite}
+        absent |= {name: each.inapplicable for name, each in section.metrics.items() if not each.finite}
+        curves |= {name: _finite_or_null(asdict(curve)) for name, curve in section.curves.items()}
     notes = [note for section in sections.values() for note in section.notes]
-    return {"figures": figures, "not_applicable": absent, "curves": curves, "notes": notes}
+    return {"figures": metrics, "not_applicable": absent, "curves": curves, "notes": notes}
 
 
-def _described(name: str, figure: Interval) -> dict[str, Any]:
-    known = about(name)
-    values = {"value": figure.mean, "low": figure.low, "high": figure.high, "count": figure.count, "unit": known.unit}
-    if figure.inapplicable:
-        values["not_applicable"] = figure.inapplicable
+def _metric_to_json(name: str, metric: Interval) -> dict[str, Any]:
+    known = metric_info(name)
+    values = {"value": metric.mean, "low": metric.low, "high": metric.high, "count": metric.count, "unit": known.unit}
+    if metric.inapplicable:
+        values["not_applicable"] = metric.inapplicable
     if known.target:
-        values |= {"target": known.target, "reached": known.reached(figure)}
+        values |= {"target": known.target, "reached": known.reached(metric)}
     return values
 
 
-def _strict(values: Any) -> Any:
+def _finite_or_null(values: Any) -> Any:
     """The same as strict JSON has it, which knows neither infinities nor what is not a number."""
     if isinstance(values, dict):
-        return {name: _strict(value) for name, value in values.items()}
+        return {name: _finite_or_null(value) for name, value in values.items()}
     if isinstance(values, list | tuple):
-        return type(values)(_strict(value) for value in values)
+        return type(values)(_finite_or_null(value) for value in values)
     return None if isinstance(values, float) and not math.isfinite(values) else values

@@ -15,12 +15,12 @@ from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.interfaces import Prior
 from worldmodel.nn.actions import ActionEncoder
 
-MOST = 64  # actions into one latent that are tried one by one; with more of them there is no such figure
+MAX_ACTIONS = 64  # actions into one latent that are tried one by one; with more of them there is no such figure
 COUNT_SMOOTHING = 1.0  # added to the count of each action
 
 
 @dataclass(frozen=True)
-class AnyAction:
+class ActionMarginal:
     """p(z | past) = Σₐ π(a) p(z | past, a): a sum over all actions a into the latent, π being how often each is taken.
 
     It knows the actions of the past, so it has more to go by than a prior that was trained without any.
@@ -30,10 +30,10 @@ class AnyAction:
     share: Float[Tensor, "m"]
 
     @classmethod
-    def learn(cls, store: EpisodeStore, episodes: Sequence[int], stride: int) -> "AnyAction | None":
+    def learn(cls, store: EpisodeStore, episodes: Sequence[int], stride: int) -> "ActionMarginal | None":
         """With the frequencies in these episodes; None where actions are not discrete, or too many to try."""
         space = store.info.action_space
-        if not isinstance(space, Discrete) or space.n**stride > MOST:
+        if not isinstance(space, Discrete) or space.n**stride > MAX_ACTIONS:
             return None
         counts = np.full(int(space.n) ** stride, COUNT_SMOOTHING)
         places = int(space.n) ** np.arange(stride)[::-1]

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
-from worldmodel.evaluate.statistics.bootstrap import centred, curve, share
+from worldmodel.evaluate.statistics.bootstrap import bias_corrected, curve, share
 from worldmodel.evaluate.statistics.results import Curve, Interval
 
 BINS = 10  # of equal width
@@ -26,7 +26,7 @@ def calibration_error(sums: Float[np.ndarray, "n 3 bins"], events: int) -> Inter
     events: how many draws a row's probabilities are of. With the probabilities of all outcomes of each draw, it is
     the probability that lies in the wrong bin.
     """
-    return centred(lambda mean: np.abs(mean[..., 1, :] - mean[..., 2, :]).sum(-1) / events, sums)
+    return bias_corrected(lambda mean: np.abs(mean[..., 1, :] - mean[..., 2, :]).sum(-1) / events, sums)
 
 
 def reliability(sums: Float[np.ndarray, "n 3 bins"]) -> Curve:

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodel.evaluate.statistics.bootstrap import Of, same
+from worldmodel.evaluate.statistics.bootstrap import Statistic, identity
 from worldmodel.io.model_folder import load_tensors
 from worldmodel.tokenizer.vqvae import to_float
 
@@ -106,7 +106,7 @@ class Lpips:
 
 
 @dataclass(frozen=True)
-class Likeness:
+class FrameMetric:
     """One way to say how alike videos are.
 
     compare: uint8 `b t h w c` twice → a number for each frame, `b t`. told: what is told of means of these. sign: −1
@@ -114,24 +114,24 @@ class Likeness:
     """
 
     compare: Callable[[Tensor, Tensor], np.ndarray]
-    told: Of = same
+    display: Statistic = identity
     sign: int = 1
 
-    def of(self, a: UInt8[Tensor, "b t h w c"], b: UInt8[Tensor, "b t h w c"]) -> Float[np.ndarray, "b t"]:
+    def per_frame(self, a: UInt8[Tensor, "b t h w c"], b: UInt8[Tensor, "b t h w c"]) -> Float[np.ndarray, "b t"]:
         """The numbers to take means of; a clip at a time, as they are of doubles that would fill the memory."""
         return np.concatenate([self.compare(x[None], y[None]) for x, y in zip(a, b, strict=True)])
 
-    def gained(self, mine: np.ndarray, other: np.ndarray) -> np.ndarray:
+    def gain(self, mine: np.ndarray, other: np.ndarray) -> np.ndarray:
         """By how much the first of two means is more alike than the second, in the unit of what is told."""
-        return self.sign * (self.told(mine) - self.told(other))
+        return self.sign * (self.display(mine) - self.display(other))
 
 
-def likenesses(lpips: Path | None = None, frame_shape: tuple[int, ...] | None = None) -> dict[str, Likeness]:
+def make_frame_metrics(lpips: Path | None = None, frame_shape: tuple[int, ...] | None = None) -> dict[str, FrameMetric]:
     """PSNR, and SSIM for frames that are not smaller than its window; LPIPS too where its weights are given.
 
     Raises: ValueError when that file does not hold them.
     """
-    found = {"psnr": Likeness(squared_error, lambda error: np.asarray(psnr(error)))}
+    found = {"psnr": FrameMetric(squared_error, lambda error: np.asarray(psnr(error)))}
     if frame_shape is None or min(frame_shape[:2]) > 2 * RADIUS:
-        found["ssim"] = Likeness(ssim)
-    return found if lpips is None else found | {"lpips": Likeness(Lpips(lpips), sign=-1)}
+        found["ssim"] = FrameMetric(ssim)
+    return found if lpips is None else found | {"lpips": FrameMetric(Lpips(lpips), sign=-1)}

@@ -8,13 +8,16 @@ from html import escape
 import numpy as np
 from jaxtyping import UInt8
 
-from worldmodel.evaluate.output.catalogue import About, about, verdict
+from worldmodel.evaluate.output.catalogue import MetricInfo, metric_info, verdict
 from worldmodel.evaluate.output.plots import plot
 from worldmodel.evaluate.statistics.results import Curve, Interval, Section
 from worldmodel.io.video import gif_bytes, png_bytes
 
-MOST_ROWS = 16  # of a table that is open from the beginning
-FPS, MOST_FRAMES = 8.0, 60  # of clips: slow enough to compare by eye, and little enough to load; longer ones run faster
+MAX_OPEN_ROWS = 16  # of a table that is open from the beginning
+FPS, MAX_GIF_FRAMES = (
+    8.0,
+    60,
+)  # of clips: slow enough to compare by eye, and little enough to load; longer ones run faster
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 1080px; margin: 2em auto;
@@ -33,7 +36,7 @@ summary { cursor: pointer; color: #555; }
 """
 
 
-def page(title: str, lead: str, sections: Mapping[str, Section]) -> str:
+def html_page(title: str, lead: str, sections: Mapping[str, Section]) -> str:
     """The page. title and lead: plain text above all sections."""
     body = [f"<h1>{escape(title)}</h1><p class=lead>{escape(lead)}</p>", _targets(sections)]
     body += [_section(name, section) for name, section in sections.items()]
@@ -43,9 +46,9 @@ def page(title: str, lead: str, sections: Mapping[str, Section]) -> str:
 
 def _targets(sections: Mapping[str, Section]) -> str:
     """The figures that something is asked of."""
-    every = {name: figure for section in sections.values() for name, figure in section.figures.items()}
-    asked = {name: figure for name, figure in every.items() if about(name).target}
-    judged = [about(name).reached(figure) for name, figure in asked.items()]
+    every = {name: metric for section in sections.values() for name, metric in section.metrics.items()}
+    asked = {name: metric for name, metric in every.items() if metric_info(name).target}
+    judged = [metric_info(name).reached(metric) for name, metric in asked.items()]
     left = judged.count(None)
     words = f"{judged.count(True)} of {len(asked) - left} targets reached by the whole of their 95 % intervals."
     words += f" {left} more {'is' if left == 1 else 'are'} not applicable here." if left else ""
@@ -53,19 +56,19 @@ def _targets(sections: Mapping[str, Section]) -> str:
 
 
 def _section(title: str, section: Section) -> str:
-    pictures = [_image("png", png_bytes(each), _words(name), "picture") for name, each in section.pictures.items()]
-    clips = [_image("gif", _film(each), _words(name), "clip") for name, each in section.clips.items()]
+    pictures = [_image("png", png_bytes(each), _title(name), "picture") for name, each in section.pictures.items()]
+    clips = [_image("gif", _gif(each), _title(name), "clip") for name, each in section.clips.items()]
     looks = "".join([*_plots(section.curves), *pictures, *clips])
     notes = "".join(f"<p class=note>{escape(note)}</p>" for note in section.notes)
-    table = _table(section.figures) if section.figures else ""
-    if len(section.figures) > MOST_ROWS:
-        table = f"<details><summary>All {len(section.figures)} figures</summary>{table}</details>"
+    table = _table(section.metrics) if section.metrics else ""
+    if len(section.metrics) > MAX_OPEN_ROWS:
+        table = f"<details><summary>All {len(section.metrics)} figures</summary>{table}</details>"
     return f"<h2>{escape(title)}</h2>{notes}<div class=looks>{looks}</div>{table}"
 
 
-def _film(clip: UInt8[np.ndarray, "t h w 3"]) -> bytes:
+def _gif(clip: UInt8[np.ndarray, "t h w 3"]) -> bytes:
     """A GIF of at most so many frames, spread evenly."""
-    return gif_bytes(clip[:: -(-len(clip) // MOST_FRAMES)], FPS)
+    return gif_bytes(clip[:: -(-len(clip) // MAX_GIF_FRAMES)], FPS)
 
 
 def _plots(curves: Mapping[str, Curve]) -> Iterable[str]:
@@ -75,7 +78,7 @@ def _plots(curves: Mapping[str, Curve]) -> Iterable[str]:
         group, who = _split(name)
         groups.setdefault(group, {})[who] = curve
     for group, members in groups.items():
-        known, what = about(next(name for name in curves if name.startswith(group))), _words(group.rstrip("/"))
+        known, what = metric_info(next(name for name in curves if name.startswith(group))), _title(group.rstrip("/"))
         yield _image("svg+xml", plot(members, known.steps, known.unit or what), what, "plot")
 
 
@@ -85,7 +88,7 @@ def _split(name: str) -> tuple[str, str]:
     return (f"{group}/", who) if "/" in group else (name, who)
 
 
-def _words(name: str) -> str:
+def _title(name: str) -> str:
     """The last part of a name, to be read."""
     return name.rpartition("/")[2].replace("_", " ")
 
@@ -96,27 +99,27 @@ def _image(kind: str, data: bytes, caption: str, role: str) -> str:
     return f'<figure class={role}><img src="{source}" alt="{words}"><figcaption>{words}</figcaption></figure>'
 
 
-def _table(figures: Mapping[str, Interval]) -> str:
+def _table(metrics: Mapping[str, Interval]) -> str:
     head = "<th>figure<th class=n>value<th class=n>95 % interval<th>unit<th class=n>samples<th>target<th>what it says"
-    rows = "".join(_row(name, figure, about(name)) for name, figure in figures.items())
+    rows = "".join(_row(name, metric, metric_info(name)) for name, metric in metrics.items())
     return f"<table><tr>{head}</tr>{rows}</table>"
 
 
-def _row(name: str, figure: Interval, known: About) -> str:
-    exact = figure.low == figure.mean == figure.high
-    between = f"{_number(figure.low)} … {_number(figure.high)}" if figure.finite and not exact else ""
-    samples = "" if exact and figure.count == 1 else str(figure.count)
-    cells = [f"<td class=name>{escape(name)}", f"<td class=n>{_number(figure.mean)}", f"<td class=n>{between}"]
-    cells += [f"<td>{escape(known.unit)}", f"<td class=n>{samples}", _target(known, figure)]
+def _row(name: str, metric: Interval, known: MetricInfo) -> str:
+    exact = metric.low == metric.mean == metric.high
+    between = f"{_number(metric.low)} … {_number(metric.high)}" if metric.finite and not exact else ""
+    samples = "" if exact and metric.count == 1 else str(metric.count)
+    cells = [f"<td class=name>{escape(name)}", f"<td class=n>{_number(metric.mean)}", f"<td class=n>{between}"]
+    cells += [f"<td>{escape(known.unit)}", f"<td class=n>{samples}", _target(known, metric)]
     return f"<tr>{''.join(cells)}<td>{escape(known.what)}</tr>"
 
 
-def _target(known: About, figure: Interval) -> str:
-    if figure.inapplicable:
-        return f"<td>{escape(verdict(known.target, None, figure.inapplicable))}"
+def _target(known: MetricInfo, metric: Interval) -> str:
+    if metric.inapplicable:
+        return f"<td>{escape(verdict(known.target, None, metric.inapplicable))}"
     if not known.target:
         return "<td>"
-    kind, words = ("yes", "reached") if known.reached(figure) else ("no", "not reached")
+    kind, words = ("yes", "reached") if known.reached(metric) else ("no", "not reached")
     return f"<td class={kind}>{escape(known.target)} {words}"
 
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from worldmodel.evaluate.statistics.results import Curve
 
 SIZE = (6.4, 3.6)  # inches of a plot of curves
-FEW = 15  # steps below which each has a dot
+MARKER_STEPS = 15  # steps below which each has a dot
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "worldmodel",  # else every drawing has other names inside
     "svg.fonttype": "none",  # text as text, to search and to copy
@@ -33,7 +33,7 @@ def plot(curves: Mapping[str, Curve], across: str, up: str) -> bytes:
         figure = Figure(SIZE, layout="constrained")
         axes = figure.subplots()
         for name, curve in curves.items():
-            dots = "o" if len(curve.steps) < FEW else None
+            dots = "o" if len(curve.steps) < MARKER_STEPS else None
             (line,) = axes.plot(curve.steps, curve.mean, label=name.replace("_", " "), marker=dots, markersize=3)
             axes.fill_between(curve.steps, curve.low, curve.high, color=line.get_color(), alpha=0.15, linewidth=0)
         _finish(axes, across, up)

@@ -16,9 +16,9 @@ def log_report(sections: Mapping[str, Section], folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     with SummaryWriter(str(folder)) as writer:
         for title, section in sections.items():
-            for name, figure in section.figures.items():
-                if not figure.inapplicable:
-                    writer.add_scalar(name, figure.mean, 0)
+            for name, metric in section.metrics.items():
+                if not metric.inapplicable:
+                    writer.add_scalar(name, metric.mean, 0)
             for name, curve in section.curves.items():
                 for step, value in zip(curve.steps, curve.mean, strict=True):
                     if math.isfinite(value):

@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from worldmodel.data.clips.clips import ClipBatches
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.output.plots import confusion_table
-from worldmodel.evaluate.statistics.bootstrap import Of, interval, share
+from worldmodel.evaluate.statistics.bootstrap import Statistic, interval, share
 from worldmodel.evaluate.statistics.results import Section
-from worldmodel.evaluate.testbed.dream_clips import Dreamer, clips_of
+from worldmodel.evaluate.testbed.dream_clips import WorldProtocol, clips_of
 from worldmodel.prior import SamplerConfig
 
-GUESSED = "actions are told from real frames no better than by always naming the commonest one"
-PAIRS = 8  # pairs of neighbouring frames in a clip that the network learns from: one read gives them all
+NOT_RECOGNIZED = "actions are told from real frames no better than by always naming the commonest one"
+PAIRS_PER_CLIP = 8  # pairs of neighbouring frames in a clip that the network learns from: one read gives them all
 
 
 @dataclass
@@ -69,12 +69,12 @@ class InverseDynamics(nn.Module):
         return np.concatenate([self(clip[None]).argmax(-1).numpy() for clip in frames])
 
 
-def learn_inverse(store: EpisodeStore, episodes: Sequence[int], config: InverseConfig) -> InverseDynamics:
+def train_inverse_dynamics(store: EpisodeStore, episodes: Sequence[int], config: InverseConfig) -> InverseDynamics:
     """The network after `steps` batches of real clips: a function of the seed, and no other chance is touched.
 
     Raises: ValueError when no episode has two frames.
     """
-    length = min(1 + PAIRS, max(store.length(index) for index in episodes))
+    length = min(1 + PAIRS_PER_CLIP, max(store.length(index) for index in episodes))
     batches = ClipBatches(store, episodes, length=length, batch_size=config.batch_size, seed=config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -91,7 +91,7 @@ def learn_inverse(store: EpisodeStore, episodes: Sequence[int], config: InverseC
 
 
 def action_recovery(
-    world: Dreamer,
+    world: WorldProtocol,
     store: EpisodeStore,
     train: Sequence[int],
     held_out: Sequence[int],
@@ -118,12 +118,12 @@ def action_recovery(
         clips=config.clips,
         seed=config.seed,
     )
-    model = learn_inverse(store, train, config)
+    model = train_inverse_dynamics(store, train, config)
     dreamed = clips.dream(world, clips.actions, config.sampler, config.seed)
     truth = clips.actions[:, 1:] - int(space.start)
     counts = {"real": clips.truth, "imagined": dreamed}
     tables = {name: _confusions(truth, model.name(video.cpu()), int(space.n)) for name, video in counts.items()}
-    section = Section(figures=_figures(tables["real"], tables["imagined"]))
+    section = Section(metrics=_accuracy_metrics(tables["real"], tables["imagined"]))
     names = world.info.action_names or tuple(map(str, range(int(space.n))))
     for which, table in tables.items():
         section.pictures[f"control/confusion_{which}"] = confusion_table(table.sum(0), names, which)
@@ -137,29 +137,29 @@ def _confusions(truth: Int[np.ndarray, "b t"], named: Int[np.ndarray, "b t"], ac
     return table
 
 
-def _figures(real: Float[np.ndarray, "b k k"], imagined: Float[np.ndarray, "b k k"]) -> dict:
+def _accuracy_metrics(real: Float[np.ndarray, "b k k"], imagined: Float[np.ndarray, "b k k"]) -> dict:
     """Accuracies of both, their ratio, and what the commonest action alone would reach."""
     hits = [np.diagonal(table, axis1=1, axis2=2) for table in (real, imagined)]
     taken = real.sum(2)
     commonest = np.eye(taken.shape[1])[taken.sum(0).argmax()] * taken
-    figures = {}
-    for name, of in (("action", accuracy), ("balanced_action", balanced_accuracy)):
-        figures[f"control/{name}_accuracy_real"] = interval(of, hits[0], taken)
-        figures[f"control/{name}_accuracy_imagined"] = interval(of, hits[1], taken)
-        kept = interval(partial(_kept, of), hits[1], hits[0], taken)
-        above = interval(partial(_above, of), hits[0], commonest, taken)
-        figures[f"control/{name}_accuracy_ratio"] = kept.unless("" if above.low > 0 else GUESSED)
-    return figures | {"control/action_accuracy_commonest": interval(accuracy, commonest, taken)}
+    metrics = {}
+    for name, statistic in (("action", accuracy), ("balanced_action", balanced_accuracy)):
+        metrics[f"control/{name}_accuracy_real"] = interval(statistic, hits[0], taken)
+        metrics[f"control/{name}_accuracy_imagined"] = interval(statistic, hits[1], taken)
+        kept = interval(partial(_kept, statistic), hits[1], hits[0], taken)
+        above = interval(partial(_above, statistic), hits[0], commonest, taken)
+        metrics[f"control/{name}_accuracy_ratio"] = kept.unless("" if above.low > 0 else NOT_RECOGNIZED)
+    return metrics | {"control/action_accuracy_commonest": interval(accuracy, commonest, taken)}
 
 
-def _above(of: Of, hits: np.ndarray, commonest: np.ndarray, taken: np.ndarray) -> np.ndarray:
+def _above(statistic: Statistic, hits: np.ndarray, commonest: np.ndarray, taken: np.ndarray) -> np.ndarray:
     """By how much an accuracy is above that of always naming the commonest action."""
-    return of(hits, taken) - of(commonest, taken)
+    return statistic(hits, taken) - statistic(commonest, taken)
 
 
-def _kept(of: Of, imagined: np.ndarray, real: np.ndarray, taken: np.ndarray) -> np.ndarray:
+def _kept(statistic: Statistic, imagined: np.ndarray, real: np.ndarray, taken: np.ndarray) -> np.ndarray:
     """What dreams keep of an accuracy."""
-    return share(of(imagined, taken), of(real, taken))
+    return share(statistic(imagined, taken), statistic(real, taken))
 
 
 def accuracy(hits: Float[np.ndarray, "*r k"], taken: Float[np.ndarray, "*r k"]) -> Float[np.ndarray, "*r"]:

@@ -12,7 +12,7 @@ from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.statistics.bootstrap import curve, interval
 from worldmodel.evaluate.statistics.results import Section
 from worldmodel.evaluate.testbed.dream_clips import (
-    Dreamer,
+    WorldProtocol,
     clips_of,
     decibels,
     errors,
@@ -21,7 +21,7 @@ from worldmodel.evaluate.testbed.dream_clips import (
     random_actions,
     stride_of,
 )
-from worldmodel.evaluate.testbed.simulator import Moment, after, dream_after, moments, repeats
+from worldmodel.evaluate.testbed.simulator import Moment, dream_after, is_reproducible, moments, true_frames_after
 from worldmodel.io.video import contact_sheet
 from worldmodel.prior import SamplerConfig
 
@@ -48,7 +48,7 @@ class ControlConfig:
 
 
 def controllability(
-    world: Dreamer, store: EpisodeStore, episodes: Sequence[int], config: ControlConfig | None = None
+    world: WorldProtocol, store: EpisodeStore, episodes: Sequence[int], config: ControlConfig | None = None
 ) -> Section:
     """ΔtPSNR of Genie (Bruce et al. 2024, arXiv 2402.15391, section 3): PSNR(x_t, x̂_t) − PSNR(x_t, x̂'_t) in dB, where
     x̂ is dreamed under the true actions and x̂' under random ones. Nought: the actions do nothing.
@@ -81,7 +81,7 @@ def controllability(
 
 
 def counterfactuals(
-    world: Dreamer, make_env: Callable[[], gymnasium.Env], config: ControlConfig | None = None
+    world: WorldProtocol, make_env: Callable[[], gymnasium.Env], config: ControlConfig | None = None
 ) -> Section:
     """What the simulator does when, at one moment, another action is taken: does the dream know?
 
@@ -96,7 +96,7 @@ def counterfactuals(
     env = make_env()
     try:
         found = moments(env, config.branches, max(config.walk, config.context), config.seed)
-        if not found or not repeats(env, found[0]):
+        if not found or not is_reproducible(env, found[0]):
             why = "its seed and actions do not lead to the same frames again" if found else "its episodes are too short"
             return Section(notes=[f"counterfactuals: left out of this environment: {why}"])
         return _judge(world, env, found, space, config)
@@ -104,12 +104,14 @@ def counterfactuals(
         env.close()
 
 
-def _judge(world: Dreamer, env: gymnasium.Env, found: list[Moment], space: Discrete, config: ControlConfig) -> Section:
+def _judge(
+    world: WorldProtocol, env: gymnasium.Env, found: list[Moment], space: Discrete, config: ControlConfig
+) -> Section:
     """Both futures of each moment, real and dreamed."""
     rng, stride = np.random.default_rng(config.seed), stride_of(world)
     horizon = -(-max(config.steps) // stride) * stride
     pairs = [_two_actions(space, rng, horizon) for _ in found]
-    real = [[after(env, moment, held) for held in pair] for moment, pair in zip(found, pairs, strict=True)]
+    real = [[true_frames_after(env, moment, held) for held in pair] for moment, pair in zip(found, pairs, strict=True)]
     whole = [i for i, both in enumerate(real) if min(map(len, both)) == horizon]
     if not whole:
         return Section(notes=["counterfactuals: left out, as every episode ended on the way"])
@@ -123,8 +125,8 @@ def _judge(world: Dreamer, env: gymnasium.Env, found: list[Moment], space: Discr
     apart = errors(truths[0], truths[1])
     for step in config.steps:
         name = f"control/counterfactual_gain@{step}"
-        if name in section.figures and not apart[:, step - 1].any():
-            section.figures[name] = section.figures[name].unless("both actions truly led to the same frame")
+        if name in section.metrics and not apart[:, step - 1].any():
+            section.metrics[name] = section.metrics[name].unless("both actions truly led to the same frame")
     section.curves["control/counterfactual_truths"] = curve(range(1, horizon + 1), decibels, apart)
     rows = [picture(video[0]) for video in (truths[0], truths[1], other, first)]
     section.pictures["control/counterfactual"] = _sheet(rows, ["real", "real, other", "dream, other", "dream"])
@@ -144,7 +146,7 @@ def _compared(name: str, better: np.ndarray, worse: np.ndarray, steps: Sequence[
     section = Section(curves={name: curve(range(1, reach + 1), gain, worse, better)})
     for step in steps:
         if step <= reach:
-            section.figures[f"{name}@{step}"] = interval(gain, worse[:, step - 1], better[:, step - 1])
+            section.metrics[f"{name}@{step}"] = interval(gain, worse[:, step - 1], better[:, step - 1])
     for which, error in ((f"{name}/told", better), (f"{name}/blind", worse)):
         section.curves[which] = curve(range(1, reach + 1), decibels, error)
     return section

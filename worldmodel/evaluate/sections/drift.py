@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.clips.windows import WindowSampler
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.evaluate.measures import token_statistics as tally
-from worldmodel.evaluate.statistics.bootstrap import centred, curve, interval, quotient, same, share
+from worldmodel.evaluate.measures import token_statistics
+from worldmodel.evaluate.statistics.bootstrap import bias_corrected, curve, identity, interval, quotient, share
 from worldmodel.evaluate.statistics.results import Curve, Interval, Section, absent, exact
 from worldmodel.evaluate.testbed.dream_clips import (
-    Dreamer,
+    WorldProtocol,
     clips_of,
     decibels,
     gain,
@@ -28,18 +28,23 @@ from worldmodel.io.video import contact_sheet
 from worldmodel.prior import SamplerConfig
 
 MOMENTS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # steps at which dreams are looked at
-SPAN = 10  # steps up to a moment that its numbers are means of: a single frame says little
-STILL = 30  # steps without change, under held random actions, that make a frozen dream; less where episodes are shorter
-RARE = (
+AVERAGING_STEPS = 10  # steps up to a moment that its numbers are means of: a single frame says little
+FREEZE_WINDOW = (
+    30  # steps without change, under held random actions, that make a frozen dream; less where episodes are shorter
+)
+DEAD_QUANTILE = (
     0.001  # share of real windows that move or show as little as a dream called frozen or collapsed: of 64, hardly one
 )
-USUAL = 1 / 64  # share of held-out windows beyond which the bar tells nothing of dreams
+MAX_REAL_SHARE = 1 / 64  # share of held-out windows beyond which the bar tells nothing of dreams
 WINDOWS = 1000  # real windows by which that is told, and of which samples of real codes are drawn
-SAMPLES, LEVEL = 1000, 0.95  # of these, and the share of them whose divergence passes for that of real frames
-SET = 64  # dreams whose codes are compared with as many real ones: the more of either, the less passes for chance
+REAL_SAMPLES, REAL_QUANTILE = (
+    1000,
+    0.95,
+)  # of these, and the share of them whose divergence passes for that of real frames
+SET_SIZE = 64  # dreams whose codes are compared with as many real ones: the more of either, the less passes for chance
 THUMB = 8  # pixels a side of the small pictures among which the nearest are sought
 CANDIDATES = 16  # of these, so many are compared in full
-SHOWN, SHOTS = 4, 200  # dreams in the clip, and its frames
+VIDEO_DREAMS, VIDEO_FRAMES = 4, 200  # dreams in the clip, and its frames
 
 
 @dataclass
@@ -55,8 +60,8 @@ class DriftConfig:
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
     def __post_init__(self) -> None:
-        if self.steps < 2 * SPAN:
-            raise ValueError(f"steps: expected {2 * SPAN} or more, to compare their end with their beginning")
+        if self.steps < 2 * AVERAGING_STEPS:
+            raise ValueError(f"steps: expected {2 * AVERAGING_STEPS} or more, to compare the end with the start")
 
     @property
     def moments(self) -> tuple[int, ...]:
@@ -65,18 +70,18 @@ class DriftConfig:
 
 
 @dataclass
-class Track:
+class DreamTrace:
     """What is kept of dreams: some numbers of each step, and the frames of some moments."""
 
     tokens: Int32[np.ndarray, "b n y x"]
     sharpness: Float[np.ndarray, "b n"]  # mean gradient, grey levels a pixel
     bits: Float[np.ndarray, "b n"]
     frames: UInt8[Tensor, "m b h w c"]  # the newest of each moment
-    film: UInt8[Tensor, "t few h w c"]  # of the first few dreams, thinned out
+    video: UInt8[Tensor, "t few h w c"]  # of the first few dreams, thinned out
 
 
 def drift(
-    world: Dreamer,
+    world: WorldProtocol,
     store: EpisodeStore,
     tokens: TokenStore,
     train: Sequence[int],
@@ -102,42 +107,42 @@ def drift(
     Raises: ValueError when the held-out episodes are too short for the context.
     """
     config = config or DriftConfig()
-    track = follow(world, store, held_out, config)
-    known = known_steps(tokens, [*train, *held_out], world, config.context)
+    trace = trace_dreams(world, store, held_out, config)
+    real_until = real_steps(tokens, [*train, *held_out], world, config.context)
     section = Section()
     for part in (
-        _sharpness(track, store, held_out, config, known),
-        _likeness(track, tokens, train, held_out, config, known),
-        _nearness(track, store, train, held_out, config),
-        _surprise(track, config, known),
-        _life(track, tokens, train, held_out, config, known),
-        _pictures(track, config),
+        _sharpness(trace, store, held_out, config, real_until),
+        _token_divergence(trace, tokens, train, held_out, config, real_until),
+        _nearness(trace, store, train, held_out, config),
+        _surprise(trace, config, real_until),
+        _frozen_and_collapsed(trace, tokens, train, held_out, config, real_until),
+        _pictures(trace, config),
     ):
-        for name in ("figures", "curves", "pictures", "clips"):
+        for name in ("metrics", "curves", "pictures", "clips"):
             getattr(section, name).update(getattr(part, name))
-    if known < config.steps:
-        section.notes.append(f"drift: {beyond(config.steps, known)}; what lies beyond is shown, but not judged")
+    if real_until < config.steps:
+        section.notes.append(f"drift: {beyond(config.steps, real_until)}; what lies beyond is shown, but not judged")
     return section
 
 
-def known_steps(tokens: TokenStore, episodes: Sequence[int], world: Dreamer, context: int) -> int:
+def real_steps(tokens: TokenStore, episodes: Sequence[int], world: WorldProtocol, context: int) -> int:
     """Up to which step of a dream there are real frames of the same age: those of the longest episode."""
     stride = stride_of(world)
     given = 1 + (world.whole_latents(context) - 1) // stride
     return max(0, max(len(tokens.tokens(index)) for index in episodes) - given)
 
 
-def beyond(step: int, known: int) -> str:
+def beyond(step: int, real_until: int) -> str:
     """Why nothing can be said of a step; nothing where real episodes are so long."""
-    return "" if step <= known else f"the longest episode ends at step {known}, before step {step}"
+    return "" if step <= real_until else f"the longest episode ends at step {real_until}, before step {step}"
 
 
-def judged(config: DriftConfig, known: int) -> list[int]:
+def judged_steps(config: DriftConfig, real_until: int) -> list[int]:
     """The steps at which late dreams are judged: the last one, and before it the last that real episodes reach."""
-    return sorted({config.steps, min(config.steps, known)} - set(range(2 * SPAN)) | {config.steps})
+    return sorted({config.steps, min(config.steps, real_until)} - set(range(2 * AVERAGING_STEPS)) | {config.steps})
 
 
-def follow(world: Dreamer, store: EpisodeStore, episodes: Sequence[int], config: DriftConfig) -> Track:
+def trace_dreams(world: WorldProtocol, store: EpisodeStore, episodes: Sequence[int], config: DriftConfig) -> DreamTrace:
     """Dream, and keep what is looked at: memory is that of a few moments, however long it takes."""
     stride = stride_of(world)
     clips = clips_of(
@@ -146,7 +151,7 @@ def follow(world: Dreamer, store: EpisodeStore, episodes: Sequence[int], config:
     count, hold = len(clips.given), store.info.hold if store.info.policy == "sticky" else 1.0
     actions = random_actions(world.info.reachable, count, config.steps * stride, config.seed, hold)
     state = world.start(clips.given, clips.lead, config.seed)
-    numbers, kept, film = [], {}, []
+    numbers, kept, video = [], {}, []
     sampler = replace(config.sampler, allow_termination=False)
     for n in range(config.steps):
         state, step = world.step(state, actions[:, n * stride : (n + 1) * stride], sampler)
@@ -154,10 +159,10 @@ def follow(world: Dreamer, store: EpisodeStore, episodes: Sequence[int], config:
         numbers.append((step.tokens.cpu().numpy().astype(np.int32), sharpness(frame), step.bits.cpu().numpy()))
         if n + 1 in config.moments:
             kept[n + 1] = frame.cpu()
-        if n % max(1, config.steps // SHOTS) == 0:
-            film.append(frame[:SHOWN].cpu().clone())  # a copy: a view would keep all dreams of the step
+        if n % max(1, config.steps // VIDEO_FRAMES) == 0:
+            video.append(frame[:VIDEO_DREAMS].cpu().clone())  # a copy: a view would keep all dreams of the step
     columns = [np.stack(column, axis=1) for column in zip(*numbers, strict=True)]
-    return Track(columns[0], columns[1], columns[2], torch.stack(list(kept.values())), torch.stack(film))
+    return DreamTrace(columns[0], columns[1], columns[2], torch.stack(list(kept.values())), torch.stack(video))
 
 
 def sharpness(frames: UInt8[Tensor, "b h w c"]) -> Float[np.ndarray, "b"]:
@@ -167,65 +172,76 @@ def sharpness(frames: UInt8[Tensor, "b h w c"]) -> Float[np.ndarray, "b"]:
     return ((across + down) / 2).double().cpu().numpy()
 
 
-def _sharpness(track: Track, store: EpisodeStore, held_out: Sequence[int], config: DriftConfig, known: int) -> Section:
-    real = sharpness(real_frames(store, held_out, len(track.tokens), config.seed))
-    section = _by_moment("sharpness", track.sharpness, config, known, share(1.0, real.mean()))
-    section.figures["drift/sharpness_real"] = interval(same, real)
+def _sharpness(
+    trace: DreamTrace, store: EpisodeStore, held_out: Sequence[int], config: DriftConfig, real_until: int
+) -> Section:
+    real = sharpness(real_frames(store, held_out, len(trace.tokens), config.seed))
+    section = _by_moment("sharpness", trace.sharpness, config, real_until, share(1.0, real.mean()))
+    section.metrics["drift/sharpness_real"] = interval(identity, real)
     return section
 
 
-def _surprise(track: Track, config: DriftConfig, known: int) -> Section:
-    return _by_moment("bits", track.bits.astype(np.float64), config, known)
+def _surprise(trace: DreamTrace, config: DriftConfig, real_until: int) -> Section:
+    return _by_moment("bits", trace.bits.astype(np.float64), config, real_until)
 
 
 def _by_moment(
-    name: str, values: Float[np.ndarray, "b n"], config: DriftConfig, known: int, unit: float | np.ndarray = 1.0
+    name: str, values: Float[np.ndarray, "b n"], config: DriftConfig, real_until: int, unit: float | np.ndarray = 1.0
 ) -> Section:
     """Means up to each moment, times `unit`, and the ratio of the last to the first."""
     moments, first = config.moments, config.moments[0]
-    means = {m: values[:, m - SPAN : m].mean(1) for m in (*moments, *judged(config, known))}
-    figures = {
-        f"drift/{name}_{m}_over_{first}": quotient(means[m], means[first]).unless(beyond(m, known))
-        for m in judged(config, known)
+    means = {m: values[:, m - AVERAGING_STEPS : m].mean(1) for m in (*moments, *judged_steps(config, real_until))}
+    metrics = {
+        f"drift/{name}_{m}_over_{first}": quotient(means[m], means[first]).unless(beyond(m, real_until))
+        for m in judged_steps(config, real_until)
     }
     columns = np.stack([means[m] for m in moments], axis=1)
-    return Section(figures=figures, curves={f"drift/{name}": curve(moments, same, columns * unit)})
+    return Section(metrics=metrics, curves={f"drift/{name}": curve(moments, identity, columns * unit)})
 
 
-def _likeness(
-    track: Track, tokens: TokenStore, train: Sequence[int], held_out: Sequence[int], config: DriftConfig, known: int
+def _token_divergence(
+    trace: DreamTrace,
+    tokens: TokenStore,
+    train: Sequence[int],
+    held_out: Sequence[int],
+    config: DriftConfig,
+    real_until: int,
 ) -> Section:
     """How far the codes are from those of the training episodes."""
-    codes, moments, dreams = tokens.info.codes, config.moments, len(track.tokens)
+    codes, moments, dreams = tokens.info.codes, config.moments, len(trace.tokens)
     counts = sum(np.bincount(tokens.tokens(index).ravel(), minlength=codes) for index in train)
     reference = counts / np.sum(counts)
-    shares = [tally.histogram(track.tokens[:, m - SPAN : m], codes) for m in moments]
+    shares = [token_statistics.histogram(trace.tokens[:, m - AVERAGING_STEPS : m], codes) for m in moments]
     found = [_diverged(each, reference) for each in shares]
-    length = min(SPAN, max(len(tokens.tokens(index)) for index in held_out))
-    windows = tally.histogram(tally.real_windows(tokens, held_out, length, WINDOWS, config.seed), codes)
-    alike = windows[: dreams * SPAN // length]
-    size = min(SET, dreams)
-    level = real_level(windows, size * SPAN // length, reference, config.seed)
+    length = min(AVERAGING_STEPS, max(len(tokens.tokens(index)) for index in held_out))
+    windows = token_statistics.histogram(
+        token_statistics.real_windows(tokens, held_out, length, WINDOWS, config.seed), codes
+    )
+    alike = windows[: dreams * AVERAGING_STEPS // length]
+    size = min(SET_SIZE, dreams)
+    level = real_level(windows, size * AVERAGING_STEPS // length, reference, config.seed)
     first, last = moments[0], moments[-1]
-    figures = {
+    metrics = {
         f"drift/token_divergence@{first}": found[0],
         f"drift/token_divergence@{last}": found[-1],
         "drift/token_divergence_floor": _diverged(alike, reference),
         f"drift/token_divergence_{last}_over_{first}": _over(shares[-1], shares[0], reference),
     }
-    for m in judged(config, known):
-        late = tally.divergence(in_sets(tally.histogram(track.tokens[:, m - SPAN : m], codes), size), reference)
+    for m in judged_steps(config, real_until):
+        late = token_statistics.divergence(
+            set_means(token_statistics.histogram(trace.tokens[:, m - AVERAGING_STEPS : m], codes), size), reference
+        )
         over = exact(float(late.mean() / level)) if level > 0 else absent("samples of real frames have the same codes")
-        figures[f"drift/token_divergence_{m}_over_real"] = over.unless(beyond(m, known))
+        metrics[f"drift/token_divergence_{m}_over_real"] = over.unless(beyond(m, real_until))
     columns = ([getattr(each, side) for each in found] for side in ("mean", "low", "high"))
     drawn = Curve(moments, *(tuple(column) for column in columns), count=dreams)
-    return Section(figures=figures, curves={"drift/token_divergence": drawn})
+    return Section(metrics=metrics, curves={"drift/token_divergence": drawn})
 
 
 def _diverged(shares: Float[np.ndarray, "n k"], reference: Float[np.ndarray, "k"]) -> Interval:
     """The divergence of the codes of n windows. Drawing these again adds noise, which always diverges: hence
     `centred`."""
-    found = centred(lambda mean: tally.divergence(mean, reference), shares)
+    found = bias_corrected(lambda mean: token_statistics.divergence(mean, reference), shares)
     return replace(found, low=max(0.0, found.low))
 
 
@@ -233,11 +249,13 @@ def _over(
     late: Float[np.ndarray, "n k"], early: Float[np.ndarray, "n k"], reference: Float[np.ndarray, "k"]
 ) -> Interval:
     """The ratio of two such divergences of the same dreams."""
-    found = centred(lambda *both: share(*(tally.divergence(each, reference) for each in both)), late, early)
+    found = bias_corrected(
+        lambda *both: share(*(token_statistics.divergence(each, reference) for each in both)), late, early
+    )
     return replace(found, low=max(0.0, found.low)) if found.finite else found
 
 
-def in_sets(shares: Float[np.ndarray, "n k"], size: int) -> Float[np.ndarray, "s k"]:
+def set_means(shares: Float[np.ndarray, "n k"], size: int) -> Float[np.ndarray, "s k"]:
     """The codes of whole sets of `size` dreams."""
     return shares[: len(shares) // size * size].reshape(-1, size, shares.shape[1]).mean(1)
 
@@ -245,25 +263,25 @@ def in_sets(shares: Float[np.ndarray, "n k"], size: int) -> Float[np.ndarray, "s
 def real_level(windows: Float[np.ndarray, "w k"], count: int, reference: Float[np.ndarray, "k"], seed: int) -> float:
     """What the divergences of 95 in 100 samples of `count` real windows stay below, from the codes of many windows."""
     rng = np.random.default_rng(seed)
-    means = np.stack([windows[rng.integers(len(windows), size=count)].mean(0) for _ in range(SAMPLES)])
-    return float(np.quantile(tally.divergence(means, reference), LEVEL))
+    means = np.stack([windows[rng.integers(len(windows), size=count)].mean(0) for _ in range(REAL_SAMPLES)])
+    return float(np.quantile(token_statistics.divergence(means, reference), REAL_QUANTILE))
 
 
 def _nearness(
-    track: Track, store: EpisodeStore, train: Sequence[int], held_out: Sequence[int], config: DriftConfig
+    trace: DreamTrace, store: EpisodeStore, train: Sequence[int], held_out: Sequence[int], config: DriftConfig
 ) -> Section:
     """How much dreams look like some real frame."""
     gallery = real_frames(store, train, config.real_frames, config.seed)
-    error = np.stack([nearest(frames, gallery) for frames in track.frames], axis=1)
-    real = nearest(real_frames(store, held_out, len(track.tokens), config.seed), gallery)
+    error = np.stack([nearest(frames, gallery) for frames in trace.frames], axis=1)
+    real = nearest(real_frames(store, held_out, len(trace.tokens), config.seed), gallery)
     first, last = config.moments[0], config.moments[-1]
-    figures = {
+    metrics = {
         f"drift/nearest_real@{first}": interval(decibels, error[:, 0]),
         f"drift/nearest_real@{last}": interval(decibels, error[:, -1]),
         f"drift/nearest_real_{last}_minus_{first}": interval(gain, error[:, 0], error[:, -1]),
         "drift/nearest_real_held_out": interval(decibels, real),
     }
-    return Section(figures=figures, curves={"drift/nearest_real": curve(config.moments, decibels, error)})
+    return Section(metrics=metrics, curves={"drift/nearest_real": curve(config.moments, decibels, error)})
 
 
 def real_frames(store: EpisodeStore, episodes: Sequence[int], count: int, seed: int) -> UInt8[Tensor, "n h w c"]:
@@ -288,42 +306,50 @@ def _thumbs(frames: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n p"]:
     return F.adaptive_avg_pool2d(frames.float().movedim(-1, 1), THUMB).flatten(1)
 
 
-def _life(
-    track: Track, tokens: TokenStore, train: Sequence[int], held_out: Sequence[int], config: DriftConfig, known: int
+def _frozen_and_collapsed(
+    trace: DreamTrace,
+    tokens: TokenStore,
+    train: Sequence[int],
+    held_out: Sequence[int],
+    config: DriftConfig,
+    real_until: int,
 ) -> Section:
     """Whether dreams still move, still show something, and still differ."""
     codes, seed = tokens.info.codes, config.seed
-    span = min(STILL, config.steps, *(max(len(tokens.tokens(i)) for i in side) for side in (train, held_out)))
-    ends = [max(span, m) for m in judged(config, known)]
-    real, new = (tally.real_windows(tokens, side, span, WINDOWS, seed) for side in (train, held_out))
+    span = min(FREEZE_WINDOW, config.steps, *(max(len(tokens.tokens(i)) for i in side) for side in (train, held_out)))
+    ends = [max(span, m) for m in judged_steps(config, real_until)]
+    real, new = (token_statistics.real_windows(tokens, side, span, WINDOWS, seed) for side in (train, held_out))
     moments, section = [m for m in config.moments if m >= span], Section()
-    measures = {"frozen": tally.changing, "collapsed": lambda windows: tally.within_frames(windows, codes)}
+    measures = {
+        "frozen": token_statistics.changing,
+        "collapsed": lambda windows: token_statistics.within_frames(windows, codes),
+    }
     for name, measure in measures.items():
         if span < 2:
-            section.figures[f"drift/{name}"] = absent("no episode has two latents")
+            section.metrics[f"drift/{name}"] = absent("no episode has two latents")
             continue
-        bar = np.quantile(measure(real), RARE)
-        dead = {m: (measure(track.tokens[:, m - span : m]) <= bar).astype(float) for m in (*moments, *ends)}
-        section.curves[f"drift/{name}"] = curve(moments, same, np.stack([dead[m] for m in moments], axis=1))
+        bar = np.quantile(measure(real), DEAD_QUANTILE)
+        dead = {m: (measure(trace.tokens[:, m - span : m]) <= bar).astype(float) for m in (*moments, *ends)}
+        section.curves[f"drift/{name}"] = curve(moments, identity, np.stack([dead[m] for m in moments], axis=1))
         passing = (measure(new) <= bar).astype(float)
-        section.figures[f"drift/{name}_real"] = interval(same, passing)
-        common = f"{passing.mean():.0%} of real windows pass for {name}" if passing.mean() > USUAL else ""
+        section.metrics[f"drift/{name}_real"] = interval(identity, passing)
+        common = f"{passing.mean():.0%} of real windows pass for {name}" if passing.mean() > MAX_REAL_SHARE else ""
         for m in ends:
             key = f"drift/{name}" if m == config.steps else f"drift/{name}@{m}"
-            section.figures[key] = interval(same, dead[m]).unless(beyond(m, known) or common)
-    alike = tally.real_windows(tokens, held_out, 1, len(track.tokens), seed)[:, 0]
-    for m in judged(config, known):
-        varied = [tally.among(each, codes) for each in (track.tokens[:, m - 1], alike)]
-        section.figures[f"drift/variety_{m}"] = quotient(varied[0], varied[1]).unless(beyond(m, known))
+            section.metrics[key] = interval(identity, dead[m]).unless(beyond(m, real_until) or common)
+    alike = token_statistics.real_windows(tokens, held_out, 1, len(trace.tokens), seed)[:, 0]
+    for m in judged_steps(config, real_until):
+        varied = [token_statistics.among(each, codes) for each in (trace.tokens[:, m - 1], alike)]
+        section.metrics[f"drift/variety_{m}"] = quotient(varied[0], varied[1]).unless(beyond(m, real_until))
     return section
 
 
-def _pictures(track: Track, config: DriftConfig) -> Section:
+def _pictures(trace: DreamTrace, config: DriftConfig) -> Section:
     """Some dreams at all moments, and a clip of the first few, side by side."""
-    rows = [picture(track.frames[:, i]) for i in range(min(6, track.frames.shape[1]))]
+    rows = [picture(trace.frames[:, i]) for i in range(min(6, trace.frames.shape[1]))]
     titles = [str(moment) for moment in config.moments]
     labels = [f"dream {i}" for i in range(len(rows))]
-    film = np.concatenate([picture(track.film[:, i]) for i in range(track.film.shape[1])], axis=2)
+    video = np.concatenate([picture(trace.video[:, i]) for i in range(trace.video.shape[1])], axis=2)
     return Section(
-        pictures={"drift/moments": contact_sheet(rows, labels, len(titles), titles)}, clips={"drift/dreams": film}
+        pictures={"drift/moments": contact_sheet(rows, labels, len(titles), titles)}, clips={"drift/dreams": video}
     )

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from worldmodel.evaluate.measures.images import Likeness
-from worldmodel.evaluate.statistics.bootstrap import centred, curve, interval
+from worldmodel.evaluate.measures.images import FrameMetric
+from worldmodel.evaluate.statistics.bootstrap import bias_corrected, curve, interval
 from worldmodel.evaluate.statistics.results import Interval, Section, absent, exact
 from worldmodel.evaluate.testbed.held_out import BATCH, HeldOut
 from worldmodel.interfaces import Tokenizer
@@ -18,21 +18,24 @@ from worldmodel.io.video import contact_sheet
 SHOWN = 8  # clips in the picture, the last frame of each
 
 
-def fidelity(tokenizer: Tokenizer, clips: HeldOut, alike: Mapping[str, Likeness]) -> Section:
+def fidelity(tokenizer: Tokenizer, clips: HeldOut, frame_metrics: Mapping[str, FrameMetric]) -> Section:
     """How alike decoded and real clips are, whole and by frame of the clip; perplexity and use of the codes; bits of a
     frame's tokens against bits of its pixels."""
     tokens, decoded = there_and_back(tokenizer, clips.frames)
     codes = tokenizer.codes
     section = Section(size(tokenizer.frame_shape, tokenizer.grid, codes, tokenizer.time_stride))
-    for name, likeness in alike.items():
-        values = clips.samples(likeness.of(decoded, clips.frames))
+    for name, frame_metric in frame_metrics.items():
+        values = clips.samples(frame_metric.per_frame(decoded, clips.frames))
         steps = range(1, 1 + values.shape[1])
-        section.figures[name] = interval(likeness.told, values.mean(1))
-        section.figures[f"{name}_first_frame"] = interval(likeness.told, values[:, 0])
-        section.curves[f"{name}_by_frame"] = curve(steps, likeness.told, values)
+        section.metrics[name] = interval(frame_metric.display, values.mean(1))
+        section.metrics[f"{name}_first_frame"] = interval(frame_metric.display, values[:, 0])
+        section.curves[f"{name}_by_frame"] = curve(steps, frame_metric.display, values)
     counts = clips.samples(uses(tokens, codes))
     few = f"{tokens.numel()} tokens cannot show {codes} codes" if tokens.numel() < codes else ""
-    section.figures |= {"perplexity": centred(perplexities, counts), "usage": centred(usage, counts).unless(few)}
+    section.metrics |= {
+        "perplexity": bias_corrected(perplexities, counts),
+        "usage": bias_corrected(usage, counts).unless(few),
+    }
     section.pictures["real frames, and decoded from their tokens"] = _sheet(clips.frames, decoded)
     return section
 

@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.evaluate.statistics.bootstrap import bounds, curve, held, resampled
+from worldmodel.evaluate.statistics.bootstrap import bounds, curve, leading_true, resampled
 from worldmodel.evaluate.statistics.results import Interval, Section
-from worldmodel.evaluate.testbed.dream_clips import Dreamer, clips_of, decibels, errors, gain
+from worldmodel.evaluate.testbed.dream_clips import WorldProtocol, clips_of, decibels, errors, gain
 from worldmodel.io.model_folder import CONFIG, check_kind, read_sealed, write_sealed
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import WorldModel
 
-REACH = 2  # steps on either side that a step is judged with, so that no single noisy one ends the trust
+SMOOTHING_REACH = 2  # steps on either side that a step is judged with, so that no single noisy one ends the trust
 
 
 @dataclass
@@ -35,7 +35,7 @@ class HorizonConfig:
 
 
 def trust_horizon(
-    world: Dreamer, store: EpisodeStore, episodes: Sequence[int], config: HorizonConfig | None = None
+    world: WorldProtocol, store: EpisodeStore, episodes: Sequence[int], config: HorizonConfig | None = None
 ) -> Section:
     """The last step h such that at every step up to h the dream under the true actions is nearer to the truth than both
     of what it has to beat: the last real frame held still, as the world draws it (else mere blur would end trust in a
@@ -73,8 +73,8 @@ def horizon_of(dream: Float[np.ndarray, "n t"], baselines: dict[str, Float[np.nd
         won = smooth(error - dream)
         sides.append(np.stack([won.mean(0), *bounds(resampled(won))]))
         section.curves[f"horizon/gain_over_{name}"] = curve(steps, gain, smooth(error), smooth(dream))
-    mean, low, high = (held(np.min(side, axis=0) > 0) for side in zip(*sides, strict=True))
-    section.figures["horizon/steps"] = Interval(float(mean), float(low), float(high), len(dream))
+    mean, low, high = (leading_true(np.min(side, axis=0) > 0) for side in zip(*sides, strict=True))
+    section.metrics["horizon/steps"] = Interval(float(mean), float(low), float(high), len(dream))
     section.curves["horizon/psnr"] = curve(steps, decibels, dream)
     if low == len(steps):
         section.notes.append(f"horizon: dreams held for all {low} steps that were measured, and may hold for more")
@@ -84,13 +84,13 @@ def horizon_of(dream: Float[np.ndarray, "n t"], baselines: dict[str, Float[np.nd
 def smooth(values: Float[np.ndarray, "n t"]) -> Float[np.ndarray, "n t"]:
     """Each step's mean with up to REACH neighbours on either side; fewer at the ends."""
     t = values.shape[1]
-    near = np.abs(np.arange(t)[:, None] - np.arange(t)) <= REACH
+    near = np.abs(np.arange(t)[:, None] - np.arange(t)) <= SMOOTHING_REACH
     return values @ (near / near.sum(0))
 
 
 def trusted(section: Section) -> int:
     """The trust horizon, in steps of the environment, that `trust_horizon` found."""
-    return round(section.figures["horizon/steps"].low)
+    return round(section.metrics["horizon/steps"].low)
 
 
 def keep_horizon(folder: str | Path, steps: int) -> None:

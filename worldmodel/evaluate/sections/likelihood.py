@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from worldmodel.evaluate.baselines.coders import CopyCoder, ResidualCoder
-from worldmodel.evaluate.baselines.marginal_action import AnyAction
+from worldmodel.evaluate.baselines.marginal_action import ActionMarginal
 from worldmodel.evaluate.measures.calibration import binned, calibration_error, reliability
 from worldmodel.evaluate.output.plots import heat_map
-from worldmodel.evaluate.statistics.bootstrap import curve, interval, same, share
+from worldmodel.evaluate.statistics.bootstrap import curve, identity, interval, share
 from worldmodel.evaluate.statistics.results import Curve, Section, exact
 from worldmodel.evaluate.testbed.held_out import BATCH, HeldOut, decode, same_actions
 from worldmodel.interfaces import Prior
@@ -23,16 +23,16 @@ LEAST = 1e-3  # bits of a frame that are told apart from none
 
 
 @dataclass(frozen=True)
-class Rivals:
+class Baselines:
     """What the prior is compared with, learned from the training episodes."""
 
     copy: CopyCoder
     residual: ResidualCoder
-    any_action: AnyAction | None
+    action_marginal: ActionMarginal | None
 
 
 @dataclass(frozen=True)
-class Told:
+class TokenPredictions:
     """What the prior says of the tokens of n clips, of all latents but the first, which has no past to go by.
 
     bits: −log2 p of each token; entropy: what the prior expected that to be. top, every: probabilities of the
@@ -45,36 +45,36 @@ class Told:
     every: Float[np.ndarray, "n 3 bins"]
 
 
-def surprise(world: WorldModel, clips: HeldOut, rivals: Rivals) -> Section:
+def token_likelihood(world: WorldModel, clips: HeldOut, baselines: Baselines) -> Section:
     """Bits per token, per frame and per pixel, beside those of simpler coders, of wrong actions and of none."""
-    told = tell(world.prior, clips.tokens, clips.leading)
-    by_latent = _by_latent(world.prior, clips, told, rivals)
+    predictions = predict(world.prior, clips.tokens, clips.leading)
+    by_latent = _by_latent(world.prior, clips, predictions, baselines)
     section = _compared(by_latent)
-    section.figures["bits_saved/shuffled_actions"] = section.figures["bits_saved/shuffled_actions"].unless(
+    section.metrics["bits_saved/shuffled_actions"] = section.metrics["bits_saved/shuffled_actions"].unless(
         same_actions(clips)
     )
-    section.figures |= _sizes(world, clips, told, rivals)
-    _add_actions(section, by_latent, world.prior, rivals.any_action)
+    section.metrics |= _sizes(world, clips, predictions, baselines)
+    _add_actions(section, by_latent, world.prior, baselines.action_marginal)
     unchanged = clips.tokens[:, 1:] == clips.tokens[:, :-1]
-    section.figures["tokens_unchanged"] = interval(same, clips.samples(unchanged.double().mean((1, 2, 3)).numpy()))
-    _add_calibration(section, clips, told)
-    section.pictures["bits of each token"] = heat_map(told.bits.mean((0, 1)), "bits, mean over clips and frames")
+    section.metrics["tokens_unchanged"] = interval(identity, clips.samples(unchanged.double().mean((1, 2, 3)).numpy()))
+    _add_calibration(section, clips, predictions)
+    section.pictures["bits of each token"] = heat_map(predictions.bits.mean((0, 1)), "bits, mean over clips and frames")
     return section
 
 
 @torch.no_grad()
-def tell(prior: Prior, tokens: Int[Tensor, "n s y x"], leading: Float[Tensor, "n s a"]) -> Told:
+def predict(prior: Prior, tokens: Int[Tensor, "n s y x"], leading: Float[Tensor, "n s a"]) -> TokenPredictions:
     """What the prior says of these tokens under these actions."""
     device = prior.device
     parts = []
     for part, actions in zip(tokens.split(BATCH), leading.split(BATCH), strict=True):
         scores = prior.logits(part.to(device), actions.to(device))[:, 1:].float().log_softmax(-1).cpu()
-        parts.append(_told(scores, part[:, 1:]))
-    columns = ([getattr(part, each.name) for part in parts] for each in fields(Told))
-    return Told(*(np.concatenate(column) for column in columns))
+        parts.append(_predict_part(scores, part[:, 1:]))
+    columns = ([getattr(part, each.name) for part in parts] for each in fields(TokenPredictions))
+    return TokenPredictions(*(np.concatenate(column) for column in columns))
 
 
-def _told(scores: Float[Tensor, "b s y x k"], tokens: Int[Tensor, "b s y x"]) -> Told:
+def _predict_part(scores: Float[Tensor, "b s y x k"], tokens: Int[Tensor, "b s y x"]) -> TokenPredictions:
     chance = scores.exp()
     true = scores.gather(-1, tokens[..., None])[..., 0]
     entropy = -(chance * scores).sum(-1)
@@ -82,21 +82,23 @@ def _told(scores: Float[Tensor, "b s y x k"], tokens: Int[Tensor, "b s y x"]) ->
     came = torch.zeros_like(chance, dtype=torch.bool).scatter_(-1, tokens[..., None], True)
     top = binned(likeliest.numpy(), (code == tokens).numpy())
     bits, expected = ((x / NATS).double().numpy() for x in (-true, entropy))
-    return Told(bits, expected, top, binned(chance.numpy(), came.numpy()))
+    return TokenPredictions(bits, expected, top, binned(chance.numpy(), came.numpy()))
 
 
-def _by_latent(prior: Prior, clips: HeldOut, told: Told, rivals: Rivals) -> dict[str, Float[np.ndarray, "m s"]]:
+def _by_latent(
+    prior: Prior, clips: HeldOut, predictions: TokenPredictions, baselines: Baselines
+) -> dict[str, Float[np.ndarray, "m s"]]:
     """Bits per token of each coder, of each sample and latent."""
     tokens = clips.tokens.numpy()
     coders = {
-        "prior": told.bits,
-        "shuffled_actions": tell(prior, clips.tokens, clips.leading[clips.others()]).bits,
-        "copy_coder": rivals.copy.bits(tokens),
-        "marginal_coder": rivals.copy.marginal().bits(tokens),
+        "prior": predictions.bits,
+        "shuffled_actions": predict(prior, clips.tokens, clips.leading[clips.others()]).bits,
+        "copy_coder": baselines.copy.bits(tokens),
+        "marginal_coder": baselines.copy.marginal().bits(tokens),
     }
     found = {name: clips.samples(bits.mean((2, 3))) for name, bits in coders.items()}
-    if rivals.any_action is not None:
-        blind = without_actions(prior, clips, rivals.any_action)
+    if baselines.action_marginal is not None:
+        blind = without_actions(prior, clips, baselines.action_marginal)
         found["any_action"] = clips.samples(blind / math.prod(prior.grid))
     return found
 
@@ -106,15 +108,15 @@ def _compared(by_latent: dict[str, Float[np.ndarray, "m s"]]) -> Section:
     section, mine = Section(), by_latent["prior"]
     steps = range(2, 2 + mine.shape[1])
     for name, bits in by_latent.items():
-        section.curves[f"bits_by_latent/{name}"] = curve(steps, same, bits)
+        section.curves[f"bits_by_latent/{name}"] = curve(steps, identity, bits)
         key = "bits_per_token" if name == "prior" else f"bits_per_token/{name}"
-        section.figures[key] = interval(same, bits.mean(1))
+        section.metrics[key] = interval(identity, bits.mean(1))
         if name != "prior":
-            section.figures[f"bits_saved/{name}"] = interval(same, (bits - mine).mean(1))
+            section.metrics[f"bits_saved/{name}"] = interval(identity, (bits - mine).mean(1))
     return section
 
 
-def _sizes(world: WorldModel, clips: HeldOut, told: Told, rivals: Rivals) -> dict:
+def _sizes(world: WorldModel, clips: HeldOut, predictions: TokenPredictions, baselines: Baselines) -> dict:
     """Bits of a frame's tokens; and of all of its pixels, in bits per dimension.
 
     Tokens by the prior, then what decoding left out by `ResidualCoder`: a code without loss, whose length is an
@@ -122,37 +124,43 @@ def _sizes(world: WorldModel, clips: HeldOut, told: Told, rivals: Rivals) -> dic
     """
     raw = 8 * math.prod(world.info.frame_shape)
     frames = clips.frames.shape[1] - 1
-    tokens = told.bits.sum((1, 2, 3)) / frames
-    rest = rivals.residual.bits(clips.frames.numpy(), decode(world.tokenizer, clips).numpy())[:, 1:].mean(1)
+    tokens = predictions.bits.sum((1, 2, 3)) / frames
+    rest = baselines.residual.bits(clips.frames.numpy(), decode(world.tokenizer, clips).numpy())[:, 1:].mean(1)
     per_frame, whole = clips.samples(tokens), clips.samples(tokens + rest)
     return {
-        "bits_per_frame": interval(same, per_frame),
+        "bits_per_frame": interval(identity, per_frame),
         "compression": interval(lambda bits: share(raw, np.where(bits > LEAST, bits, 0)), per_frame),
-        "bits_per_dim_bound": interval(same, whole * 8 / raw),
+        "bits_per_dim_bound": interval(identity, whole * 8 / raw),
     }
 
 
 def _add_actions(
-    section: Section, by_latent: dict[str, Float[np.ndarray, "m s"]], prior: Prior, any_action: AnyAction | None
+    section: Section,
+    by_latent: dict[str, Float[np.ndarray, "m s"]],
+    prior: Prior,
+    action_marginal: ActionMarginal | None,
 ) -> None:
     """What knowing the action saves, beside the most that it can."""
-    if any_action is not None and len(any_action.share) < 2:
+    if action_marginal is not None and len(action_marginal.share) < 2:
         section.notes.append("any_action: left out, as there is one action alone, so knowing it saves nothing")
-        del section.figures["bits_saved/any_action"]
+        del section.metrics["bits_saved/any_action"]
         return
-    if any_action is None:
+    if action_marginal is None:
         section.notes.append("any_action: left out, as the actions into a latent are not discrete, or too many to sum")
         return
     saved = math.prod(prior.grid) * (by_latent["any_action"] - by_latent["prior"]).mean(1)
-    section.figures["bits_saved_per_frame/any_action"] = interval(same, saved)
-    section.figures["action_entropy"] = exact(any_action.entropy())
+    section.metrics["bits_saved_per_frame/any_action"] = interval(identity, saved)
+    section.metrics["action_entropy"] = exact(action_marginal.entropy())
 
 
-def _add_calibration(section: Section, clips: HeldOut, told: Told) -> None:
-    events = math.prod(told.bits.shape[1:])
-    section.figures["entropy_per_token"] = interval(same, clips.samples(told.entropy.mean((1, 2, 3))))
-    for name, sums in {"top_code": clips.samples(told.top), "every_code": clips.samples(told.every)}.items():
-        section.figures[f"calibration_error/{name}"] = calibration_error(sums, events)
+def _add_calibration(section: Section, clips: HeldOut, predictions: TokenPredictions) -> None:
+    events = math.prod(predictions.bits.shape[1:])
+    section.metrics["entropy_per_token"] = interval(identity, clips.samples(predictions.entropy.mean((1, 2, 3))))
+    for name, sums in {
+        "top_code": clips.samples(predictions.top),
+        "every_code": clips.samples(predictions.every),
+    }.items():
+        section.metrics[f"calibration_error/{name}"] = calibration_error(sums, events)
         section.curves[f"reliability/{name}"] = reliability(sums)
     whole = tuple(range(0, 101, 10))
     values = tuple(float(x) for x in whole)
@@ -160,8 +168,8 @@ def _add_calibration(section: Section, clips: HeldOut, told: Told) -> None:
     section.curves["reliability/perfectly_calibrated"] = ideal
 
 
-def without_actions(prior: Prior, clips: HeldOut, any_action: AnyAction) -> Float[np.ndarray, "n s"]:
+def without_actions(prior: Prior, clips: HeldOut, action_marginal: ActionMarginal) -> Float[np.ndarray, "n s"]:
     """−log2 p of each latent but the first, for whoever is told no action into it."""
     device = prior.device
     pairs = zip(clips.tokens.split(BATCH), clips.leading.split(BATCH), strict=True)
-    return np.concatenate([any_action.bits(prior, z.to(device), a.to(device)).cpu().numpy() for z, a in pairs])
+    return np.concatenate([action_marginal.bits(prior, z.to(device), a.to(device)).cpu().numpy() for z, a in pairs])

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from worldmodel.evaluate.statistics.bootstrap import curve, interval
 from worldmodel.evaluate.statistics.results import Interval, Section
-from worldmodel.evaluate.testbed.dream_clips import Dreamer, decibels, errors, gain, picture, stride_of
-from worldmodel.evaluate.testbed.simulator import Moment, after, dream_after, moments, repeats
+from worldmodel.evaluate.testbed.dream_clips import WorldProtocol, decibels, errors, gain, picture, stride_of
+from worldmodel.evaluate.testbed.simulator import Moment, dream_after, is_reproducible, moments, true_frames_after
 from worldmodel.io.video import contact_sheet
 from worldmodel.prior import SamplerConfig
 
@@ -51,7 +51,9 @@ class Return:
         return bool((self.truth[:, -1] != self.truth[:1, -1]).any())
 
 
-def turning_back(world: Dreamer, make_env: Callable[[], gymnasium.Env], config: MemoryConfig | None = None) -> Section:
+def turning_back(
+    world: WorldProtocol, make_env: Callable[[], gymnasium.Env], config: MemoryConfig | None = None
+) -> Section:
     """Dreams that turn left k steps and right k steps, and such that turn all the way round, beside the simulator.
 
     - return: PSNR of the returned view of the dream against the true returned view, by the steps in between.
@@ -67,26 +69,28 @@ def turning_back(world: Dreamer, make_env: Callable[[], gymnasium.Env], config: 
         return Section(notes=[f"memory: left out, as it needs actions {LEFT} and {RIGHT}; the named ones are {known}"])
     env = make_env()
     try:
-        found = moments(env, config.scenes, max(config.walk, config.context), config.seed)
-        if len(found) < 2 or not repeats(env, found[0]):
+        moments_found = moments(env, config.scenes, max(config.walk, config.context), config.seed)
+        if len(moments_found) < 2 or not is_reproducible(env, moments_found[0]):
             why = (
-                "episodes are too short" if len(found) < 2 else "seed and actions do not lead to the same frames again"
+                "episodes are too short"
+                if len(moments_found) < 2
+                else "seed and actions do not lead to the same frames again"
             )
             return Section(notes=[f"memory: left out of this environment: its {why}"])
-        return _measure(world, env, found, config)
+        return _measure(world, env, moments_found, config)
     finally:
         env.close()
 
 
-def _measure(world: Dreamer, env: gymnasium.Env, found: list[Moment], config: MemoryConfig) -> Section:
+def _measure(world: WorldProtocol, env: gymnasium.Env, moments_found: list[Moment], config: MemoryConfig) -> Section:
     stride, section = stride_of(world), Section()
     turns = sorted({-(-turn // stride) * stride for turn in config.turns})
-    played = {2 * turn: play_out(world, env, found, [LEFT] * turn + [RIGHT] * turn, config) for turn in turns}
+    played = {2 * turn: play_out(world, env, moments_found, [LEFT] * turn + [RIGHT] * turn, config) for turn in turns}
     if returns := {steps: there for steps, there in played.items() if there is not None}:
         _returns(section, returns)
-    around = -(-full_turn(world, env, found) // stride) * stride
-    if (there := play_out(world, env, found, [LEFT] * around, config)) is not None:
-        section.figures["memory/full_turn_steps"] = Interval(around, around, around, len(found))
+    around = -(-full_turn(world, env, moments_found) // stride) * stride
+    if (there := play_out(world, env, moments_found, [LEFT] * around, config)) is not None:
+        section.metrics["memory/full_turn_steps"] = Interval(around, around, around, len(moments_found))
         _full_turn(section, there)
     if len(returns) < len(turns) or there is None:
         section.notes.append("memory: some turns are left out, as most episodes end before they are over")
@@ -94,26 +98,26 @@ def _measure(world: Dreamer, env: gymnasium.Env, found: list[Moment], config: Me
 
 
 def play_out(
-    world: Dreamer, env: gymnasium.Env, found: list[Moment], names: list[str], config: MemoryConfig
+    world: WorldProtocol, env: gymnasium.Env, moments_found: list[Moment], names: list[str], config: MemoryConfig
 ) -> Return | None:
     """Real and dreamed frames under these actions, of all scenes whose episode lasts that long; None below two."""
     actions = _numbers(world, names)
-    real = [after(env, moment, actions) for moment in found]
+    real = [true_frames_after(env, moment, actions) for moment in moments_found]
     lasting = [i for i, frames in enumerate(real) if len(frames) == len(actions)]
     if len(lasting) < 2:
         return None
-    there = [found[i] for i in lasting]
+    there = [moments_found[i] for i in lasting]
     first, truth = (np.stack(x) for x in ([moment.frames[-1] for moment in there], [real[i] for i in lasting]))
     dream = dream_after(world, there, [actions] * len(there), config.context, config.sampler, config.seed)
     return Return(torch.from_numpy(first), torch.from_numpy(truth), dream)
 
 
-def full_turn(world: Dreamer, env: gymnasium.Env, found: list[Moment]) -> int:
+def full_turn(world: WorldProtocol, env: gymnasium.Env, moments_found: list[Moment]) -> int:
     """Steps of turning left after which the first view is back: the median over scenes of when it is first as near as
     it ever comes, within a tenth."""
     actions, best = _numbers(world, [LEFT] * LARGEST_TURN), []
-    for moment in found:
-        frames = after(env, moment, actions)
+    for moment in moments_found:
+        frames = true_frames_after(env, moment, actions)
         if len(frames) >= SMALLEST_TURN:
             error = np.square(frames.astype(np.float32) - moment.frames[-1]).mean((1, 2, 3))
             late = error[SMALLEST_TURN - 1 :]
@@ -121,7 +125,7 @@ def full_turn(world: Dreamer, env: gymnasium.Env, found: list[Moment]) -> int:
     return int(np.median(best)) if best else SMALLEST_TURN
 
 
-def _numbers(world: Dreamer, names: list[str]) -> np.ndarray:
+def _numbers(world: WorldProtocol, names: list[str]) -> np.ndarray:
     """Actions by their names."""
     space = world.info.action_space
     assert space is not None
@@ -139,18 +143,18 @@ def _returns(section: Section, returns: dict[int, Return]) -> None:
         section.curves[f"memory/{name}"] = curve(steps, decibels, table[key])
     section.curves["memory/gain"] = curve(steps, gain, table["other"], table["truth"])
     for i in sorted({0, len(steps) - 1}):
-        section.figures[f"memory/return@{steps[i]}"] = interval(decibels, table["truth"][:, i])
+        section.metrics[f"memory/return@{steps[i]}"] = interval(decibels, table["truth"][:, i])
         alike = "" if returns[steps[i]].others_differ() else "all scenes look the same there"
         gained = interval(gain, table["other"][:, i], table["truth"][:, i])
-        section.figures[f"memory/gain@{steps[i]}"] = gained.unless(alike)
+        section.metrics[f"memory/gain@{steps[i]}"] = gained.unless(alike)
     _show(section, "turn_and_back", returns[steps[-1]])
 
 
 def _full_turn(section: Section, there: Return) -> None:
     error = _last_errors(there)
-    section.figures["memory/full_turn"] = interval(decibels, error["truth"])
-    section.figures["memory/full_turn_gain"] = interval(gain, error["other"], error["truth"])
-    section.figures["memory/full_turn_real"] = interval(decibels, error["real"])
+    section.metrics["memory/full_turn"] = interval(decibels, error["truth"])
+    section.metrics["memory/full_turn_gain"] = interval(gain, error["other"], error["truth"])
+    section.metrics["memory/full_turn_real"] = interval(decibels, error["real"])
     _show(section, "full_turn", there)
 
 

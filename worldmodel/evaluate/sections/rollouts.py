@@ -8,17 +8,17 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from worldmodel.evaluate.measures.frechet import Features, frechet_interval
-from worldmodel.evaluate.measures.images import Likeness
-from worldmodel.evaluate.statistics.bootstrap import curve, held
+from worldmodel.evaluate.measures.images import FrameMetric
+from worldmodel.evaluate.statistics.bootstrap import curve, leading_true
 from worldmodel.evaluate.statistics.results import Section, exact
 from worldmodel.evaluate.testbed.held_out import HeldOut, decode, same_actions
 from worldmodel.io.video import contact_sheet
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import WorldModel
 
-STILL = "nothing moved up to there: the last real frame is the truth"
-WINDOW = 16  # frames of the clips that sets are compared by: the last ones of each dream
-COLUMNS, FILMS = 10, 2  # moments on the contact sheet; clips shown as moving pictures
+NOTHING_MOVED = "nothing moved up to there: the last real frame is the truth"
+SET_FRAMES = 16  # frames of the clips that sets are compared by: the last ones of each dream
+COLUMNS, VIDEOS = 10, 2  # moments on the contact sheet; clips shown as moving pictures
 
 
 @dataclass
@@ -37,12 +37,12 @@ class RolloutsConfig:
 
 
 @dataclass(frozen=True)
-class Futures:
+class Continuations:
     """What truly followed, and what was said instead, uint8 `n t h w c` each: dreams by sample, rivals by name."""
 
     truth: UInt8[Tensor, "n t h w c"]
     dreams: list[Tensor]
-    rivals: dict[str, Tensor]
+    baselines: dict[str, Tensor]
 
 
 def rollouts(
@@ -53,7 +53,7 @@ def rollouts(
     context: int,
     sampler: SamplerConfig,
     seed: int,
-    alike: Mapping[str, Likeness],
+    frame_metrics: Mapping[str, FrameMetric],
     features: Mapping[str, Features],
 ) -> Section:
     """How alike dreams and the truth are by frames ahead, beside the last real frame held still, dreams under another
@@ -62,99 +62,103 @@ def rollouts(
 
     clips: of `context` frames and those to follow; the horizon is what they have, and `config.horizon` at most.
     """
-    futures = imagine(world, clips, config, context=context, sampler=sampler, seed=seed)
+    continuations = imagine(world, clips, config, context=context, sampler=sampler, seed=seed)
     section = Section()
-    for name, likeness in alike.items():
-        _judge(section, clips, futures, name, likeness)
+    for name, frame_metric in frame_metrics.items():
+        _judge(section, clips, continuations, name, frame_metric)
     _pick(section, config.at)
-    _excuse(section, clips, futures)
-    gained = section.curves["psnr_gained/copy_last_frame"]
-    above, weakest = held(np.array(gained.low) > 0), int(np.argmin(gained.low))
-    idle = STILL if still(futures)[weakest] else ""
-    section.figures["least_gain_over_copy"] = gained.at(gained.steps[weakest]).unless(idle)
-    section.figures["frames_above_copy"] = exact(above)
-    section.figures["share_above_copy"] = exact(above / len(gained.steps))
+    _mark_inapplicable(section, clips, continuations)
+    gain = section.curves["psnr_gained/copy_last_frame"]
+    above, weakest = leading_true(np.array(gain.low) > 0), int(np.argmin(gain.low))
+    idle = NOTHING_MOVED if unmoved(continuations)[weakest] else ""
+    section.metrics["least_gain_over_copy"] = gain.at(gain.steps[weakest]).unless(idle)
+    section.metrics["frames_above_copy"] = exact(above)
+    section.metrics["share_above_copy"] = exact(above / len(gain.steps))
     for name, look in features.items():
-        _compare_sets(section, futures, name, look)
-    _show(section, futures)
+        _compare_sets(section, continuations, name, look)
+    _show(section, continuations)
     return section
 
 
 def imagine(
     world: WorldModel, clips: HeldOut, config: RolloutsConfig, *, context: int, sampler: SamplerConfig, seed: int
-) -> Futures:
+) -> Continuations:
     """The dreams of all clips after `context` real frames, sample i with seed `seed + i`, and their rivals."""
     horizon = min(world.whole_latents(1 + config.horizon), world.whole_latents(clips.frames.shape[1] - context + 1)) - 1
     ahead = slice(context, context + horizon)
     given, truth = clips.frames[:, :context], clips.frames[:, ahead]
     wrong = np.concatenate([clips.actions[:, : context - 1], clips.actions[clips.others(), context - 1 :]], axis=1)
     dreams = [world.imagine(given, clips.actions, horizon, sampler, seed + i) for i in range(config.samples)]
-    rivals = {
+    baselines = {
         "copy_last_frame": given[:, -1:].expand_as(truth),
         "shuffled_actions": world.imagine(given, wrong, horizon, sampler, seed),
         "decoded_truth": decode(world.tokenizer, clips)[:, ahead],
     }
-    return Futures(truth, dreams, rivals)
+    return Continuations(truth, dreams, baselines)
 
 
-def _judge(section: Section, clips: HeldOut, futures: Futures, name: str, likeness: Likeness) -> None:
+def _judge(
+    section: Section, clips: HeldOut, continuations: Continuations, name: str, frame_metric: FrameMetric
+) -> None:
     """Curves of one likeness: of each, and of what dreams gain over it, under the same draws of episodes."""
-    samples = np.stack([likeness.of(dream, futures.truth) for dream in futures.dreams])
+    samples = np.stack([frame_metric.per_frame(dream, continuations.truth) for dream in continuations.dreams])
     values = {"dream": samples.mean(0)}
     if len(samples) > 1:
-        values[f"best_of_{len(samples)}"] = best(samples, likeness)
-    values |= {who: likeness.of(video, futures.truth) for who, video in futures.rivals.items()}
+        values[f"best_of_{len(samples)}"] = best(samples, frame_metric)
+    values |= {
+        who: frame_metric.per_frame(video, continuations.truth) for who, video in continuations.baselines.items()
+    }
     found = {who: clips.samples(each) for who, each in values.items()}
     steps = range(1, 1 + samples.shape[2])
     for who, each in found.items():
-        section.curves[f"{name}/{who}"] = curve(steps, likeness.told, each)
+        section.curves[f"{name}/{who}"] = curve(steps, frame_metric.display, each)
     for who in ("copy_last_frame", "shuffled_actions"):
-        gained = curve(steps, likeness.gained, found["dream"], found[who])
-        section.curves[f"{name}_gained/{who}"] = gained
+        gain = curve(steps, frame_metric.gain, found["dream"], found[who])
+        section.curves[f"{name}_gained/{who}"] = gain
 
 
-def best(samples: Float[np.ndarray, "m n t"], likeness: Likeness) -> Float[np.ndarray, "n t"]:
+def best(samples: Float[np.ndarray, "m n t"], frame_metric: FrameMetric) -> Float[np.ndarray, "n t"]:
     """For each clip, the sample that is most like the truth over all frames."""
-    chosen = (likeness.sign * likeness.told(samples.mean(2))).argmax(0)
+    chosen = (frame_metric.sign * frame_metric.display(samples.mean(2))).argmax(0)
     return samples[chosen, np.arange(samples.shape[1])]
 
 
 def _pick(section: Section, at: tuple[int, ...]) -> None:
     """Figures of all curves at these frames ahead, as far as they go."""
     for name, found in section.curves.items():
-        section.figures |= {f"{name}@{step}": found.at(step) for step in at if step in found.steps}
+        section.metrics |= {f"{name}@{step}": found.at(step) for step in at if step in found.steps}
 
 
-def still(futures: Futures) -> Bool[np.ndarray, "t"]:
+def unmoved(continuations: Continuations) -> Bool[np.ndarray, "t"]:
     """At which frames ahead the truth is the last real frame itself, in every clip."""
-    return (futures.truth == futures.rivals["copy_last_frame"]).all(-1).all(-1).all(-1).all(0).numpy()
+    return (continuations.truth == continuations.baselines["copy_last_frame"]).all(-1).all(-1).all(-1).all(0).numpy()
 
 
-def _excuse(section: Section, clips: HeldOut, futures: Futures) -> None:
+def _mark_inapplicable(section: Section, clips: HeldOut, continuations: Continuations) -> None:
     """Say of gains where there is nothing to gain."""
-    idle, alike = still(futures), same_actions(clips)
-    for name, figure in section.figures.items():
+    idle, no_others = unmoved(continuations), same_actions(clips)
+    for name, metric in section.metrics.items():
         if "_gained/shuffled_actions@" in name:
-            section.figures[name] = figure.unless(alike)
+            section.metrics[name] = metric.unless(no_others)
         elif "_gained/copy_last_frame@" in name and idle[int(name.rpartition("@")[2]) - 1]:
-            section.figures[name] = figure.unless(STILL)
+            section.metrics[name] = metric.unless(NOTHING_MOVED)
 
 
-def _compare_sets(section: Section, futures: Futures, name: str, look: Features) -> None:
+def _compare_sets(section: Section, continuations: Continuations, name: str, look: Features) -> None:
     """Distances between the last frames of the truth and of what was said instead."""
-    seen = look(futures.truth[:, -WINDOW:])
-    for who, video in {"dream": futures.dreams[0], **futures.rivals}.items():
-        section.figures[f"{name}/{who}"] = frechet_interval(look(video[:, -WINDOW:]), seen)
+    seen = look(continuations.truth[:, -SET_FRAMES:])
+    for who, video in {"dream": continuations.dreams[0], **continuations.baselines}.items():
+        section.metrics[f"{name}/{who}"] = frechet_interval(look(video[:, -SET_FRAMES:]), seen)
 
 
-def _show(section: Section, futures: Futures) -> None:
+def _show(section: Section, continuations: Continuations) -> None:
     """A contact sheet of the first clip, and some clips as moving pictures."""
-    truth, wrong = futures.truth, futures.rivals["shuffled_actions"]
-    videos = {"real": truth, "dream": futures.dreams[0], "other actions": wrong}
+    truth, wrong = continuations.truth, continuations.baselines["shuffled_actions"]
+    videos = {"real": truth, "dream": continuations.dreams[0], "other actions": wrong}
     moments = np.unique(np.linspace(0, truth.shape[1] - 1, COLUMNS).round().astype(int))
     rows = [video[0, moments] for video in videos.values()]
     sheet = contact_sheet(rows, list(videos), COLUMNS, [f"+{moment + 1}" for moment in moments])
     section.pictures["a dream beside what truly happened, by frames ahead"] = sheet
-    for clip in np.unique(np.linspace(0, len(truth) - 1, FILMS + 1).astype(int)[:FILMS]):
+    for clip in np.unique(np.linspace(0, len(truth) - 1, VIDEOS + 1).astype(int)[:VIDEOS]):
         name = f"clip {clip + 1}: {', '.join(videos)}"
         section.clips[name] = np.concatenate([video[clip].numpy() for video in videos.values()], axis=2)

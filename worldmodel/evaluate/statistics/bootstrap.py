@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float
 
 from worldmodel.evaluate.statistics.results import RESAMPLES, Curve, Interval
 
-Of = Callable[..., np.ndarray]  # means of one shape, `r *rest` → as many of the same shape, or without its last axis
+# From means of one shape, `r *rest`, as many of the same shape, or without its last axis.
+Statistic = Callable[..., np.ndarray]
 LEVEL = 0.95
 NOTHING = "there is nothing to divide by"
 
@@ -23,29 +24,29 @@ def resampled(values: Float[np.ndarray, "n *rest"], seed: int = 0) -> Float[np.n
     return np.tensordot(weights, values, axes=1)
 
 
-def curve(steps: Sequence[int], of: Of, *columns: Float[np.ndarray, "n t"]) -> Curve:
+def curve(steps: Sequence[int], statistic: Statistic, *columns: Float[np.ndarray, "n t"]) -> Curve:
     """`of` the columns' means over the rows, at each of `steps`, with its percentile bootstrap interval."""
-    mean = np.asarray(plain(of, *columns))
-    low, high = bounds(of(*(resampled(column) for column in columns)))
+    mean = np.asarray(point_estimate(statistic, *columns))
+    low, high = bounds(statistic(*(resampled(column) for column in columns)))
     return Curve(tuple(steps), _floats(mean), _floats(low), _floats(high), len(columns[0]))
 
 
-def interval(of: Of, *columns: Float[np.ndarray, "n *m"]) -> Interval:
+def interval(statistic: Statistic, *columns: Float[np.ndarray, "n *m"]) -> Interval:
     """`of` the columns' means over the rows: one number with its interval."""
-    low, high = bounds(of(*(resampled(column) for column in columns)))
-    return _told(float(plain(of, *columns)), float(low), float(high), len(columns[0]))
+    low, high = bounds(statistic(*(resampled(column) for column in columns)))
+    return _as_interval(float(point_estimate(statistic, *columns)), float(low), float(high), len(columns[0]))
 
 
-def centred(of: Of, *columns: Float[np.ndarray, "n *m"]) -> Interval:
+def bias_corrected(statistic: Statistic, *columns: Float[np.ndarray, "n *m"]) -> Interval:
     """`interval` with the bootstrap's own bias taken out, for what draws with replacement push one way: they have
     fewer different codes, and distances between them are greater (Efron & Tibshirani 1993, chapter 10)."""
-    mean, draws = float(plain(of, *columns)), of(*(resampled(column) for column in columns))
+    mean, draws = float(point_estimate(statistic, *columns)), statistic(*(resampled(column) for column in columns))
     middle = np.nanmean(draws) if np.isfinite(draws).any() else np.nan
     low, high = bounds(draws) + mean - middle
-    return _told(mean, float(low), float(high), len(columns[0]))
+    return _as_interval(mean, float(low), float(high), len(columns[0]))
 
 
-def _told(mean: float, low: float, high: float, count: int) -> Interval:
+def _as_interval(mean: float, low: float, high: float, count: int) -> Interval:
     """An interval, which says so where it is not defined."""
     why = "" if np.isfinite(mean) else NOTHING
     if np.isfinite(mean) and not (np.isfinite(low) and np.isfinite(high)):
@@ -53,9 +54,9 @@ def _told(mean: float, low: float, high: float, count: int) -> Interval:
     return Interval(mean, low, high, count, why)
 
 
-def plain(of: Of, *columns: Float[np.ndarray, "n *m"]) -> np.ndarray | np.floating:
+def point_estimate(statistic: Statistic, *columns: Float[np.ndarray, "n *m"]) -> np.ndarray | np.floating:
     """`of` the columns' means over all rows, told as those of one draw are: `of` never sees a mere number."""
-    return of(*(column.mean(0, keepdims=True) for column in columns))[0]
+    return statistic(*(column.mean(0, keepdims=True) for column in columns))[0]
 
 
 def bounds(draws: Float[np.ndarray, "r *rest"]) -> Float[np.ndarray, "2 *rest"]:
@@ -69,12 +70,12 @@ def bounds(draws: Float[np.ndarray, "r *rest"]) -> Float[np.ndarray, "2 *rest"]:
     return np.where(enough, found, np.nan)
 
 
-def held(better: Bool[np.ndarray, "t"]) -> int:
+def leading_true(better: Bool[np.ndarray, "t"]) -> int:
     """How many steps from the first on are all better."""
     return len(better) if better.all() else int(better.argmin())
 
 
-def same(mean: np.ndarray) -> np.ndarray:
+def identity(mean: np.ndarray) -> np.ndarray:
     """The mean itself."""
     return mean
 

@@ -90,7 +90,7 @@ class Section:
     Pictures are `h w 3`, clips `t h w 3`, each of its own size. notes: what was left out, and why.
     """
 
-    figures: dict[str, Interval] = field(default_factory=dict)
+    metrics: dict[str, Interval] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
     pictures: dict[str, UInt8[np.ndarray, "_ _ 3"]] = field(default_factory=dict)
     clips: dict[str, UInt8[np.ndarray, "_ _ _ 3"]] = field(default_factory=dict)

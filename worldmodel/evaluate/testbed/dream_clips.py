@@ -19,7 +19,7 @@ from worldmodel.world import WorldInfo
 
 
 @runtime_checkable
-class Dreamer(Protocol):
+class WorldProtocol(Protocol):
     """What is asked of a world: `WorldModel` has these methods, and so may whatever stands in for one.
 
     A state has the newest `frame`, `b h w c`; a step has `frames`, `b t h w c`, `tokens`, `b y x`, and `bits`, `b`.
@@ -53,14 +53,21 @@ class Clips:
     lead: np.ndarray  # between the given frames, `b k-1 *space`
     actions: np.ndarray  # into the true ones, `b t *space`
 
-    def dream(self, world: Dreamer, actions: np.ndarray, sampler: SamplerConfig, seed: int) -> Tensor:
+    def dream(self, world: WorldProtocol, actions: np.ndarray, sampler: SamplerConfig, seed: int) -> Tensor:
         """What the world imagines after the given frames under these actions (`b t *space`): uint8 `b t h w c`."""
         both = np.concatenate([self.lead, actions], axis=1)
         return world.imagine(self.given, both, actions.shape[1], sampler, seed)
 
 
 def clips_of(
-    world: Dreamer, store: EpisodeStore, episodes: Sequence[int], *, context: int, horizon: int, clips: int, seed: int
+    world: WorldProtocol,
+    store: EpisodeStore,
+    episodes: Sequence[int],
+    *,
+    context: int,
+    horizon: int,
+    clips: int,
+    seed: int,
 ) -> Clips:
     """Clips at random places of the episodes: `context` frames given and `horizon` to follow, in whole latents.
 
@@ -79,7 +86,7 @@ def clips_of(
     return Clips(frames[:, :given], frames[:, given:], actions[:, : given - 1], actions[:, given - 1 :])
 
 
-def stride_of(world: Dreamer) -> int:
+def stride_of(world: WorldProtocol) -> int:
     """Frames per step of the world."""
     return next(n for n in itertools.count(1) if world.whole_latents(1 + n) == 1 + n)
 

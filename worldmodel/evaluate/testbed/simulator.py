@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from worldmodel.evaluate.testbed.dream_clips import Dreamer, random_actions
+from worldmodel.evaluate.testbed.dream_clips import WorldProtocol, random_actions
 from worldmodel.prior import SamplerConfig
 
 HOLD = 8.0  # mean steps that an action is held on the way to a moment
@@ -35,17 +35,17 @@ def moments(env: gymnasium.Env, count: int, steps: int, seed: int) -> list[Momen
 def walk(env: gymnasium.Env, seed: int, steps: int) -> Moment | None:
     """The moment after `steps` held random actions from the episode of this seed; None where it ends before."""
     actions = random_actions(env.action_space, 1, steps, seed, HOLD)[0]
-    frames = play(env, seed, actions)
+    frames = play_actions(env, seed, actions)
     return None if len(frames) <= steps else Moment(seed, actions, frames)
 
 
-def after(env: gymnasium.Env, moment: Moment, actions: np.ndarray) -> UInt8[np.ndarray, "t h w c"]:
+def true_frames_after(env: gymnasium.Env, moment: Moment, actions: np.ndarray) -> UInt8[np.ndarray, "t h w c"]:
     """The true frames that these actions lead to from the moment; fewer than actions where the episode ends."""
-    return play(env, moment.seed, np.concatenate([moment.actions, actions]))[len(moment.frames) :]
+    return play_actions(env, moment.seed, np.concatenate([moment.actions, actions]))[len(moment.frames) :]
 
 
 def dream_after(
-    world: Dreamer,
+    world: WorldProtocol,
     found: Sequence[Moment],
     actions: Sequence[np.ndarray],
     context: int,
@@ -60,12 +60,12 @@ def dream_after(
     return world.imagine(torch.from_numpy(frames), both, len(actions[0]), sampler, seed).cpu()
 
 
-def repeats(env: gymnasium.Env, moment: Moment) -> bool:
+def is_reproducible(env: gymnasium.Env, moment: Moment) -> bool:
     """Whether seed and actions lead to the very same frames again: else nothing can be judged by it."""
-    return np.array_equal(play(env, moment.seed, moment.actions), moment.frames)
+    return np.array_equal(play_actions(env, moment.seed, moment.actions), moment.frames)
 
 
-def play(env: gymnasium.Env, seed: int, actions: np.ndarray) -> UInt8[np.ndarray, "t h w c"]:
+def play_actions(env: gymnasium.Env, seed: int, actions: np.ndarray) -> UInt8[np.ndarray, "t h w c"]:
     """The first frame of an episode and those that the actions lead to, up to the last one before its end."""
     return np.stack(list(_frames(env, seed, actions)))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodel.evaluate.statistics.bootstrap import bounds, curve, interval, ratio, resampled, same
+from worldmodel.evaluate.statistics.bootstrap import bounds, curve, identity, interval, ratio, resampled
 from worldmodel.evaluate.testbed.dream_clips import decibels, errors, gain
 
 
@@ -25,7 +25,7 @@ def test_what_two_methods_share_cancels_in_a_paired_interval():
 
 def test_an_interval_is_that_of_the_normal_distribution_where_there_are_many():
     values = np.random.default_rng(1).normal(5, 2, 400)
-    found = interval(same, values)
+    found = interval(identity, values)
     error = values.std() / 20
     assert found.mean == pytest.approx(values.mean())
     assert (found.low, found.high) == pytest.approx(

@@ -10,7 +10,7 @@ from tests.helpers_models import small_prior, some_tokens
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.episodes.store import DatasetInfo, EpisodeStore
 from worldmodel.evaluate.baselines.coders import CopyCoder, ResidualCoder
-from worldmodel.evaluate.baselines.marginal_action import AnyAction
+from worldmodel.evaluate.baselines.marginal_action import ActionMarginal
 from worldmodel.evaluate.measures.calibration import BINS, binned, calibration_error, reliability
 
 
@@ -74,24 +74,24 @@ def test_honest_probabilities_have_no_calibration_error_and_boasts_have_theirs()
     assert honest.mean < 0.01 and boast.mean == pytest.approx(np.mean(chance.clip(0.8) - chance), abs=0.01)
 
 
-def any_action(tmp_path, stride=1) -> AnyAction:
-    found = AnyAction.learn(brightening(tmp_path), [0, 1, 2], stride)
+def action_marginal(tmp_path, stride=1) -> ActionMarginal:
+    found = ActionMarginal.learn(brightening(tmp_path), [0, 1, 2], stride)
     assert found is not None
     return found
 
 
 def test_shares_of_actions_are_their_frequencies_in_the_training_episodes(tmp_path):
-    found, store = any_action(tmp_path), EpisodeStore.open(tmp_path / "episodes")
+    found, store = action_marginal(tmp_path), EpisodeStore.open(tmp_path / "episodes")
     taken = np.concatenate([store.actions(i) for i in (0, 1, 2)])
     assert found.vectors.tolist() == [[1, 0], [0, 1]]
     assert found.share.numpy() == pytest.approx((np.bincount(taken) + 1) / (len(taken) + 2))
-    pairs = AnyAction.learn(store, [0], stride=2)
+    pairs = ActionMarginal.learn(store, [0], stride=2)
     chunks = np.bincount(store.actions(0).reshape(-1, 2) @ [2, 1], minlength=4) + 1
     assert pairs.vectors[2].tolist() == [0, 1, 1, 0] and pairs.share.numpy() == pytest.approx(chunks / chunks.sum())
 
 
 def test_an_action_that_is_not_told_is_summed_over_exactly(tmp_path):
-    prior, tokens, found = small_prior(actions=2), some_tokens(b=3, s=4), any_action(tmp_path)
+    prior, tokens, found = small_prior(actions=2), some_tokens(b=3, s=4), action_marginal(tmp_path)
     leading = torch.eye(2)[torch.randint(2, (3, 4))]
     likelihood = torch.zeros(3, 3, dtype=torch.float64)
     for s in range(1, 4):
@@ -107,4 +107,4 @@ def test_an_action_that_is_not_told_is_summed_over_exactly(tmp_path):
 def test_actions_that_cannot_be_tried_one_by_one_have_no_such_sum(tmp_path):
     continuous = EpisodeStore.create(tmp_path / "a", DatasetInfo(Box(-1, 1, (2,)), (16, 24, 3), seed=0))
     many = EpisodeStore.create(tmp_path / "b", DatasetInfo(Discrete(9), (16, 24, 3), seed=0))
-    assert AnyAction.learn(continuous, [], 1) is None and AnyAction.learn(many, [], 2) is None
+    assert ActionMarginal.learn(continuous, [], 1) is None and ActionMarginal.learn(many, [], 2) is None
