@@ -19,7 +19,7 @@ from statistics import median
 from measure import Row, preset, row
 from presets import prior_of, random_batch
 
-from worldmodel.io.config import typed
+from worldmodel.io.config import from_mapping
 from worldmodel.training.fit import FitConfig
 from worldmodel.training.optim import adamw
 
@@ -79,7 +79,7 @@ def main() -> None:
     set_threads()
     settings = preset("train_prior")
     model = prior_of("demo").train()
-    fit: FitConfig = typed(FitConfig, settings["fit"])
+    fit: FitConfig = from_mapping(FitConfig, settings["fit"])
     optimizer, batch = adamw(model, fit), random_batch(model, fit.batch_size, settings["clip_latents"])
     for line in sys.stdin:
         steps, until, start = 0, float(line), time.perf_counter()

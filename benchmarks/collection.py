@@ -11,11 +11,11 @@ import numpy as np
 from measure import Row, preset, row, seconds
 
 import envs
-from worldmodel.data.collect.collect import MakeEnv, collect, describe
+from worldmodel.data.collect.collect import MakeEnv, collect, dataset_info_of
 from worldmodel.data.collect.policies import make_policy
 from worldmodel.data.episodes.dataset_info import DatasetInfo
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.io.config import to_dict, typed
+from worldmodel.io.config import from_mapping, to_dict
 
 EPISODES, ALONE = 96, 16  # by workers that start first; by this process
 PAIRS = 5
@@ -24,11 +24,11 @@ PAIRS = 5
 def collection(folder: Path) -> Iterator[Row]:
     """The demo's episodes; those that the workers collect stay in the folder, for others to use."""
     settings = preset("collect")
-    config = typed(envs.schema(settings["env"]["name"]), settings["env"], "env")
+    config = from_mapping(envs.schema(settings["env"]["name"]), settings["env"], "env")
     make_env = partial(envs.make, config)
     how: dict[str, Any] = {name: settings[name] for name in ("policy", "hold", "seed", "max_steps")}
     env = make_env()
-    info = describe(env, to_dict(config), frame_skip=config.frame_skip, **how)
+    info = dataset_info_of(env, to_dict(config), frame_skip=config.frame_skip, **how)
     env.close()
     ratios, rates = [], []
     for _ in range(PAIRS):

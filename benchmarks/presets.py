@@ -9,7 +9,7 @@ import torch
 from measure import extra_memory, machine, preset
 from torch import nn
 
-from worldmodel.io.config import typed
+from worldmodel.io.config import from_mapping
 from worldmodel.prior import PixelCNN, PriorConfig
 from worldmodel.tokenizer import VQVAE, TokenizerConfig
 from worldmodel.training.fit import FitConfig
@@ -22,13 +22,13 @@ PARTS = ("tokenizer", "prior")
 
 def tokenizer_of(name: str) -> VQVAE:
     """The tokenizer of a preset, untrained."""
-    return VQVAE(typed(TokenizerConfig, preset("train_tokenizer", name)["tokenizer"]), FRAME)
+    return VQVAE(from_mapping(TokenizerConfig, preset("train_tokenizer", name)["tokenizer"]), FRAME)
 
 
 def prior_of(name: str) -> PixelCNN:
     """The prior of a preset for the tokens of its tokenizer, untrained."""
     tokenizer = tokenizer_of(name)
-    config = typed(PriorConfig, preset("train_prior", name)["prior"])
+    config = from_mapping(PriorConfig, preset("train_prior", name)["prior"])
     return PixelCNN(config, tokenizer.codes, tokenizer.grid, ACTIONS, (0.0, 1.0))
 
 
@@ -55,7 +55,7 @@ def random_batch(model: nn.Module, b: int, length: int) -> SimpleNamespace:
 def training_memory(part: str, name: str) -> float:
     """Bytes that two training steps take at most: weights, averages of them, AdamW, gradients, activations, a batch."""
     values = preset(f"train_{part}", name)
-    fit: FitConfig = typed(FitConfig, values["fit"])
+    fit: FitConfig = from_mapping(FitConfig, values["fit"])
 
     def work() -> None:
         model = built(part, name).train()

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from worldmodel.backends.cpu.prior import CompiledPrior
 from worldmodel.data.clips.start_contexts import StartContexts
 from worldmodel.dream.env import DreamVectorEnv
-from worldmodel.io.config import typed
+from worldmodel.io.config import from_mapping
 from worldmodel.nn.causal_conv import Past
 from worldmodel.prior import FrameInputs, PixelCNN, PriorConfig, SamplerConfig, sample, uniform
 from worldmodel.prior.categorical import sample_categorical
@@ -60,7 +60,7 @@ def demo_prior(grid: tuple[int, int]) -> PixelCNN:
     """The demo's prior with random weights, on that grid: its speed does not depend on what it learned."""
     torch.manual_seed(0)
     codes = preset("train_tokenizer")["tokenizer"]["quantizer"]["codes"]
-    prior = PixelCNN(typed(PriorConfig, preset("train_prior")["prior"]), codes, grid, ACTIONS, (0.0, 1.0)).eval()
+    prior = PixelCNN(from_mapping(PriorConfig, preset("train_prior")["prior"]), codes, grid, ACTIONS, (0.0, 1.0)).eval()
     assert prior.outcome is not None
     prior.outcome.set_frequencies(torch.tensor([985.0, 10.0, 0.0, 5.0]))  # one step in 200 ends a dream
     return prior
@@ -95,7 +95,7 @@ def naive_frame(prior: PixelCNN, tokens: torch.Tensor, actions: torch.Tensor) ->
 def demo_world() -> WorldModel:
     """The demo's world with random weights."""
     torch.manual_seed(0)
-    tokenizer = VQVAE(typed(TokenizerConfig, preset("train_tokenizer")["tokenizer"]), FRAME)
+    tokenizer = VQVAE(from_mapping(TokenizerConfig, preset("train_tokenizer")["tokenizer"]), FRAME)
     starts = StartContexts(
         torch.zeros(8, 6, *tokenizer.grid, dtype=torch.long), torch.zeros(8, 6, ACTIONS), torch.full((8,), 6), 8
     )

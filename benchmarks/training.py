@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from worldmodel.data.clips.clips import ClipBatches
 from worldmodel.data.clips.token_batches import TokenBatches
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.io.config import typed
+from worldmodel.io.config import from_mapping
 from worldmodel.nn.actions import ActionEncoder
 from worldmodel.prior import PixelCNN, PriorConfig
 from worldmodel.tokenizer import VQVAE, TokenizerConfig, nearest, tokenize
@@ -31,7 +31,7 @@ def training(store: EpisodeStore) -> Iterator[Row]:
     settings, episodes = preset("train_tokenizer"), store.indices
     shape = {"length": settings["clip_latents"], "batch_size": settings["fit"]["batch_size"], "seed": 0}
     clips = ClipBatches(store, episodes, **shape)
-    tokenizer = VQVAE(typed(TokenizerConfig, settings["tokenizer"]), store.info.frame_shape)
+    tokenizer = VQVAE(from_mapping(TokenizerConfig, settings["tokenizer"]), store.info.frame_shape)
     steps = yield from trained("tokenizer", tokenizer, clips, settings["fit"])
     yield loading(clips, steps)
     with tempfile.TemporaryDirectory() as folder:
@@ -39,14 +39,14 @@ def training(store: EpisodeStore) -> Iterator[Row]:
         settings = preset("train_prior")
         shape = {"length": settings["clip_latents"], "batch_size": settings["fit"]["batch_size"], "seed": 0}
         actions = ActionEncoder(store.info.action_space).width
-        prior = PixelCNN(typed(PriorConfig, settings["prior"]), tokens.info.codes, tokenizer.grid, actions)
+        prior = PixelCNN(from_mapping(PriorConfig, settings["prior"]), tokens.info.codes, tokenizer.grid, actions)
         yield from trained("prior", prior, TokenBatches(tokens, store, episodes, **shape), settings["fit"])
 
 
 def trained(name: str, model: nn.Module, batches: Dataset, settings: dict[str, Any]) -> Iterator[Row]:
     """The rows of one training; returns its steps/s."""
     changes = {"steps": STEPS, "log_every": WINDOW, "checkpoint_every": STEPS, "eval_every": 0, "accelerator": "cpu"}
-    config = typed(FitConfig, {**settings, **changes})
+    config = from_mapping(FitConfig, {**settings, **changes})
     with FlopCounterMode(display=False) as counter:
         model.train().loss(batches[0])[0].backward()  # pyright: ignore
     ceiling = gemm_flops()

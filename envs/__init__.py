@@ -11,7 +11,7 @@ import gymnasium
 
 from envs.atari import AtariConfig, AtariEnv
 from envs.dmlab import DmlabConfig, DmlabEnv
-from envs.errors import unknown
+from envs.errors import unknown_name
 from envs.gymnasium_env import GenericConfig, GenericEnv
 from envs.maze import MazeConfig, MazeEnv
 from envs.vizdoom import VizdoomConfig, VizdoomEnv
@@ -40,7 +40,7 @@ def schema(name: str) -> type:
         ValueError: no environment has this name; the message lists those there are.
     """
     if name not in SCHEMAS:
-        raise unknown("environment", name, SCHEMAS, setting="env")
+        raise unknown_name("environment", name, SCHEMAS, setting="env")
     return SCHEMAS[name]
 
 
@@ -60,5 +60,5 @@ def make(config: Any) -> gymnasium.Env:
     except (ValueError, TypeError, ImportError, RuntimeError):
         raise
     except Exception as error:  # whatever an engine raises
-        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ValueError(f"{config.name}: making the environment raised {told}") from error
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"{config.name}: making the environment raised {message}") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import gymnasium
 
-from envs.errors import at_least, missing, unknown
+from envs.errors import check_at_least, missing_package, unknown_name
 from envs.frames import FrameEnv
 
 
@@ -26,7 +26,7 @@ class AtariConfig:
     full_actions: bool = False  # all 18 joystick actions, or only those that do something in this game
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "height", "width", "frame_skip")
+        check_at_least(self, 1, "height", "width", "frame_skip")
         if not 0 <= self.sticky <= 1:
             raise ValueError(f"sticky: expected a probability in [0, 1], got {self.sticky}")
 
@@ -50,7 +50,7 @@ def games() -> tuple[str, ...]:
     try:
         import ale_py
     except ImportError as error:
-        raise missing("ale_py", "atari") from error
+        raise missing_package("ale_py", "atari") from error
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # its banner would break progress bars
     gymnasium.register_envs(ale_py)
     found = (re.fullmatch(r"ALE/(\w+)-v5", spec_id) for spec_id in gymnasium.registry)
@@ -60,7 +60,7 @@ def games() -> tuple[str, ...]:
 def _make(config: AtariConfig) -> gymnasium.Env:
     known = games()
     if config.game not in known:
-        raise unknown("Atari game", config.game, known, setting="env.game")
+        raise unknown_name("Atari game", config.game, known, setting="env.game")
     return gymnasium.make(
         f"ALE/{config.game}-v5",
         obs_type="rgb",

@@ -21,7 +21,7 @@ from gymnasium import spaces
 from jaxtyping import Int, UInt8
 
 from envs.dmlab_tables import ACTION_SETS, DMLAB30
-from envs.errors import at_least, missing, one_of, unknown
+from envs.errors import check_at_least, check_one_of, missing_package, unknown_name
 from envs.frames import area_resize, frame_space
 
 SCREEN = "RGB_INTERLEAVED"  # the observation with axes [h, w, c]
@@ -55,10 +55,10 @@ class DmlabConfig:
     options: dict[str, Any] = field(default_factory=dict)  # settings of the level, and allowHoldOutLevels: true
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "height", "width", "supersample", "frame_skip", "fps")
-        at_least(self, 0, "mixer_seed", "episode")
-        one_of(self, "actions", (*ACTION_SETS, "raw7"))
-        one_of(self, "renderer", ("software", "hardware"))
+        check_at_least(self, 1, "height", "width", "supersample", "frame_skip", "fps")
+        check_at_least(self, 0, "mixer_seed", "episode")
+        check_one_of(self, "actions", (*ACTION_SETS, "raw7"))
+        check_one_of(self, "renderer", ("software", "hardware"))
         if self.mixer_seed >= MIXER_SEEDS:
             raise ValueError(f"mixer_seed: expected a number below 2**32, got {self.mixer_seed}")
         _check_options(self.options)
@@ -120,7 +120,7 @@ class DmlabEnv(gymnasium.Env):
         self._refuse_closed()
         super().reset(seed=seed)
         self._engine.reset(episode=self._config.episode, seed=int(self.np_random.integers(SEEDS)))
-        return self._look(), {}
+        return self._observe(), {}
 
     def step(self, action: Any) -> tuple[UInt8[np.ndarray, "h w 3"], float, bool, bool, dict[str, Any]]:
         """The frame that `action` leads to; at the end the last one again, for the engine shows no other.
@@ -134,7 +134,7 @@ class DmlabEnv(gymnasium.Env):
         # Contiguous: the engine reads the seven numbers from memory without a look at the strides.
         move = np.ascontiguousarray(action if self._moves is None else self._moves[action], np.intc)
         reward = self._engine.step(move, num_steps=self._config.frame_skip)
-        return self._look(), float(reward), not self._engine.is_running(), False, {}
+        return self._observe(), float(reward), not self._engine.is_running(), False, {}
 
     def render(self) -> UInt8[np.ndarray, "h w 3"]:
         """The last frame again."""
@@ -156,7 +156,7 @@ class DmlabEnv(gymnasium.Env):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._config,), {"_frame": self._frame}
 
-    def _look(self) -> UInt8[np.ndarray, "h w 3"]:
+    def _observe(self) -> UInt8[np.ndarray, "h w 3"]:
         if self._engine.is_running():
             screen = self._engine.observations()[SCREEN]
             self._frame = area_resize(screen, self._config.height, self._config.width)
@@ -211,7 +211,7 @@ def _start(config: DmlabConfig) -> Any:
     try:
         import deepmind_lab  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise missing("deepmind_lab", "dmlab", BUILD) from error
+        raise missing_package("deepmind_lab", "dmlab", BUILD) from error
     level = f"{DMLAB30_FOLDER}{config.level}" if config.level in DMLAB30 else config.level
     try:
         return deepmind_lab.Lab(
@@ -224,7 +224,7 @@ def _start(config: DmlabConfig) -> Any:
     except RuntimeError as error:
         if config.level in DMLAB30:
             raise  # the level exists, so it is something else: the renderer, the graphics
-        refusal = unknown("DeepMind Lab level", config.level, DMLAB30, setting="env.level")
+        refusal = unknown_name("DeepMind Lab level", config.level, DMLAB30, setting="env.level")
         raise ValueError(f"{refusal} The engine said: {error}") from error
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from envs.errors import plain, returned
+from envs.errors import check_returned, to_python
 
 STEP = ("observation", "reward", "terminated", "truncated", "info")
 
@@ -77,7 +77,7 @@ class FrameEnv(gymnasium.Env):
         self.observation_space = frame_space(height, width)
         self._frame = np.zeros((height, width, 3), np.uint8)
 
-    def picture(self, observation: Any) -> np.ndarray | None:
+    def image(self, observation: Any) -> np.ndarray | None:
         """The engine's picture, any size; None where it has none, as after the end: then the last frame stands."""
         return observation
 
@@ -87,14 +87,14 @@ class FrameEnv(gymnasium.Env):
         """The first frame of an episode that `seed` determines; without a seed, of one more episode."""
         self._refuse_closed()
         super().reset(seed=seed)
-        observation, info = returned("reset", self.inner.reset(seed=seed, options=options), "observation", "info")
-        return self._keep(observation), info
+        observation, info = check_returned("reset", self.inner.reset(seed=seed, options=options), "observation", "info")
+        return self._to_frame(observation), info
 
     def step(self, action: Any) -> tuple[UInt8[np.ndarray, "h w 3"], float, bool, bool, dict[str, Any]]:
         """The frame that `action` leads to, its reward, and whether the episode ended or was cut."""
         self._refuse_closed()
         observation, reward, terminated, truncated, info = self._step(action)
-        return self._keep(observation), reward, terminated, truncated, info
+        return self._to_frame(observation), reward, terminated, truncated, info
 
     def render(self) -> UInt8[np.ndarray, "h w 3"]:
         """The last frame again."""
@@ -111,8 +111,9 @@ class FrameEnv(gymnasium.Env):
 
     def _step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """One step of the engine, with Python's own numbers where it has those of NumPy."""
-        observation, reward, terminated, truncated, info = returned("step", self.inner.step(action), *STEP)
-        return observation, _as_float(plain(reward)), _as_flag(plain(terminated)), _as_flag(plain(truncated)), info
+        observation, reward, terminated, truncated, info = check_returned("step", self.inner.step(action), *STEP)
+        flags = _as_flag(to_python(terminated)), _as_flag(to_python(truncated))
+        return observation, _as_float(to_python(reward)), *flags, info
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -121,8 +122,8 @@ class FrameEnv(gymnasium.Env):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.config,), {"_frame": self._frame}
 
-    def _keep(self, observation: Any) -> UInt8[np.ndarray, "h w 3"]:
-        picture = self.picture(observation)
-        if picture is not None:
-            self._frame = area_resize(to_rgb(picture), self.height, self.width)
+    def _to_frame(self, observation: Any) -> UInt8[np.ndarray, "h w 3"]:
+        image = self.image(observation)
+        if image is not None:
+            self._frame = area_resize(to_rgb(image), self.height, self.width)
         return self._frame.copy()

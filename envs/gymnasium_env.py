@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from envs.errors import at_least, one_of, unknown
+from envs.errors import check_at_least, check_one_of, unknown_name
 from envs.frames import FrameEnv
 
 ACTION_SPACES = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box)
@@ -28,8 +28,8 @@ class GenericConfig:
     frame_skip: int = 1  # steps of the environment per action; their rewards add up
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "height", "width", "frame_skip")
-        one_of(self, "frames", ("auto", "observation", "render"))
+        check_at_least(self, 1, "height", "width", "frame_skip")
+        check_one_of(self, "frames", ("auto", "observation", "render"))
 
 
 class GenericEnv(FrameEnv):
@@ -45,15 +45,15 @@ class GenericEnv(FrameEnv):
     def __init__(self, config: GenericConfig) -> None:
         inner = _make(config)
         try:
-            self._key, self.unused_observations = _seen(inner, config)
+            self._key, self.unused_observations = _find_image(inner, config)
             if self._key is None:
-                inner = _rendering(inner, config)
+                inner = _remake_for_rendering(inner, config)
         except BaseException:
             inner.close()
             raise
         super().__init__(inner, config)
 
-    def picture(self, observation: Any) -> np.ndarray | None:
+    def image(self, observation: Any) -> np.ndarray | None:
         """The image in the observation, or what the environment renders."""
         if self._key is None:
             return np.asarray(self.inner.render())
@@ -68,7 +68,7 @@ class GenericEnv(FrameEnv):
                 break
             observation, reward, terminated, truncated, info = self._step(action)
             total = total + reward
-        return self._keep(observation), total, terminated, truncated, info
+        return self._to_frame(observation), total, terminated, truncated, info
 
 
 def _make(config: GenericConfig, **more: Any) -> gymnasium.Env:
@@ -82,13 +82,13 @@ def _make(config: GenericConfig, **more: Any) -> gymnasium.Env:
         raise ImportError(f"{config.id}: {error}; install it, or put its folder on PYTHONPATH") from error
     except gymnasium.error.Error as error:  # unregistered, malformed, or too old
         name = config.id.rpartition(":")[2]  # without the module that was imported first
-        raise unknown("Gymnasium id", name, gymnasium.registry, setting="env.id") from error
+        raise unknown_name("Gymnasium id", name, gymnasium.registry, setting="env.id") from error
     except Exception as error:  # what the constructor of a stranger raises
-        told = " ".join(str(error).split())
-        raise ValueError(f"{config.id}: making it raised {type(error).__name__}: {told}; check env.kwargs") from error
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"{config.id}: making it raised {message}; check env.kwargs") from error
 
 
-def _seen(inner: gymnasium.Env, config: GenericConfig) -> tuple[str | None, tuple[str, ...]]:
+def _find_image(inner: gymnasium.Env, config: GenericConfig) -> tuple[str | None, tuple[str, ...]]:
     """Where the image is, as `_image_key` says, and the entries of a dict observation that no frame will show."""
     if not isinstance(inner.action_space, ACTION_SPACES):
         expected = ", ".join(cls.__name__ for cls in ACTION_SPACES)
@@ -101,7 +101,7 @@ def _seen(inner: gymnasium.Env, config: GenericConfig) -> tuple[str | None, tupl
     return key, (f"all of its {type(space).__name__}, since frames are what it renders",) if several else ()
 
 
-def _rendering(inner: gymnasium.Env, config: GenericConfig) -> gymnasium.Env:
+def _remake_for_rendering(inner: gymnasium.Env, config: GenericConfig) -> gymnasium.Env:
     """The same environment again, made so that `render()` gives frames."""
     inner.close()
     modes = list(inner.metadata.get("render_modes") or ())
@@ -116,7 +116,7 @@ def _image_key(space: spaces.Space, config: GenericConfig) -> str | None:
         return None
     entries = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
     if config.key and config.key not in entries:
-        raise unknown("key of the observation", config.key, entries, setting="env.key")
+        raise unknown_name("key of the observation", config.key, entries, setting="env.key")
     images = [key for key, entry in entries.items() if _is_image(entry) and config.key in ("", key)]
     if len(images) == 1:
         return images[0]

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Bool, Float, UInt8
 
-from envs.errors import at_least
+from envs.errors import check_at_least
 from envs.frames import frame_space
 from envs.raycast import Maze, Pose, render
 
@@ -54,9 +54,9 @@ class MazeConfig:
     max_steps: int = 500  # steps after which an episode is cut
 
     def __post_init__(self) -> None:
-        at_least(self, 2, "rooms")
-        at_least(self, 1, "height", "width", "max_steps")
-        at_least(self, 0, "noise")
+        check_at_least(self, 2, "rooms")
+        check_at_least(self, 1, "height", "width", "max_steps")
+        check_at_least(self, 0, "noise")
         if not 0 <= self.loops <= 1:
             raise ValueError(f"loops: expected a share in [0, 1], got {self.loops}")
 
@@ -91,7 +91,7 @@ class MazeEnv(gymnasium.Env):
         self.pose = Pose(start[0] + 0.5, start[1] + 0.5, TURN * int(self.np_random.integers(round(360 / TURN))))
         self._noise_seed = int(self.np_random.integers(2**63))
         self._steps = 0
-        return self._look()
+        return self._observe()
 
     def step(self, action: Any) -> tuple[UInt8[np.ndarray, "h w 3"], float, bool, bool, dict[str, Any]]:
         """The frame that `action` leads to, and reward 1 if that is where the goal was.
@@ -109,14 +109,14 @@ class MazeEnv(gymnasium.Env):
         reached = reaches_goal(self.maze, self.pose)
         if reached and not self._config.goal_ends:
             self.maze = replace(self.maze, goal=self._another_room())
-        frame, info = self._look()
+        frame, info = self._observe()
         return frame, float(reached), reached and self._config.goal_ends, self._steps >= self._config.max_steps, info
 
     def render(self) -> UInt8[np.ndarray, "h w 3"]:
         """The last frame again."""
-        return self._look()[0]
+        return self._observe()[0]
 
-    def _look(self) -> tuple[UInt8[np.ndarray, "h w 3"], dict[str, Any]]:
+    def _observe(self) -> tuple[UInt8[np.ndarray, "h w 3"], dict[str, Any]]:
         if self.maze is None:
             raise RuntimeError("render before the first reset: call reset(seed=...)")
         frame = render(self.maze, self.pose, self._config.height, self._config.width)

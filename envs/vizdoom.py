@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.errors import at_least, unknown
+from envs.errors import check_at_least, unknown_name
 from envs.frames import FrameEnv
 
 SHORT_NAMES = {"move_forward": "forward", "move_backward": "backward"}  # the two that every environment shares
@@ -36,7 +36,7 @@ class VizdoomConfig:
     crop: tuple[float, float, float, float] = (0.25, 0.91667, 0.0, 1.0)  # top, bottom, left, right of what is seen
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "height", "width", "frame_skip", "buttons")
+        check_at_least(self, 1, "height", "width", "frame_skip", "buttons")
         top, bottom, left, right = self.crop
         if not (0 <= top < bottom <= 1 and 0 <= left < right <= 1):
             raise ValueError(f"crop: expected shares 0 <= top < bottom <= 1 and left < right likewise, got {self.crop}")
@@ -56,7 +56,7 @@ class VizdoomEnv(FrameEnv):
         self._folder = tempfile.mkdtemp(prefix="vizdoom-")
         self._shut = weakref.finalize(self, _shut, inner, self._folder)  # also where nobody calls close()
 
-    def picture(self, observation: Any) -> np.ndarray | None:
+    def image(self, observation: Any) -> np.ndarray | None:
         """The screen; None after the end, when the engine has none."""
         if self.inner.unwrapped.state is None:  # pyright: ignore
             return None
@@ -115,7 +115,7 @@ def _ids() -> dict[str, str]:
 def _make(config: VizdoomConfig) -> gymnasium.Env:
     ids = _ids()
     if config.scenario not in ids:
-        raise unknown("ViZDoom scenario", config.scenario, scenarios(), setting="env.scenario")
+        raise unknown_name("ViZDoom scenario", config.scenario, scenarios(), setting="env.scenario")
     names, overrides = _buttons(ids[config.scenario])
     return gymnasium.make(
         ids[config.scenario],

@@ -10,13 +10,14 @@ import numpy as np
 import envs
 from worldmodel import WorldModel
 from worldmodel.agents.planner import Planner, PlannerConfig
-from worldmodel.io.config import typed
+from worldmodel.io.config import from_mapping
 from worldmodel.io.video import write_video
 
 world = WorldModel.load(sys.argv[1] if len(sys.argv) > 1 else "maze")
 steps = int(sys.argv[2]) if len(sys.argv) > 2 else 50
 
-env = envs.make(typed(envs.schema(world.info.env["name"]), world.info.env, "env"))  # what the world was learned from
+config = from_mapping(envs.schema(world.info.env["name"]), world.info.env, "env")
+env = envs.make(config)  # the environment that the world imitates
 planner = Planner(world, PlannerConfig(kind="cem", candidates=64, horizon=12))
 policy = planner.episode(np.random.default_rng(0))  # frame → action
 

@@ -28,9 +28,9 @@ from yaml import YAMLError
 
 import envs
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.io.config import to_dict, typed, unknown_key
-from worldmodel.io.hub import WARM, comes_along, drawn_at
-from worldmodel.io.model_folder import CONFIG, described, read_sealed
+from worldmodel.io.config import from_mapping, to_dict, unknown_key
+from worldmodel.io.hub import DEFAULT_TEMPERATURE, is_bundled, sampling_temperature
+from worldmodel.io.model_folder import CONFIG, read_checked_json, read_config
 from worldmodel.io.untrusted import errors_name
 from worldmodel.kernels.threads import set_threads
 from worldmodel.world import WorldInfo
@@ -52,7 +52,7 @@ def script(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[[], None
 
         def work() -> None:
             for values in composed(schema, name):
-                config = typed(schema, values)
+                config = from_mapping(schema, values)
                 check_numbers(config)
                 begin()
                 set_threads()
@@ -137,7 +137,7 @@ def name_run(values: DictConfig) -> None:
     episodes of another world's run would be the wrong ones."""
     world = OmegaConf.select(values, "world", default=None)
     asked = any(override.lstrip("+").startswith("run=") for override in HydraConfig.get().overrides.task)
-    name = None if world is None else comes_along(str(world))
+    name = None if world is None else is_bundled(str(world))
     if name is not None and not asked:
         values.run = f"runs/{name}"
 
@@ -149,7 +149,7 @@ def real_env(info: WorldInfo) -> Callable[[], gymnasium.Env]:
     """
     if "name" not in info.env:
         raise ValueError("this world does not say which environment it was learned from (config.json, info.env)")
-    return partial(envs.make, typed(envs.schema(info.env["name"]), info.env, "env"))
+    return partial(envs.make, from_mapping(envs.schema(info.env["name"]), info.env, "env"))
 
 
 def made_with(config: Any, world: Path, store: EpisodeStore | None) -> dict[str, Any]:
@@ -157,17 +157,17 @@ def made_with(config: Any, world: Path, store: EpisodeStore | None) -> dict[str,
 
     Raises: ValueError where the world's config.json is damaged.
     """
-    about, weights = described(world)
+    about, weights = read_config(world)
     with errors_name(world / CONFIG):
-        drawn = drawn_at(about["info"])
+        drawn = sampling_temperature(about["info"])
     made = {"settings": to_dict(config), "world": weights, "episodes": store and store.fingerprint()}
-    return made | ({} if drawn == WARM else {"temperature": list(drawn)})
+    return made | ({} if drawn == DEFAULT_TEMPERATURE else {"temperature": list(drawn)})
 
 
 def made_already(path: Path, made: dict[str, Any]) -> bool:
     """Whether the result at `path` is whole and was made with just this."""
     try:
-        return read_sealed(path).get("made_with") == made
+        return read_checked_json(path).get("made_with") == made
     except ValueError:  # missing, damaged, or changed by hand
         return False
 

@@ -12,7 +12,7 @@ import envs
 from worldmodel.data.collect.collect import CollectReport, Failure, collect
 from worldmodel.data.collect.preview import preview
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.io.config import to_dict, typed
+from worldmodel.io.config import from_mapping, to_dict
 
 
 @dataclass
@@ -39,7 +39,7 @@ def main(config: CollectConfig) -> None:
     how |= {"max_steps": config.max_steps, "info_keys": config.info_keys}
     safety = {"workers": config.workers, "timeout": config.timeout}
     try:
-        env_config = typed(envs.schema(config.env.get("name", "")), config.env, "env")
+        env_config = from_mapping(envs.schema(config.env.get("name", "")), config.env, "env")
         make_env = partial(envs.make, env_config)
         frame_skip = getattr(env_config, "frame_skip", None)
         seen = preview(make_env, to_dict(env_config), frame_skip=frame_skip, **safety, **how)

@@ -12,7 +12,7 @@ from worldmodel.evaluate.output.tensorboard import log_report
 from worldmodel.evaluate.report import EvaluationContext, ReportConfig, measure, to_json
 from worldmodel.evaluate.sections.horizon import keep_horizon, trusted
 from worldmodel.io.hub import read_report, world_folder
-from worldmodel.io.model_folder import CONFIG, read_sealed, write_sealed
+from worldmodel.io.model_folder import CONFIG, read_checked_json, write_checked_json
 from worldmodel.tokenizer import fingerprint, load_tokenizer, tokenize
 from worldmodel.world import WorldModel
 
@@ -47,7 +47,7 @@ def main(config: EvaluateConfig) -> None:
             keep_horizon(folder, trusted(sections["Trust horizon"]))
         log_report(sections, log_folder)
         html_path.write_text(html_page("How good this world is", case.summary(), sections))
-        write_sealed(path, {"made_with": made, **to_json(sections)})
+        write_checked_json(path, {"made_with": made, **to_json(sections)})
     report = read_report(path)
     for name, metric in report["figures"].items():
         between = f"[{metric['low']:.4g}, {metric['high']:.4g}]"
@@ -55,7 +55,7 @@ def main(config: EvaluateConfig) -> None:
         print(f"  {name:52} {metric['value']:12.4g} {between:24} {metric['unit']:6} {said}".rstrip())
     for name, why in report.get("not_applicable", {}).items():
         print(f"  {name:52} {verdict('', None, why)}")
-    print(describe_horizon(read_sealed(folder / CONFIG)["config"]["info"].get("trust_horizon")))
+    print(describe_horizon(read_checked_json(folder / CONFIG)["config"]["info"].get("trust_horizon")))
     print(f"report: {html_path}\nfigures: {path}\nlogs: tensorboard --logdir {config.run.parent}")
 
 

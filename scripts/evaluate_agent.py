@@ -16,7 +16,7 @@ from worldmodel.evaluate.agents import dream_returns, ranking, returns
 from worldmodel.evaluate.statistics.results import bootstrap
 from worldmodel.io.config import to_dict
 from worldmodel.io.hub import world_folder
-from worldmodel.io.model_folder import described, read_sealed, write_sealed
+from worldmodel.io.model_folder import read_checked_json, read_config, write_checked_json
 from worldmodel.io.progress import progress
 from worldmodel.world import WorldModel
 
@@ -45,8 +45,8 @@ class EvaluateAgentConfig:
 def main(config: EvaluateAgentConfig) -> None:
     made = {"settings": to_dict(config), "weights": weights(config)}
     if not made_already(config.out, made):
-        write_sealed(config.out, {"made_with": made, **play(config)})
-    found = read_sealed(config.out)
+        write_checked_json(config.out, {"made_with": made, **play(config)})
+    found = read_checked_json(config.out)
     for name, figures in found["returns"].items():
         print(f"  {name:12} {figures['mean']:9.3f}  [{figures['low']:.3f}, {figures['high']:.3f}]  {figures['count']}")
     for run, figures in found["ranking"].items():
@@ -67,7 +67,7 @@ def weights(config: EvaluateAgentConfig) -> dict[str, str]:
         raise ValueError(
             f"{missing[0]} holds no agent; run scripts/train_agent.py, or name other folders in agents.NAME="
         )
-    return {str(folder): described(folder)[1] for folder in folders}
+    return {str(folder): read_config(folder)[1] for folder in folders}
 
 
 def world_of(config: EvaluateAgentConfig, run: Path) -> Path:

@@ -11,7 +11,7 @@ from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.open import open_episodes
 from worldmodel.dream.rollout import Beginning, Recording, beginning, dream, film, own_beginning, plan
 from worldmodel.io.hub import world_folder
-from worldmodel.io.model_folder import write_sealed
+from worldmodel.io.model_folder import write_checked_json
 from worldmodel.io.progress import progress
 from worldmodel.io.video import write_video
 from worldmodel.prior import SamplerConfig
@@ -50,7 +50,7 @@ def main(config: RolloutConfig) -> None:
     if not (video.is_file() and made_already(record, made)):
         record.unlink(missing_ok=True)  # from here on the files are in between
         imagine(config, store, video)
-        write_sealed(record, {"made_with": made})
+        write_checked_json(record, {"made_with": made})
     print(f"video: {video}\ncontact sheet: {config.out / 'sheet.png'}\ntokens: {config.out / 'tokens.npy'}")
     if (report := config.run / "report.json").is_file():
         print(f"figures: {report}")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.evaluate.sections.horizon import kept_horizon
-from worldmodel.io.hub import CARD, REPORT, card, measured
-from worldmodel.io.model_folder import described, read_sealed, write_sealed
+from worldmodel.io.hub import CARD, REPORT, load_report, model_card
+from worldmodel.io.model_folder import read_checked_json, read_config, write_checked_json
 from worldmodel.training.run_state import latest
 from worldmodel.world import WorldModel
 
@@ -38,12 +38,12 @@ def main(config: ShipConfig) -> None:
     world.round_weights()
     world.info.trust_horizon = kept_horizon(config.to, world)  # what was measured before rounding does not count
     world.save(config.to)
-    found = measured(config.report, config.to) if config.report.is_file() else None
+    found = load_report(config.report, config.to) if config.report.is_file() else None
     (config.to / REPORT).unlink(missing_ok=True)  # it may be of earlier weights
     if found is not None:
-        write_sealed(config.to / REPORT, found)
-    about, figures = described(config.to)[0], {} if found is None else found["figures"]
-    (config.to / CARD).write_text(card(about, config.to.name, figures, origin(config, found)), encoding="utf-8")
+        write_checked_json(config.to / REPORT, found)
+    about, figures = read_config(config.to)[0], {} if found is None else found["figures"]
+    (config.to / CARD).write_text(model_card(about, config.to.name, figures, origin(config, found)), encoding="utf-8")
     size = sum(path.stat().st_size for path in config.to.iterdir())
     if size >= MOST_BYTES:
         raise ValueError(f"{config.to}: {size:,} bytes, expected fewer than {MOST_BYTES:,}; train a smaller world")
@@ -57,7 +57,7 @@ def origin(config: ShipConfig, found: dict[str, Any] | None) -> dict[str, Any]:
     """What the world was made with: the commands, and such seeds as the run still knows."""
     told: dict[str, Any] = {f"step {i}": command for i, command in enumerate(config.commands, 1)}
     if (episodes := config.run / "episodes" / "dataset.json").is_file():
-        told["seed of the episodes"] = read_sealed(episodes).get("seed")
+        told["seed of the episodes"] = read_checked_json(episodes).get("seed")
     for part in ("tokenizer", "prior"):
         if (checkpoint := latest(config.run / part)) is not None:
             told[f"seed of the {part}"] = checkpoint.progress["fit"]["seed"]

@@ -25,7 +25,7 @@ from worldmodel.evaluate.statistics.results import bootstrap
 from worldmodel.io.config import to_dict
 from worldmodel.io.hub import world_folder
 from worldmodel.io.lock import writer_lock
-from worldmodel.io.model_folder import CONFIG, described, read_sealed, write_sealed
+from worldmodel.io.model_folder import CONFIG, read_checked_json, read_config, write_checked_json
 from worldmodel.io.progress import progress
 from worldmodel.io.untrusted import errors_name
 from worldmodel.kernels.threads import threads
@@ -69,16 +69,16 @@ def main(config: TrainAgentConfig) -> None:
         with writer_lock(config.out, "training"):
             record.unlink(missing_ok=True)  # from here on the files are in between
             found = train(config, world, made)
-            write_sealed(record, {"made_with": made, "real_returns": found})
+            write_checked_json(record, {"made_with": made, "real_returns": found})
             shutil.rmtree(config.out / FOLDER, ignore_errors=True)
-    found = read_sealed(record)["real_returns"]
+    found = read_checked_json(record)["real_returns"]
     measured = ", ".join(f"{step}: {mean:.4g}" for step, mean in found.items()) or "not measured"
     print(f"agent: {config.out}; mean real return by step: {measured}")
 
 
 def made_of(config: TrainAgentConfig) -> dict[str, Any]:
     """What decides the agent: the settings, the weights of the world, and where that ends dreams by itself."""
-    about, weights = described(config.world)
+    about, weights = read_config(config.world)
     made = {"settings": to_dict(config), "world": weights}
     with errors_name(config.world / CONFIG):
         trusted = about["info"].get("trust_horizon")

@@ -20,9 +20,9 @@ from worldmodel.evaluate import likelihood
 from worldmodel.evaluate.metrics import real_clips
 from worldmodel.evaluate.sections.horizon import kept_horizon
 from worldmodel.io.config import to_dict
-from worldmodel.io.model_folder import described, read_sealed
+from worldmodel.io.model_folder import read_checked_json, read_config
 from worldmodel.io.video import log_video
-from worldmodel.nn.actions import ActionEncoder, Scale, scale_of, space_to_json
+from worldmodel.nn.actions import ActionEncoder, Scale, fit_action_scale, space_to_json
 from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, reward_values
 from worldmodel.tokenizer import VQVAE, load_tokenizer, tokenize
 from worldmodel.training.fit import FitConfig, first_rank, fit, sole_training
@@ -83,7 +83,7 @@ def train_prior(config: TrainPriorConfig) -> None:
 
     identity = {"prior": to_dict(config.prior), "tokens": tokens.info.key, "clip": config.clip_latents}
     identity["actions"] = action_coding(info)
-    identity["init"] = None if config.init is None else described(config.init / "world")[1]
+    identity["init"] = None if config.init is None else read_config(config.init / "world")[1]
     result = fit(prior, batches, config.fit, config.run / "prior", evaluate=evaluate, identity=identity)
 
     def finish() -> None:
@@ -123,7 +123,7 @@ def action_coding(info: WorldInfo) -> Any:
 def course_of(folder: Path) -> list[dict[str, Any]]:
     """The course of a training, see `FitResult`; empty where it is not recorded."""
     try:
-        return read_sealed(folder / "metrics.json").get("course", [])
+        return read_checked_json(folder / "metrics.json").get("course", [])
     except ValueError:
         return []
 
@@ -143,7 +143,7 @@ def scale_for(config: TrainPriorConfig, store: EpisodeStore, train: Sequence[int
         earlier = WorldModel.load(config.init / "world").info
         if earlier.action_space == store.info.action_space and earlier.action_scale is not None:
             return earlier.action_scale
-    return scale_of(store.info.action_space, (store.actions(index) for index in train))
+    return fit_action_scale(store.info.action_space, (store.actions(index) for index in train))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
-from worldmodel.io.config import typed
+from worldmodel.io.config import from_mapping
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 NAMES = sorted(path.stem for path in SCRIPTS.glob("[a-z]*.py"))
@@ -41,7 +41,7 @@ def entry(name: str) -> Callable[[], None]:
 
 def work(name: str, values: Any) -> None:
     """What a script does once its config is composed of these values."""
-    inspect.unwrap(entry(name))(typed(schema(name), values))
+    inspect.unwrap(entry(name))(from_mapping(schema(name), values))
 
 
 def schema(name: str) -> type:

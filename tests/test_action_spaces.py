@@ -23,7 +23,7 @@ from worldmodel.data.episodes.episode import Episode
 from worldmodel.data.episodes.store import DatasetInfo, EpisodeStore
 from worldmodel.dream.env import action_space
 from worldmodel.evaluate.agents import dream_returns, returns
-from worldmodel.io.config import typed
+from worldmodel.io.config import from_mapping
 from worldmodel.nn.actions import Scale, space_to_json
 from worldmodel.world import WorldModel
 
@@ -57,7 +57,7 @@ def world_of(name: str, stride: int = 1) -> WorldModel:
 
 
 def real_env(world: WorldModel) -> gymnasium.Env:
-    return envs.make(typed(envs.schema("gymnasium"), world.info.env, "env"))
+    return envs.make(from_mapping(envs.schema("gymnasium"), world.info.env, "env"))
 
 
 @pytest.mark.parametrize("name", SPACES)

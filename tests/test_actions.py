@@ -7,7 +7,14 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
 from worldmodel.data.collect.policies import make_policy
-from worldmodel.nn.actions import ActionEncoder, nearest, reach, scale_of, space_from_json, space_to_json
+from worldmodel.nn.actions import (
+    ActionEncoder,
+    clip_to_space,
+    fit_action_scale,
+    plausible_actions,
+    space_from_json,
+    space_to_json,
+)
 
 WIDE = Box(np.array([-2, -np.inf], np.float32), np.array([2, 3], np.float32))
 SPACES = [
@@ -124,12 +131,12 @@ def test_bounds_that_say_nothing_count_as_none_and_the_data_says_how_large_actio
         size *= 1000
     episodes = [(size * rng.normal((2, -1), 1, (50, 2))).clip(space.low, space.high).astype(space.dtype) for _ in "ab"]
     if name == "1e6" and size == 1e6:
-        assert scale_of(space, episodes) is None  # these bounds are used
+        assert fit_action_scale(space, episodes) is None  # these bounds are used
         return
-    encoder = ActionEncoder(space, scale_of(space, episodes))
+    encoder = ActionEncoder(space, fit_action_scale(space, episodes))
     vectors = np.concatenate([encoder.encode(each) for each in episodes])
     assert np.abs(vectors.mean(0)).max() < 1e-3 and np.abs(vectors.std(0) - 1).max() < 1e-3
-    again = ActionEncoder(space, scale_of(space, episodes)).encode(episodes[0])
+    again = ActionEncoder(space, fit_action_scale(space, episodes)).encode(episodes[0])
     np.testing.assert_array_equal(again, vectors[:50])
 
 
@@ -144,9 +151,9 @@ def test_bounds_that_the_data_uses_and_those_of_ordinary_size_count():
         (MultiBinary(2), np.zeros((3, 2))),
         (None, np.zeros((3, 2))),
     ):
-        assert scale_of(space, [data]) is None
+        assert fit_action_scale(space, [data]) is None
     mixed = Box(np.array([-1, -np.inf], np.float32), np.array([1, np.inf], np.float32))
-    scale = scale_of(mixed, [np.array([[0.5, 10], [-0.5, 30]], np.float32)])
+    scale = fit_action_scale(mixed, [np.array([[0.5, 10], [-0.5, 30]], np.float32)])
     assert scale == (None, (20.0, 10.0))
     np.testing.assert_array_equal(ActionEncoder(mixed, scale).encode(np.array([[0.5, 40]])), [[0.5, 2]])
 
@@ -163,15 +170,15 @@ def test_without_a_scale_actions_are_encoded_as_they_always_were():
 
 
 def test_a_number_that_never_changes_and_an_empty_episode_make_a_scale():
-    scale = scale_of(SHAM["infinite"], [np.full((5, 2), 0.1, np.float32), np.zeros((0, 2), np.float32)])
+    scale = fit_action_scale(SHAM["infinite"], [np.full((5, 2), 0.1, np.float32), np.zeros((0, 2), np.float32)])
     assert [spread for _, spread in scale] == [1.0, 1.0]
-    assert scale_of(SHAM["infinite"], []) is None
+    assert fit_action_scale(SHAM["infinite"], []) is None
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_data_that_is_no_finite_number_makes_no_scale(wrong):
     with pytest.raises(ValueError, match="finite numbers in all episodes"):
-        scale_of(SHAM["infinite"], [np.array([[0, wrong]], np.float32)])
+        fit_action_scale(SHAM["infinite"], [np.array([[0, wrong]], np.float32)])
 
 
 @pytest.mark.parametrize("scale", [((0.0, 1.0),), (None, (0.0, 0.0)), (None, (np.nan, 1.0)), (None, (0.0, np.inf))])
@@ -193,11 +200,11 @@ def test_with_a_scale_an_action_far_from_the_data_is_refused():
 def test_within_reach_is_where_the_data_lay_and_a_chunk_repeats_it():
     space = Box(np.array([0, -1], np.float32), np.array([np.inf, 1], np.float32))
     scale = ((5.0, 2.0), None)
-    assert reach(space, scale) == Box(np.array([1, -1], np.float32), np.array([9, 1], np.float32))
-    assert reach(space, ((1.0, 2.0), None)).low.tolist() == [0, -1]  # the bound that there is
+    assert plausible_actions(space, scale) == Box(np.array([1, -1], np.float32), np.array([9, 1], np.float32))
+    assert plausible_actions(space, ((1.0, 2.0), None)).low.tolist() == [0, -1]  # the bound that there is
     chunk = Box(np.tile(space.low, (2, 1)), np.tile(space.high, (2, 1)))
-    assert reach(chunk, scale).high.tolist() == [[9, 1], [9, 1]]
-    assert reach(space, None) is space and reach(Discrete(2), None) == Discrete(2)
+    assert plausible_actions(chunk, scale).high.tolist() == [[9, 1], [9, 1]]
+    assert plausible_actions(space, None) is space and plausible_actions(Discrete(2), None) == Discrete(2)
 
 
 INTEGERS, FLOATS = [np.uint8, np.int8, np.int32, np.int64, np.uint64], [np.float16, np.float32, np.float64]
@@ -208,9 +215,9 @@ def test_the_nearest_action_is_in_the_space_and_whole_where_it_holds_integers(dt
     limits = np.iinfo(dtype) if dtype in INTEGERS else np.finfo(dtype)
     for space in (Box(limits.min, limits.max, (2,), dtype), Box(0, 3, (2,), dtype)):
         for numbers in ([2.6, 1.4], [-1e20, 1e20], [2.49, 3.4]):
-            assert space.contains(nearest(np.array(numbers), space))
+            assert space.contains(clip_to_space(np.array(numbers), space))
         expected = np.array([3, 1] if dtype in INTEGERS else [2.6, 1.4], dtype)
-        np.testing.assert_array_equal(nearest(np.array([2.6, 1.4]), space), expected)
+        np.testing.assert_array_equal(clip_to_space(np.array([2.6, 1.4]), space), expected)
 
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -233,7 +240,7 @@ def test_where_bounds_are_a_sham_actions_of_ordinary_size_are_tried_and_told_apa
     actions = np.stack([policy(None) for _ in range(50)])
     assert all(map(space.contains, actions)) and actions.dtype == space.dtype
     assert np.abs(actions.astype(float)).max() < 10
-    vectors = ActionEncoder(space, scale_of(space, [actions])).encode(actions)
+    vectors = ActionEncoder(space, fit_action_scale(space, [actions])).encode(actions)
     assert (vectors.std(axis=0) > 0.4).all() and np.abs(vectors).max() < 6
 
 
@@ -241,7 +248,7 @@ def test_where_bounds_are_a_sham_actions_of_ordinary_size_are_tried_and_told_apa
 def test_actions_far_smaller_than_their_bounds_are_scaled_by_the_data(bound):
     space = Box(-bound, bound, (1,), np.float32)
     actions = np.linspace(-0.5, 0.5, 30, dtype=np.float32)[:, None]
-    vectors = ActionEncoder(space, scale_of(space, [actions])).encode(actions)
+    vectors = ActionEncoder(space, fit_action_scale(space, [actions])).encode(actions)
     assert vectors.std() == pytest.approx(1.0, rel=1e-3)
 
 

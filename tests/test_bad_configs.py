@@ -15,7 +15,7 @@ from tests.helpers_models import small_world
 from tests.helpers_scripts import SCRIPTS, entry, shared
 from tests.test_episode_store import make_episode
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.io.model_folder import write_json, write_sealed
+from worldmodel.io.model_folder import write_checked_json, write_json
 
 ODD: dict[str, Any] = {
     "nothing": {},
@@ -65,7 +65,7 @@ def test_a_config_of_something_else_is_one_line(run, what, name, monkeypatch, ca
 
 def test_a_result_that_was_changed_is_made_anew(tmp_path):
     path, made_already = tmp_path / "agent.json", shared("_run").made_already
-    write_sealed(path, {"made_with": {"x": 1}, "real_returns": {"0": 0.5}})
+    write_checked_json(path, {"made_with": {"x": 1}, "real_returns": {"0": 0.5}})
     assert made_already(path, {"x": 1}) and not made_already(path, {"x": 2})
     path.write_text(path.read_text().replace("0.5", "9.5"))
     assert not made_already(path, {"x": 1})

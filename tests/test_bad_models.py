@@ -11,7 +11,7 @@ from tests.helpers_models import small_world
 from tests.torture.bombs import safetensors, sparse
 from worldmodel.io import model_folder as checkpoint
 from worldmodel.io import untrusted
-from worldmodel.io.model_folder import load_weights, read_sealed, save_weights, write_json, write_sealed
+from worldmodel.io.model_folder import load_weights, read_checked_json, save_weights, write_checked_json, write_json
 from worldmodel.nn.actions import space_from_json
 from worldmodel.world import WorldModel
 
@@ -72,7 +72,7 @@ def test_what_a_writer_leaves_is_swept_and_what_is_not_its_own_stays(
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_json_does_not_have_are_not_written(tmp_path: Path, number: float) -> None:
-    for write in (write_json, write_sealed):
+    for write in (write_json, write_checked_json):
         with pytest.raises(ValueError, match=r"x\.json: .*JSON"):
             write(tmp_path / "x.json", {"deep": [{"value": number}]})
     assert list(tmp_path.iterdir()) == []
@@ -82,18 +82,18 @@ def test_numbers_that_json_does_not_have_are_not_written(tmp_path: Path, number:
 def test_numbers_too_large_for_a_float_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(ValueError, match=r"x\.json: .*too large a number"):
-        read_sealed(tmp_path / "x.json")
+        read_checked_json(tmp_path / "x.json")
 
 
 def test_a_seal_whose_name_was_damaged_is_noticed(tmp_path: Path) -> None:
-    write_sealed(tmp_path / "x.json", {"steps": 3})
+    write_checked_json(tmp_path / "x.json", {"steps": 3})
     text = (tmp_path / "x.json").read_text()
     for changed in (text.replace('"sha256"', '"sha25v"'), text.replace('"sha256"', '"Sha256"').replace("3", "4", 1)):
         (tmp_path / "x.json").write_text(changed)
         with pytest.raises(ValueError, match=r"x\.json: damaged"):
-            read_sealed(tmp_path / "x.json")
+            read_checked_json(tmp_path / "x.json")
     (tmp_path / "x.json").write_text(json.dumps({"steps": 4}))
-    assert read_sealed(tmp_path / "x.json") == {"steps": 4}
+    assert read_checked_json(tmp_path / "x.json") == {"steps": 4}
 
 
 SPACES = [

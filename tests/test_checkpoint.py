@@ -136,7 +136,7 @@ def test_only_damaged_checkpoints_are_an_error_not_a_fresh_start(tmp_path):
 
 def test_a_checkpoint_killed_while_it_is_written_does_not_count(tmp_path, monkeypatch):
     save(tmp_path, 1)
-    monkeypatch.setattr(training, "write_sealed", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(training, "write_checked_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path, 2)
     monkeypatch.undo()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.helpers_env import FRAME_SHAPE, NO_ACTION, CounterEnv, DeadlyEnv, FaultyEnv, counter_info
-from worldmodel.data.collect.collect import collect, describe, run_episode
+from worldmodel.data.collect.collect import collect, dataset_info_of, run_episode
 from worldmodel.data.collect.policies import make_policy
 from worldmodel.data.episodes import store as store_module
 from worldmodel.data.episodes.store import EpisodeStore
@@ -120,14 +120,14 @@ def test_an_env_that_raises_is_made_anew_as_often_as_retries_says(tmp_path, capf
 
 
 def test_a_full_disk_stops_with_the_folder_named_and_whole_episodes_left(reference, tmp_path, monkeypatch):
-    write = store_module.write_whole
+    write = store_module.write_atomic
 
     def fill_up(path, *parts):
         if path.name == "episode_000002.h5":
             raise OSError(errno.ENOSPC, "No space left on device")
         write(path, *parts)
 
-    monkeypatch.setattr(store_module, "write_whole", fill_up)
+    monkeypatch.setattr(store_module, "write_atomic", fill_up)
     with pytest.raises(OSError, match="disk full") as caught:
         gather(tmp_path, 6)
     assert caught.value.errno == errno.ENOSPC
@@ -222,11 +222,11 @@ def test_progress_tells_the_speed_and_can_be_turned_off(tmp_path, capfd):
 
 
 def test_describe_takes_names_and_shapes_from_the_env():
-    info = describe(CounterEnv(), {"name": "counter"}, seed=3, policy="sticky")
+    info = dataset_info_of(CounterEnv(), {"name": "counter"}, seed=3, policy="sticky")
     assert (info.frame_shape, info.action_names) == (FRAME_SHAPE, CounterEnv.action_names)
     assert (info.env, info.seed, info.policy) == ({"name": "counter"}, 3, "sticky")
     with pytest.raises(ValueError, match="uint8 observations"):
-        describe(gymnasium.make("CartPole-v1"), {}, seed=0)
+        dataset_info_of(gymnasium.make("CartPole-v1"), {}, seed=0)
 
 
 def test_a_policy_is_a_function_of_its_generator():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from worldmodel.io.config import to_dict, typed
+from worldmodel.io.config import from_mapping, to_dict
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Whole:
 
 
 def test_values_left_out_keep_their_defaults():
-    assert typed(Whole, {"name": "a", "tokenizer": {"codes": 8}}) == Whole("a", Part(codes=8))
+    assert from_mapping(Whole, {"name": "a", "tokenizer": {"codes": 8}}) == Whole("a", Part(codes=8))
 
 
 def test_lists_become_tuples_ints_floats_and_strings_paths():
-    whole = typed(Whole, {"name": "a", "folder": "x/y", "tokenizer": {"rate": 1, "size": [3, 4]}})
+    whole = from_mapping(Whole, {"name": "a", "folder": "x/y", "tokenizer": {"rate": 1, "size": [3, 4]}})
     assert whole.tokenizer.size == (3, 4.0) and isinstance(whole.tokenizer.rate, float)
     assert whole.folder == Path("x/y")
 
@@ -51,15 +51,15 @@ def test_a_key_that_python_keeps_for_itself_has_an_underscore_in_the_schema_alon
     class Route:
         from_: int
 
-    assert typed(Route, {"from": 3}) == Route(3) and to_dict(Route(3)) == {"from": 3}
+    assert from_mapping(Route, {"from": 3}) == Route(3) and to_dict(Route(3)) == {"from": 3}
     with pytest.raises(ValueError, match="from_: unknown key; did you mean 'from'"):
-        typed(Route, {"from_": 3})
+        from_mapping(Route, {"from_": 3})
 
 
 def test_a_composed_omegaconf_tree_is_a_mapping_like_any_other():
     node = OmegaConf.create({"name": "a", "tokenizer": {"strides": [1, 2], "codes": "${codes}"}, "codes": 9})
     tree = {"name": node.name, "tokenizer": node.tokenizer, "parts": OmegaConf.create([{"codes": 3}])}
-    whole = typed(Whole, tree)
+    whole = from_mapping(Whole, tree)
     assert whole.tokenizer == Part(codes=9, strides=(1, 2)) and whole.parts == [Part(codes=3)]
 
 
@@ -89,7 +89,7 @@ def test_a_composed_omegaconf_tree_is_a_mapping_like_any_other():
 )
 def test_what_is_wrong_is_named_by_its_full_path(node, error, message):
     with pytest.raises(error) as caught:
-        typed(Whole, node)
+        from_mapping(Whole, node)
     assert str(caught.value).startswith(message)
 
 
@@ -99,7 +99,7 @@ def test_a_schema_that_yaml_cannot_express_is_refused():
         value: complex = 1j
 
     with pytest.raises(TypeError, match="value: the schema's type complex has no YAML form"):
-        typed(Odd, {"value": 1})
+        from_mapping(Odd, {"value": 1})
 
 
 @settings(deadline=None)  # a busy machine is no failure
@@ -111,4 +111,4 @@ def test_a_schema_that_yaml_cannot_express_is_refused():
 def test_typed_inverts_to_dict(codes, rate, kind, strides, size, on, mixed):
     part = Part(codes, rate, kind, strides, size)
     whole = Whole("a", part, [part, Part()], {"deep": {"x": [1, None]}}, on, mixed, Path("a/b"))
-    assert typed(Whole, to_dict(whole)) == whole
+    assert from_mapping(Whole, to_dict(whole)) == whole

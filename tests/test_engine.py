@@ -12,7 +12,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Tuple
 
 from tests.helpers_env import CounterEnv, counter_info
-from worldmodel.data.collect.collect import collect, describe
+from worldmodel.data.collect.collect import collect, dataset_info_of
 from worldmodel.data.collect.engine import EngineError
 from worldmodel.data.collect.preview import preview
 from worldmodel.data.episodes.repair import find_damaged
@@ -263,7 +263,7 @@ def test_an_attribute_that_raises_is_named(name):
 
     setattr(Shy, name, Property())
     with pytest.raises(EngineError, match=f"{name} raised KeyError: 'not yet'"):
-        describe(Shy(), {}, seed=0)
+        dataset_info_of(Shy(), {}, seed=0)
 
 
 @pytest.mark.parametrize("space", [Dict(a=Discrete(2)), Tuple([Discrete(2)])])
@@ -271,7 +271,7 @@ def test_actions_without_an_encoding_are_refused_by_a_value_error(space):
     env = CounterEnv()
     env.action_space = space
     with pytest.raises(ValueError, match="env: action space: expected Discrete, MultiDiscrete"):
-        describe(env, {}, seed=0)
+        dataset_info_of(env, {}, seed=0)
 
 
 @pytest.mark.parametrize("names", [(1, 2, 3), 5])
@@ -279,7 +279,7 @@ def test_action_names_that_are_no_words_are_named(names):
     env = CounterEnv()
     env.action_names = names
     with pytest.raises(EngineError, match="action_names"):
-        describe(env, {}, seed=0)
+        dataset_info_of(env, {}, seed=0)
 
 
 @pytest.mark.parametrize(("value", "words"), [("full", "'full'"), (None, "None"), ([[1], [1, 2]], r"\[\[1\]")])
@@ -313,7 +313,7 @@ class FreeEnv(CounterEnv):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_actions_that_are_no_numbers_stop_with_episode_and_step(tmp_path, value):
     FREE["value"] = value
-    info = describe(FreeEnv(), {}, seed=0, policy=f"{__name__}:free")
+    info = dataset_info_of(FreeEnv(), {}, seed=0, policy=f"{__name__}:free")
     store = EpisodeStore.create(tmp_path, info)
     with pytest.raises(ValueError, match=r"policy .*: episode 0, step 0: expected an action in Box.*got array"):
         collect(FreeEnv, store, 1, policy=info.policy, progress=False)

@@ -17,7 +17,7 @@ from envs.frames import area_resize, to_rgb
 from envs.gymnasium_env import GenericConfig
 from envs.maze import MazeConfig
 from envs.vizdoom import VizdoomConfig
-from worldmodel.io.config import to_dict, typed
+from worldmodel.io.config import from_mapping, to_dict
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "env"
 SIZE = {"height": 24, "width": 40}  # not square, on purpose
@@ -117,7 +117,7 @@ def test_there_is_a_name_for_every_discrete_action_or_for_none(config):
 def test_the_yaml_shows_every_setting_with_the_default_of_its_schema(name):
     values = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
     assert set(values) == {field.name for field in fields(envs.SCHEMAS[name])}
-    assert typed(envs.schema(name), values) == envs.SCHEMAS[name]()
+    assert from_mapping(envs.schema(name), values) == envs.SCHEMAS[name]()
     assert to_dict(envs.SCHEMAS[name]()) == values
 
 

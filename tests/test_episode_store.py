@@ -266,7 +266,7 @@ def test_what_a_killed_writer_left_is_swept_and_a_living_one_is_spared(store, tm
     dead.write_bytes(b"half")
     with open(alive, "wb") as file:
         _lock(file.fileno())
-        assert store.sweep() == 1
+        assert store.remove_partial() == 1
     assert alive.exists()
     assert not dead.exists()
     assert store.indices == (0, 1, 3)
@@ -291,7 +291,7 @@ def test_an_episode_that_the_machine_cannot_read_is_not_called_damaged(tmp_path,
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(episode_file, "Octets", fail)
+    monkeypatch.setattr(episode_file, "ByteSource", fail)
     for work in (lambda: store.read(0), lambda: store.verify(0), lambda: quarantine_damaged(store)):
         with pytest.raises(type(error)):
             work()

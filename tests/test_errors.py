@@ -30,7 +30,7 @@ from tests.helpers_models import small_world
 from tests.helpers_scripts import entry, leaves, module, schema, shared
 from tests.test_scripts import ROOT
 from worldmodel.data.collect.collect import EngineError
-from worldmodel.io.config import typed
+from worldmodel.io.config import from_mapping
 
 OURS = "please report the lines above and the command"
 
@@ -109,7 +109,7 @@ def test_errors_in_a_persons_own_code_are_one_line_that_says_where(error, tmp_pa
 
 def test_type_errors_of_our_doors_are_told_and_those_of_our_slips_are_not(capsys):
     config = {"run": [], "episodes": 3}
-    assert leaves(lambda: typed(schema("collect"), config)) == 2
+    assert leaves(lambda: from_mapping(schema("collect"), config)) == 2
     assert capsys.readouterr().err == "error: run: expected Path, got list []\n"
     assert leaves(lambda: shared("_run").shown({"loss": None})) == 1  # no number, where our own code formats one
     assert OURS in capsys.readouterr().err

@@ -264,15 +264,15 @@ def test_a_small_file_that_claims_much_is_refused_with_both_sizes(tmp_path: Path
     store.write(make_episode())
     bomb(store, 40_000)
     assert store.path(0).stat().st_size < 400_000
-    refused(store, rf"stored bytes claim to hold 49\d,.*at most {untrusted.FULL_BYTES:,} are allowed")
+    refused(store, rf"stored bytes claim to hold 49\d,.*at most {untrusted.MIN_UNPACKED_LIMIT:,} are allowed")
 
 
 def test_an_episode_of_a_still_picture_is_read_however_well_it_packs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (hdf5, untrusted):
-        monkeypatch.setattr(module, "FULL_BYTES", 1 << 12)
-        monkeypatch.setattr(module, "TIMES", 4)
+        monkeypatch.setattr(module, "MIN_UNPACKED_LIMIT", 1 << 12)
+        monkeypatch.setattr(module, "MAX_EXPANSION", 4)
     store = EpisodeStore.create(tmp_path, counter_info())
     still = make_episode(steps=400, frames=np.zeros((401, 6, 5, 3), np.uint8))
     store.write(still)

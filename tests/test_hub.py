@@ -16,7 +16,7 @@ from tests.helpers_models import small_world
 from worldmodel.evaluate.report import to_json
 from worldmodel.evaluate.statistics.results import Interval, Section
 from worldmodel.io import hub as doors
-from worldmodel.io.hub import card, located, pull, push
+from worldmodel.io.hub import model_card, pull, push, resolve_world
 from worldmodel.world import WorldModel
 
 ROOT = Path(__file__).parents[1]
@@ -203,15 +203,17 @@ def test_what_is_no_world_is_not_pushed(hub, tmp_path):
 
 def test_places_on_the_hub_are_told_from_folders(monkeypatch):
     monkeypatch.setattr(doors, "pull", lambda repo, revision=None: Path(f"{repo} at {revision}"))
-    assert located("hf://a/b") == Path("a/b at None") and located(Path("hf://a/b@v1.0")) == Path("a/b at v1.0")
+    assert resolve_world("hf://a/b") == Path("a/b at None")
+    assert resolve_world(Path("hf://a/b@v1.0")) == Path("a/b at v1.0")
     for folder in ("runs/demo/world", "./hf", "hf:/a", "hf://a/b/c", "hf://../x@y z"):
-        assert located(folder) == Path(folder)
+        assert resolve_world(folder) == Path(folder)
 
 
 def test_the_card_has_front_matter_that_yaml_reads_and_nothing_that_acts(world):
     config = json.loads((world / "config.json").read_text())["config"]
     config["info"]["env"] = {"name": "maze\n---\n<script>alert(1)</script> | [x](javascript:1)"}
-    front, _, body = card(config, f"hf://{REPO}", {"psnr": figure(27.81234)}).removeprefix("---\n").partition("\n---\n")
+    text = model_card(config, f"hf://{REPO}", {"psnr": figure(27.81234)})
+    front, _, body = text.removeprefix("---\n").partition("\n---\n")
     values = yaml.safe_load(front)
     assert values["library_name"] == "worldmodel" and values["tags"][-1] == config["info"]["env"]["name"]
     assert "| psnr | 27.81 |" in body and f'WorldModel.load("hf://{REPO}")' in body
@@ -221,10 +223,11 @@ def test_the_card_has_front_matter_that_yaml_reads_and_nothing_that_acts(world):
 def test_the_card_tells_figures_with_unit_and_interval_and_a_horizon_of_0_as_measured(world):
     config = json.loads((world / "config.json").read_text())["config"]
     sections = {"Tokenizer": Section({"tokenizer/psnr": Interval(27.81234, 27.5, 28.0, 9)})}
-    assert "| tokenizer/psnr | 27.81 dB (27.5 to 28) |" in card(config, f"hf://{REPO}", to_json(sections)["figures"])
+    text = model_card(config, f"hf://{REPO}", to_json(sections)["figures"])
+    assert "| tokenizer/psnr | 27.81 dB (27.5 to 28) |" in text
     for measured, told in ((0, "0"), (7, "7"), (None, "not measured")):
         config["info"]["trust_horizon"] = measured
-        assert f"| trust horizon, in steps | {told} |" in card(config, f"hf://{REPO}", {})
+        assert f"| trust horizon, in steps | {told} |" in model_card(config, f"hf://{REPO}", {})
 
 
 def test_a_report_of_other_weights_is_not_told(hub, world, tmp_path):

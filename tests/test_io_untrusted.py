@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from worldmodel.io.untrusted import (
-    CHOICES,
     EPISODE_BYTES,
     FRAME_BYTES,
+    MAX_CHOICES,
     UntrustedFileError,
     check_choices,
     check_episode,
@@ -73,9 +73,9 @@ def test_ceilings_are_in_the_message() -> None:
     check_episode("film", EPISODE_BYTES // 100, 100)
     with pytest.raises(UntrustedFileError, match=f"film: .* at most {EPISODE_BYTES:,}"):
         check_episode("film", EPISODE_BYTES // 100 + 1, 100)
-    check_choices("table", CHOICES)
-    with pytest.raises(UntrustedFileError, match=f"table: .* at most {CHOICES:,}"):
-        check_choices("table", CHOICES + 1)
+    check_choices("table", MAX_CHOICES)
+    with pytest.raises(UntrustedFileError, match=f"table: .* at most {MAX_CHOICES:,}"):
+        check_choices("table", MAX_CHOICES + 1)
 
 
 def test_every_error_becomes_one_that_names_the_file_once() -> None:

@@ -22,8 +22,8 @@ from worldmodel.evaluate.sections.drift import DriftConfig, drift
 from worldmodel.evaluate.sections.fidelity import size
 from worldmodel.evaluate.statistics.bootstrap import bias_corrected, interval, quotient, ratio, share
 from worldmodel.evaluate.statistics.results import Curve, Interval, Section, absent
-from worldmodel.io.hub import card, measured, read_report
-from worldmodel.io.model_folder import read_json, write_sealed
+from worldmodel.io.hub import load_report, model_card, read_report
+from worldmodel.io.model_folder import read_json, write_checked_json
 
 NONE = (math.nan, math.inf, -math.inf)
 
@@ -163,7 +163,7 @@ def test_the_reason_is_in_the_page_the_json_and_the_list(tmp_path):
     assert (verdict("> 1", True), verdict("> 1", False), verdict("", None)) == ("> 1 reached", "> 1 NOT reached", "")
     config = {"info": brightening_world().info.to_json(), "tokenizer": {"space_stride": 8, "time_stride": 1}}
     config["tokenizer"]["quantizer"] = {"codes": 19}
-    assert "not applicable: actions cannot be told" in card(config, "x", values["figures"])
+    assert "not applicable: actions cannot be told" in model_card(config, "x", values["figures"])
 
 
 # --- the seal
@@ -173,18 +173,18 @@ def test_the_reason_is_in_the_page_the_json_and_the_list(tmp_path):
 def report(tmp_path):
     small_world(starts=0).save(tmp_path / "world")
     weights = read_json(tmp_path / "world" / "config.json")["weights"]
-    write_sealed(tmp_path / "report.json", {"made_with": {"world": weights}, **to_json(SECTIONS)})
+    write_checked_json(tmp_path / "report.json", {"made_with": {"world": weights}, **to_json(SECTIONS)})
     return tmp_path / "report.json"
 
 
 def test_a_mutated_report_is_refused_wherever_it_is_read(report):
     whole, rng = report.read_bytes(), np.random.default_rng(0)
-    expected, refused = measured(report, report.parent / "world"), 0
+    expected, refused = load_report(report, report.parent / "world"), 0
     for _ in range(300):
         place, value = int(rng.integers(len(whole))), int(rng.integers(256))
         report.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
         try:
-            assert measured(report, report.parent / "world") == expected
+            assert load_report(report, report.parent / "world") == expected
         except ValueError as error:
             assert "report.json" in str(error)
             refused += 1

@@ -7,14 +7,14 @@ import pytest
 
 from tests.helpers_scripts import NAMES, SCRIPTS, schema, shared
 from tests.test_overrides import compose
-from worldmodel.io.config import typed
+from worldmodel.io.config import from_mapping
 
 NEEDED = {"push": ["repo=a/b"], "ship": ["to=x", "commands=[]"]}
 PRESETS = sorted(path.stem for path in (SCRIPTS.parent / "configs/preset").glob("*.yaml"))
 
 
 def check(name: str, *given: str) -> None:
-    config = typed(schema(name), compose(name, *NEEDED.get(name, []), *given))
+    config = from_mapping(schema(name), compose(name, *NEEDED.get(name, []), *given))
     shared("_numbers").check_numbers(config)
 
 

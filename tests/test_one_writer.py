@@ -23,7 +23,7 @@ from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
 from worldmodel.data.merge import merge
 from worldmodel.data.summary import summarize
 from worldmodel.io import files
-from worldmodel.io.files import whole_folder
+from worldmodel.io.files import atomic_folder
 from worldmodel.io.lock import FolderInUse, writer_lock
 from worldmodel.io.model_folder import save_weights
 from worldmodel.io.video import write_png
@@ -245,14 +245,14 @@ def test_a_folder_that_cannot_be_replaced_is_refused_before_the_work(tmp_path, m
     monkeypatch.setattr(files.os, "replace", busy)
     worked = []
     words = r"cannot be replaced .*busy.*name a folder within it"
-    with pytest.raises(ValueError, match=words), whole_folder(tmp_path / "mount"):
+    with pytest.raises(ValueError, match=words), atomic_folder(tmp_path / "mount"):
         worked.append(1)
     assert not worked and os.listdir(tmp_path) == []
 
 
 def test_what_killed_imports_left_is_swept_and_nothing_else(tmp_path):
-    code = "import os, sys; from pathlib import Path; from worldmodel.io.files import whole_folder\n"
-    code += "with whole_folder(Path(sys.argv[1])) as x: (x / 'half').touch(); os.kill(os.getpid(), int(sys.argv[2]))"
+    code = "import os, sys; from pathlib import Path; from worldmodel.io.files import atomic_folder\n"
+    code += "with atomic_folder(Path(sys.argv[1])) as x: (x / 'half').touch(); os.kill(os.getpid(), int(sys.argv[2]))"
     kept = [tmp_path / ".episodes.mine", tmp_path / ".episodes.x.partial"]
     kept[0].mkdir()
     kept[1].write_text("a file")
@@ -266,7 +266,7 @@ def test_what_killed_imports_left_is_swept_and_nothing_else(tmp_path):
 def test_an_error_leaves_the_folder_as_it_was(tmp_path):
     (tmp_path / "there").mkdir()
     for name in ("there", "new"):
-        with pytest.raises(KeyError), whole_folder(tmp_path / name) as aside:
+        with pytest.raises(KeyError), atomic_folder(tmp_path / name) as aside:
             (aside / "half").touch()
             raise KeyError
     assert os.listdir(tmp_path) == ["there"] and os.listdir(tmp_path / "there") == []

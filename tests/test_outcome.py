@@ -14,7 +14,7 @@ from tests.helpers_models import REWARDS, clip_of, small_prior, small_world, som
 from worldmodel.backends.cpu.prior import CompiledHead
 from worldmodel.data.clips.token_batches import TokenBatches
 from worldmodel.data.clips.token_store import TokenStore
-from worldmodel.data.collect.collect import collect, describe
+from worldmodel.data.collect.collect import collect, dataset_info_of
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.prior import PixelCNN, PriorConfig, reward_values
 from worldmodel.prior.outcome import FEW, OutcomeHead
@@ -186,7 +186,7 @@ def told(tmp_path_factory):
     env = envs.make(config)
     env.reset(seed=0)
     how = {"policy": f"{__name__}:walk", "seed": 0, "info_keys": ("pose", "goal"), "max_steps": None}
-    store = EpisodeStore.create(folder / "episodes", describe(env, {}, **how))
+    store = EpisodeStore.create(folder / "episodes", dataset_info_of(env, {}, **how))
     collect(lambda: envs.make(config), store, 240, **how, progress=False)
     tokens = TokenStore.create(folder / "tokens", key="ahead", codes=2, grid=(1, 1), time_stride=1)
     for index in store.indices:

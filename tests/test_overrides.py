@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from tests.helpers_scripts import NAMES, schema, shared
-from worldmodel.io.config import typed
+from worldmodel.io.config import from_mapping
 
 ODD = [
     "démo", "my films (1)", "a,b", "#1", "it's", 'say "so"', "a=b", "[old] films", "[old]", "{x}", "a{b", "$5", "a$b",
@@ -126,7 +126,7 @@ def test_a_whole_config_has_the_paths_that_were_typed(monkeypatch):
     values = compose(
         "collect", "run=x/démo (1),[2]=#'$'\\", "++after=~/a b", "env=maze", "env.height=12", "preset=maze"
     )
-    config = typed(schema("collect"), values)
+    config = from_mapping(schema("collect"), values)
     assert config.run == Path("x/démo (1),[2]=#'$'\\") and config.after == Path("~/a b").expanduser()
     assert (config.env["name"], config.env["height"]) == ("maze", 12)
 
@@ -180,5 +180,5 @@ def test_several_values_are_several_runs_where_that_is_asked_for(monkeypatch, tm
 )
 def test_what_hydra_does_not_take_is_told_in_one_line(given, told):
     with pytest.raises((ValueError, TypeError)) as caught:
-        typed(schema("collect"), compose("collect", given))
+        from_mapping(schema("collect"), compose("collect", given))
     assert told in str(caught.value) and "\n" not in str(caught.value)

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from tests.helpers_models import random_frames, small_tokenizer
 from worldmodel.data.clips.token_batches import latent_actions
 from worldmodel.data.clips.windows import WindowSampler
-from worldmodel.io.config import to_dict, typed
+from worldmodel.io.config import from_mapping, to_dict
 from worldmodel.nn.actions import ActionEncoder, space_from_json, space_to_json
 from worldmodel.tokenizer import latents_of
 
@@ -186,13 +186,13 @@ def config_trees() -> st.SearchStrategy[Any]:
 @given(tree=config_trees())
 def test_any_tree_gives_the_config_or_an_error_that_begins_with_a_path_into_it(tree):
     try:
-        config = typed(Whole, tree, "run")
+        config = from_mapping(Whole, tree, "run")
     except (ValueError, TypeError) as error:
         path = str(error).partition(": ")[0]
         assert path == "run" or path.startswith("run."), error
         assert path.removeprefix("run").lstrip(".").split(".")[0].split("[")[0] in {*map(str, tree), "name", ""}
     else:
-        assert to_dict(typed(Whole, to_dict(config), "run")) == to_dict(config) or has_nan(config)
+        assert to_dict(from_mapping(Whole, to_dict(config), "run")) == to_dict(config) or has_nan(config)
 
 
 def has_nan(config: Whole) -> bool:

@@ -19,8 +19,8 @@ from tests.test_examples import maze_world
 from tests.test_scripts import ROOT, TINY, run
 from worldmodel.evaluate.sections.horizon import keep_horizon
 from worldmodel.io import hub
-from worldmodel.io.hub import located, measured, shipped
-from worldmodel.io.model_folder import read_json, read_sealed, write_json
+from worldmodel.io.hub import bundled_worlds, load_report, resolve_world
+from worldmodel.io.model_folder import read_checked_json, read_json, write_json
 from worldmodel.world import WorldModel, to_float16_if_lossless
 
 SHIPPED = ["maze", "my_way_home"]  # the worlds that the package has: whoever adds one adds its name here
@@ -64,32 +64,36 @@ def test_a_name_is_loaded_and_makes_environments_alone_and_batched(worlds):
 
 
 def test_a_folder_of_that_name_wins(worlds):
-    assert located("tiny") == located(Path("tiny")) == worlds / "tiny"
+    assert resolve_world("tiny") == resolve_world(Path("tiny")) == worlds / "tiny"
     small_world(longest=77).save("tiny")
-    assert located("tiny") == Path("tiny") and WorldModel.load("tiny").info.longest == 77
+    assert resolve_world("tiny") == Path("tiny") and WorldModel.load("tiny").info.longest == 77
 
 
 def test_a_folder_of_that_name_without_a_world_is_named_and_the_world_of_the_package_has_a_name_of_its_own(worlds):
-    assert located("worldmodel:tiny") == located(Path("worldmodel:tiny")) == worlds / "tiny"
+    assert resolve_world("worldmodel:tiny") == resolve_world(Path("worldmodel:tiny")) == worlds / "tiny"
     for make in (Path.mkdir, Path.touch):  # a folder, or a file
         make(Path("tiny"))
-        for ask in (located, WorldModel.load, lambda name: gymnasium.make("worldmodel/Dream-v0", world=name)):
+        for ask in (resolve_world, WorldModel.load, lambda name: gymnasium.make("worldmodel/Dream-v0", world=name)):
             with pytest.raises(ValueError, match=r"tiny is there, but holds no world.*write worldmodel:tiny"):
                 ask("tiny")
         assert WorldModel.load("worldmodel:tiny").info == WorldModel.load(worlds / "tiny").info
         Path("tiny").rmdir() if Path("tiny").is_dir() else Path("tiny").unlink()
     with pytest.raises(ValueError, match="come along: tiny"):
-        located("worldmodel:tinny")
+        resolve_world("worldmodel:tinny")
 
 
 def test_an_unknown_name_is_told_those_that_there_are_and_a_path_is_left_as_it_is(worlds):
-    for ask in (located, WorldModel.load):
+    for ask in (resolve_world, WorldModel.load):
         with pytest.raises(ValueError, match=r"'tinny': no such folder, and none of the worlds that come along: tiny"):
             ask("tinny")
-    assert located("runs/tiny") == Path("runs/tiny") and located(".") == Path(".") and located("..") == Path("..")
+    assert (
+        resolve_world("runs/tiny") == Path("runs/tiny")
+        and resolve_world(".") == Path(".")
+        and resolve_world("..") == Path("..")
+    )
     shutil.rmtree(worlds)
     with pytest.raises(ValueError, match="come along: none"):
-        located("tiny")
+        resolve_world("tiny")
 
 
 @pytest.mark.slow
@@ -190,7 +194,7 @@ def test_what_is_shipped_is_what_was_measured(tmp_path):
     assert not (tmp_path / "report.json").exists() and not (tmp_path / "tokens").exists()
     printed = run("ship", f"to={to}", 'commands=["python scripts/collect.py env=maze","train it"]', folder=tmp_path)
     assert "WorldModel.load('tiny')" in printed and "not measured" not in printed
-    report, whole = read_sealed(to / "report.json"), read_sealed(out / "report.json")
+    report, whole = read_checked_json(to / "report.json"), read_checked_json(out / "report.json")
     assert report == {name: whole[name] for name in ("made_with", "figures")}
     assert report["made_with"]["world"] == read_json(to / "config.json")["weights"]
     horizon = WorldModel.load(to).info.trust_horizon
@@ -230,21 +234,21 @@ def test_figures_of_another_temperature_are_not_shipped(tmp_path):
         write_json(report, {"made_with": {"world": weights, **made}, "figures": {}})
         if wrong:
             with pytest.raises(ValueError, match="at another temperature"):
-                measured(report, tmp_path / "world")
+                load_report(report, tmp_path / "world")
         else:
-            assert measured(report, tmp_path / "world")["made_with"]["temperature"] == [0.5, 0]
+            assert load_report(report, tmp_path / "world")["made_with"]["temperature"] == [0.5, 0]
 
 
 # --- in the package
 
 
 def test_the_package_has_these_worlds_and_no_others():
-    assert shipped() == SHIPPED
+    assert bundled_worlds() == SHIPPED
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_each_is_small_and_measured_and_dreams_by_its_name(name):
-    folder = located(name)
+    folder = resolve_world(name)
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     assert (
         set(sizes) == {"weights.safetensors", "config.json", "README.md", "report.json"} and sum(sizes.values()) < BYTES

@@ -8,7 +8,7 @@ import torch
 
 from tests.helpers_models import small_world
 from tests.torture import files
-from worldmodel.io.model_folder import build, read_sealed, write_sealed
+from worldmodel.io.model_folder import build_module, read_checked_json, write_checked_json
 
 ROOT = Path(__file__).parents[1]
 # Whatever can run code that stands in a file, or takes a file for what it may not be.
@@ -81,13 +81,13 @@ def test_every_kind_of_damage_changes_a_file():
 
 def test_sealed_values_come_back_and_changed_ones_do_not_unless_the_seal_is_gone(tmp_path):
     path = tmp_path / "x.json"
-    write_sealed(path, {"steps": 3, "name": "ä"})
-    assert read_sealed(path) == {"steps": 3, "name": "ä"}
+    write_checked_json(path, {"steps": 3, "name": "ä"})
+    assert read_checked_json(path) == {"steps": 3, "name": "ä"}
     path.write_text(path.read_text().replace("3", "4", 1))
     with pytest.raises(ValueError, match=r"x\.json: damaged, or changed by hand"):
-        read_sealed(path)
+        read_checked_json(path)
     path.write_text('{"steps": 4}')
-    assert read_sealed(path) == {"steps": 4}
+    assert read_checked_json(path) == {"steps": 4}
 
 
 def test_a_module_is_built_only_for_weights_that_fit_it():
@@ -99,7 +99,7 @@ def test_a_module_is_built_only_for_weights_that_fit_it():
         return module
 
     with pytest.raises(ValueError, match=r"bias: expected \(1000000,\), got none, and 1 more"):
-        build(make, {})
+        build_module(make, {})
     assert made == ["meta"]
 
 

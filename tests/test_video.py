@@ -12,7 +12,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from worldmodel.io.video import annotate, contact_sheet, log_video, text_picture, write_gif, write_png, write_video
+from worldmodel.io.video import annotate, contact_sheet, log_video, text_image, write_gif, write_png, write_video
 
 
 def moving(t: int = 9, h: int = 47, w: int = 61) -> np.ndarray:
@@ -104,7 +104,7 @@ def test_annotated_frames_keep_every_pixel_as_a_square_above_their_text():
 
 
 def test_text_is_drawn_light_on_dark():
-    assert text_picture("", 40, 16).max() < 50 < 200 < text_picture("step 7", 40, 16).max()
+    assert text_image("", 40, 16).max() < 50 < 200 < text_image("step 7", 40, 16).max()
 
 
 def test_annotating_asks_for_one_text_per_frame_and_a_whole_factor():

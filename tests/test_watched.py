@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.torture.processes import all_end
-from worldmodel.data.collect.worker_pool import Attempt, watched
+from worldmodel.data.collect.worker_pool import Attempt, run_tasks
 
 
 class Square:
@@ -78,7 +78,7 @@ def pids(folder: Path, count: int) -> list[int]:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_every_task_is_done_once_and_those_put_back_again(workers):
     tasks, done = deque([3, 1, 2]), []
-    for attempt in watched(Square(), tasks, workers=workers):
+    for attempt in run_tasks(Square(), tasks, workers=workers):
         if done == []:
             tasks.append(5)
         done.append((attempt.task, attempt.result))
@@ -87,23 +87,23 @@ def test_every_task_is_done_once_and_those_put_back_again(workers):
 
 def test_an_error_that_cannot_travel_is_told_all_the_same():
     with pytest.raises(RuntimeError, match="Untold: 1 and 2"):
-        list(watched(Refuse(), deque([1]), workers=1))
+        list(run_tasks(Refuse(), deque([1]), workers=1))
 
 
 def test_a_crash_is_noticed_and_takes_along_what_the_engine_started(tmp_path):
-    (attempt,) = watched(Program(tmp_path), deque([0]), workers=1)
+    (attempt,) = run_tasks(Program(tmp_path), deque([0]), workers=1)
     assert "SIGSEGV" in attempt.problem
     assert all_end(pids(tmp_path, 2))
 
 
 def test_a_hang_is_killed_with_all_that_the_engine_started(tmp_path):
-    (attempt,) = watched(Program(tmp_path), deque([1]), workers=1, timeout=1.0)
+    (attempt,) = run_tasks(Program(tmp_path), deque([1]), workers=1, timeout=1.0)
     assert attempt.problem == "took longer than timeout=1 seconds"
     assert all_end(pids(tmp_path, 2))
 
 
 def test_whoever_stops_listening_leaves_no_process(tmp_path):
-    attempts = watched(Program(tmp_path), deque([0, 1]), workers=2)
+    attempts = run_tasks(Program(tmp_path), deque([0, 1]), workers=2)
     assert [attempt.task for attempt in islice(attempts, 1)] == [0]
     waiting = pids(tmp_path, 4)
     attempts.close()
@@ -111,7 +111,7 @@ def test_whoever_stops_listening_leaves_no_process(tmp_path):
 
 
 def test_an_engine_that_holds_pythons_lock_is_killed_when_its_time_is_over(tmp_path):
-    (attempt,) = watched(Stubborn(tmp_path), deque([1]), workers=1, timeout=1.0)
+    (attempt,) = run_tasks(Stubborn(tmp_path), deque([1]), workers=1, timeout=1.0)
     assert attempt.problem == "took longer than timeout=1 seconds"
     assert all_end(pids(tmp_path, 2))
 

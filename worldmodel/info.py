@@ -6,8 +6,8 @@ from typing import Any
 
 from gymnasium import Space
 
-from worldmodel.io.config import typed
-from worldmodel.nn.actions import Scale, check_scale, reach, space_from_json, space_to_json
+from worldmodel.io.config import from_mapping
+from worldmodel.nn.actions import Scale, check_scale, plausible_actions, space_from_json, space_to_json
 from worldmodel.prior.categorical import SamplerConfig
 
 
@@ -42,7 +42,7 @@ class WorldInfo:
     @property
     def reachable(self) -> Space | None:
         """The actions to draw random ones from: the space, or that part of it where the data lay."""
-        return None if self.action_space is None else reach(self.action_space, self.action_scale)
+        return None if self.action_space is None else plausible_actions(self.action_space, self.action_scale)
 
     def to_json(self) -> dict[str, Any]:
         scale = {} if self.action_scale is None else {"action_scale": [x and list(x) for x in self.action_scale]}
@@ -63,4 +63,4 @@ class WorldInfo:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "WorldInfo":
         space = values["action_space"]
-        return typed(cls, {**values, "action_space": None if space is None else space_from_json(space)}, "info")
+        return from_mapping(cls, {**values, "action_space": None if space is None else space_from_json(space)}, "info")

@@ -14,8 +14,16 @@ from worldmodel.backends import BackendKind, compiled_prior, compiled_tokenizer
 from worldmodel.data.clips.start_contexts import StartContexts
 from worldmodel.info import WorldInfo
 from worldmodel.interfaces import Prior, Tokenizer
-from worldmodel.io.hub import located
-from worldmodel.io.model_folder import Shapes, build, check_finite, check_kind, check_shapes, load_weights, save_weights
+from worldmodel.io.hub import resolve_world
+from worldmodel.io.model_folder import (
+    Shapes,
+    build_module,
+    check_finite,
+    check_kind,
+    check_shapes,
+    load_weights,
+    save_weights,
+)
 from worldmodel.io.untrusted import errors_name
 from worldmodel.io.upgrades import current_names, current_prior, current_tokenizer
 from worldmodel.nn.actions import ActionEncoder
@@ -73,7 +81,7 @@ class WorldModel(nn.Module):
 
         Raises: ValueError when the folder is incomplete, damaged, or holds no world, or nothing has that name.
         """
-        folder = located(folder)
+        folder = resolve_world(folder)
 
         def fits(config: dict[str, Any], shapes: Shapes) -> None:
             check_kind(folder, config, "world")
@@ -83,7 +91,7 @@ class WorldModel(nn.Module):
         config, tensors = load_weights(folder, fits)
         with errors_name(folder):
             starts = {name[len(STARTS) :]: tensors.pop(name) for name in list(tensors) if name.startswith(STARTS)}
-            world = build(lambda: cls._from_config(config, backend), current_names(tensors))
+            world = build_module(lambda: cls._from_config(config, backend), current_names(tensors))
             world.starts = StartContexts.from_tensors(starts) if starts else None
             world._check_starts()
         return world.to(device)

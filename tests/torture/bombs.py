@@ -16,7 +16,7 @@ from tests.test_episode_store import make_episode
 from tests.test_hostile_episodes import bomb
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.io.model_folder import write_sealed
+from worldmodel.io.model_folder import write_checked_json
 from worldmodel.training.run_state import Checkpoint, latest, save
 from worldmodel.world import WorldModel
 
@@ -57,7 +57,7 @@ def dataset(folder: Path, **values: Any) -> EpisodeStore:
     """A dataset whose description was changed by someone who knows the format."""
     store = EpisodeStore.create(folder, counter_info())
     store.write(make_episode())
-    write_sealed(folder / "dataset.json", {**counter_info().to_json(), **values})
+    write_checked_json(folder / "dataset.json", {**counter_info().to_json(), **values})
     return EpisodeStore.open(folder)
 
 

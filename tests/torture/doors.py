@@ -19,8 +19,8 @@ from worldmodel.data.episodes.repair import find_damaged
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.open import open_episodes
 from worldmodel.evaluate.measures.images import Lpips
-from worldmodel.io.hub import measured
-from worldmodel.io.model_folder import load_weights, read_sealed, write_sealed
+from worldmodel.io.hub import load_report
+from worldmodel.io.model_folder import load_weights, read_checked_json, write_checked_json
 from worldmodel.tokenizer import load_tokenizer
 from worldmodel.tokenizer.storage import save_tokenizer
 from worldmodel.training.run_state import Checkpoint, latest, save
@@ -54,7 +54,7 @@ def prepared(folder: Path) -> Path:
     world.save(folder / "world")
     save_tokenizer(world.tokenizer, folder / "tokenizer")
     save(folder / "run", Checkpoint(1, {"model": {"x": torch.ones(3)}}, {}))
-    write_sealed(folder / "report.json", {"made_with": {}, "figures": {}})
+    write_checked_json(folder / "report.json", {"made_with": {}, "figures": {}})
     save_file({"x": torch.ones(3)}, folder / "lpips.safetensors")
     return folder
 
@@ -86,8 +86,8 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "tokenizer": ("tokenizer/weights.safetensors", lambda folder: load_tokenizer(folder / "tokenizer")),
     "checkpoint": ("run/checkpoints/00000001/progress.json", lambda folder: latest(folder / "run")),
     "checkpoint weights": ("run/checkpoints/00000001/model.safetensors", lambda folder: latest(folder / "run")),
-    "report": ("report.json", lambda folder: measured(folder / "report.json", folder / "world")),
-    "sealed": ("report.json", lambda folder: read_sealed(folder / "report.json")),
+    "report": ("report.json", lambda folder: load_report(folder / "report.json", folder / "world")),
+    "sealed": ("report.json", lambda folder: read_checked_json(folder / "report.json")),
     "lpips": ("lpips.safetensors", lambda folder: Lpips(folder / "lpips.safetensors")),
 }
 

@@ -117,12 +117,12 @@ def agents(tried: int, folder: Path) -> Row:
 def descriptions(tried: int, folder: Path) -> Row:
     """Sealed JSON: dataset.json and report.json."""
     from tests.torture.readers import REPORT, info
-    from worldmodel.io.model_folder import write_sealed
+    from worldmodel.io.model_folder import write_checked_json
 
     for name, seed in (("right", 5), ("other", 6)):
         (folder / name).mkdir()
-        write_sealed(folder / name / "dataset.json", {**info().to_json(), "seed": seed})
-        write_sealed(folder / name / "report.json", {**REPORT, "seed": seed})
+        write_checked_json(folder / name / "dataset.json", {**info().to_json(), "seed": seed})
+        write_checked_json(folder / name / "report.json", {**REPORT, "seed": seed})
     return judged("descriptions", tried, folder)
 
 

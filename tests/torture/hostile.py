@@ -23,7 +23,7 @@ from tests.test_episode_store import make_episode
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.episodes import hdf5
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.io.model_folder import load_weights, write_sealed, write_tensors
+from worldmodel.io.model_folder import load_weights, write_checked_json, write_tensors
 from worldmodel.training.run_state import latest
 from worldmodel.world import WorldModel
 
@@ -124,7 +124,7 @@ def world(folder: Path, change: Callable[[dict[str, Any]], None]) -> str:
     description = json.loads((folder / "config.json").read_text())
     del description["sha256"]
     change(description["config"])
-    write_sealed(folder / "config.json", description)
+    write_checked_json(folder / "config.json", description)
     WorldModel.load(folder)
     return "loaded"
 
@@ -176,7 +176,7 @@ def weights(folder: Path, content: bytes) -> str:
     (folder / "weights.safetensors").write_bytes(content)
     description = json.loads((folder / "config.json").read_text())
     del description["sha256"]
-    write_sealed(folder / "config.json", {**description, "weights": hashlib.sha256(content).hexdigest()})
+    write_checked_json(folder / "config.json", {**description, "weights": hashlib.sha256(content).hexdigest()})
     WorldModel.load(folder)
     return "loaded"
 
@@ -287,6 +287,6 @@ def a_checkpoint_of_files_elsewhere(folder: Path) -> str:
     digest = write_tensors(folder / "stolen.safetensors", {"x": torch.ones(3)})
     (folder / "checkpoints" / "00000001").mkdir(parents=True)
     progress = {"step": 1, "files": {"../../stolen": digest}, "progress": {}}
-    write_sealed(folder / "checkpoints" / "00000001" / "progress.json", progress)
+    write_checked_json(folder / "checkpoints" / "00000001" / "progress.json", progress)
     latest(folder)
     return "read"

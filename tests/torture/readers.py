@@ -29,7 +29,7 @@ from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.episodes.dataset_info import DatasetInfo
 from worldmodel.data.episodes.episode_file import EpisodeFile
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.io.model_folder import read_sealed
+from worldmodel.io.model_folder import read_checked_json
 from worldmodel.training.run_state import latest
 from worldmodel.world import WorldModel
 
@@ -146,7 +146,8 @@ def descriptions(folder: Path, numbers: range) -> None:
 
     def read() -> str:
         assert DatasetInfo.load(place).to_json() | {"seed": 5} == info().to_json()
-        assert read_sealed(place / "report.json") | {"seed": 5} == {**REPORT, "seed": 5}  # 6: the other one, whole
+        # 6: the other one, whole
+        assert read_checked_json(place / "report.json") | {"seed": 5} == {**REPORT, "seed": 5}
         return "same"
 
     other = lambda path: (folder / "other" / path.name).read_bytes()  # noqa: E731

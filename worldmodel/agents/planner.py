@@ -12,7 +12,7 @@ import torch
 from gymnasium import Space, spaces
 
 from worldmodel.agents import Chunked, Policy
-from worldmodel.nn.actions import nearest
+from worldmodel.nn.actions import clip_to_space
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, WorldModel
 
@@ -103,14 +103,14 @@ class Gaussian:
         self.deviation = np.repeat(self.half[None], steps, axis=0)
 
     def sample(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        return nearest(self.mean + self.deviation * rng.standard_normal((count, *self.mean.shape)), self.space)
+        return clip_to_space(self.mean + self.deviation * rng.standard_normal((count, *self.mean.shape)), self.space)
 
     def fit(self, best: np.ndarray) -> None:
         self.mean = best.mean(0, dtype=np.float64)
         self.deviation = np.maximum(best.std(0, dtype=np.float64), STILL * self.half)
 
     def centre(self) -> np.ndarray:
-        return nearest(self.mean, self.space)
+        return clip_to_space(self.mean, self.space)
 
     def shift(self, steps: int) -> None:
         for name, new in (("mean", self.start), ("deviation", self.half)):

@@ -30,8 +30,8 @@ from worldmodel.dream.env import (
     single,
 )
 from worldmodel.interfaces import Tokenizer
-from worldmodel.io.config import to_dict, typed, within
-from worldmodel.io.model_folder import Shapes, build, check_kind, check_shapes, load_weights, save_weights
+from worldmodel.io.config import check_range, from_mapping, to_dict
+from worldmodel.io.model_folder import Shapes, build_module, check_kind, check_shapes, load_weights, save_weights
 from worldmodel.io.untrusted import errors_name
 from worldmodel.io.upgrades import current_names
 from worldmodel.nn.actions import Scale, scale_from_json, space_from_json, space_to_json
@@ -59,7 +59,7 @@ class PolicyConfig:
     units: int = 128
 
     def __post_init__(self) -> None:
-        within(self, 2, 2**14, "channels", "units")
+        check_range(self, 2, 2**14, "channels", "units")
 
 
 @dataclass
@@ -83,8 +83,8 @@ class PPOConfig:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
 
     def __post_init__(self) -> None:
-        within(self, 1, 2**31, "steps", "envs", "n_steps", "n_epochs")
-        within(self, 2, 2**31, "batch_size")
+        check_range(self, 1, 2**31, "steps", "envs", "n_steps", "n_epochs")
+        check_range(self, 2, 2**31, "batch_size")
         if self.envs * self.n_steps < 2:
             raise ValueError("n_steps: expected 2 steps or more between updates, of all envs together, got 1")
 
@@ -287,15 +287,15 @@ class PolicyAgent:
 
         config, tensors = load_weights(folder, fits)
         with errors_name(folder):
-            parts: Any = build(lambda: _parts(config), current_names(tensors))
+            parts: Any = build_module(lambda: _parts(config), current_names(tensors))
             space, scale = space_from_json(config["action_space"]), scale_from_json(config.get("action_scale"))
-            settings = typed(PolicyConfig, config["policy"], "policy")
+            settings = from_mapping(PolicyConfig, config["policy"], "policy")
             return cls(parts["policy"], parts["tokenizer"].eval(), space, settings, scale)
 
 
 def _parts(config: Mapping[str, Any]) -> nn.ModuleDict:
     """The policy and the tokenizer that a config.json describes, with new weights."""
-    tokenizer, settings = new_tokenizer(config), typed(PolicyConfig, config["policy"], "policy")
+    tokenizer, settings = new_tokenizer(config), from_mapping(PolicyConfig, config["policy"], "policy")
     scale = scale_from_json(config.get("action_scale"))
     policy = empty_policy(tokenizer, space_from_json(config["action_space"]), settings, scale)
     return nn.ModuleDict({"policy": policy, "tokenizer": tokenizer})

@@ -6,7 +6,7 @@ from gymnasium import Space, spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from worldmodel.nn.actions import Scale, nearest, reach
+from worldmodel.nn.actions import Scale, clip_to_space, plausible_actions
 
 
 class Acting:
@@ -21,7 +21,7 @@ class Acting:
     """
 
     def __init__(self, space: Space, scale: Scale | None = None):
-        self.space = reach(space, scale)
+        self.space = plausible_actions(space, scale)
         self.spread = isinstance(space, spaces.Box) and (scale is not None or space.dtype.kind in "iub")
         self.made = _made(self.space, self.spread)
 
@@ -33,7 +33,7 @@ class Acting:
             return (actions + space.start).astype(space.dtype)
         if not isinstance(space, spaces.Box):
             return actions.astype(space.dtype)
-        return nearest(_spread(actions, space) if self.spread else actions, space)
+        return clip_to_space(_spread(actions, space) if self.spread else actions, space)
 
 
 class ActingVecEnv(VecEnvWrapper):

@@ -9,7 +9,7 @@ from worldmodel.data.episodes.claim import is_unused
 from worldmodel.data.episodes.dataset_info import DatasetInfo
 from worldmodel.data.episodes.origins import Origins, settings, write_origins
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.io.files import whole_folder
+from worldmodel.io.files import atomic_folder
 from worldmodel.io.progress import progress
 
 POLICY = "merged"  # no policy of scripts/collect.py: the episodes are numbered anew, so their numbers make none of them
@@ -33,7 +33,7 @@ def merge(stores: Sequence[EpisodeStore], folder: Path | str, show: bool = False
     before = {id(store): store.origins() for store in stores}
     known: set[str] = set()
     origins: Origins = {}
-    with whole_folder(Path(folder), is_unused) as aside:
+    with atomic_folder(Path(folder), is_unused) as aside:
         info.save(aside)
         merged = EpisodeStore(aside, info)
         for store, index in progress(places, "merge", total=len(places), unit="episode", shown=show):

@@ -17,7 +17,7 @@ T = TypeVar("T")
 MISSING = "???"  # how YAML says "the user must set this" (OmegaConf's convention)
 
 
-def typed(schema: type[T], node: Any, path: str = "") -> T:
+def from_mapping(schema: type[T], node: Any, path: str = "") -> T:
     """Build `schema`, a dataclass, from `node`, a mapping of plain values; nested ones from nested mappings.
 
     Lists become tuples where the schema says so, an int is taken for a float, a str for a Path; a bool is never
@@ -30,7 +30,7 @@ def typed(schema: type[T], node: Any, path: str = "") -> T:
         TypeError: a value of the wrong type, or a schema with an annotation that YAML cannot express.
     """
     if not isinstance(node, Mapping):
-        raise TypeError(f"{path or 'config'}: expected a mapping of keys, got {_shown(node)}")
+        raise TypeError(f"{path or 'config'}: expected a mapping of keys, got {_describe(node)}")
     fields = {_key(f): f for f in dataclasses.fields(schema) if f.init}  # pyright: ignore[reportArgumentType]
     _refuse_unknown(node, fields, path)
     hints = typing.get_type_hints(schema)
@@ -47,11 +47,11 @@ def typed(schema: type[T], node: Any, path: str = "") -> T:
 def to_dict(config: Any) -> dict[str, Any]:
     """The plain, JSON-able values of a config; `typed(type(config), to_dict(config)) == config`."""
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
-        raise TypeError(f"expected an instance of a dataclass, got {_shown(config)}")
+        raise TypeError(f"expected an instance of a dataclass, got {_describe(config)}")
     return {_key(f): _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
 
 
-def within(config: Any, low: float, high: float, *names: str) -> None:
+def check_range(config: Any, low: float, high: float, *names: str) -> None:
     """Hold fields of a config to a range; to be called by its own checks.
 
     Raises:
@@ -92,7 +92,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if hint is Any:
         return value
     if dataclasses.is_dataclass(hint):
-        return value if isinstance(value, typing.cast(type, hint)) else typed(typing.cast(type, hint), value, path)
+        schema = typing.cast(type, hint)
+        return value if isinstance(value, schema) else from_mapping(schema, value, path)
     if origin in (Union, types.UnionType):
         return _convert_union(hint, value, path)
     if origin is Literal:
@@ -113,7 +114,7 @@ def _convert_scalar(hint: Any, value: Any, path: str) -> Any:
         return float(value)
     if hint is Path and isinstance(value, str) and value:  # Path("") would be the working folder
         return Path(value)
-    raise TypeError(f"{path}: expected {_name(hint)}, got {_shown(value)}")
+    raise TypeError(f"{path}: expected {_name(hint)}, got {_describe(value)}")
 
 
 def _convert_union(hint: Any, value: Any, path: str) -> Any:
@@ -128,7 +129,7 @@ def _convert_union(hint: Any, value: Any, path: str) -> Any:
             return _convert(option, value, path)
         except TypeError:
             continue
-    raise TypeError(f"{path}: expected {_name(hint)}, got {_shown(value)}")
+    raise TypeError(f"{path}: expected {_name(hint)}, got {_describe(value)}")
 
 
 def _convert_literal(hint: Any, value: Any, path: str) -> Any:
@@ -136,7 +137,7 @@ def _convert_literal(hint: Any, value: Any, path: str) -> Any:
     for option in allowed:
         if option == value and type(option) is type(value):  # True == 1, but is not meant
             return value
-    raise ValueError(f"{path}: expected one of {', '.join(map(repr, allowed))}, got {_shown(value)}")
+    raise ValueError(f"{path}: expected one of {', '.join(map(repr, allowed))}, got {_describe(value)}")
 
 
 def _convert_tuple(hint: Any, value: Any, path: str) -> tuple:
@@ -157,7 +158,7 @@ def _convert_list(hint: Any, value: Any, path: str) -> list:
 
 def _convert_dict(hint: Any, value: Any, path: str) -> dict:
     if not isinstance(value, Mapping):
-        raise TypeError(f"{path}: expected a mapping of keys, got {_shown(value)}")
+        raise TypeError(f"{path}: expected a mapping of keys, got {_describe(value)}")
     key_kind, kind = typing.get_args(hint) or (Any, Any)
     return {_convert(key_kind, k, path): _convert(kind, v, _join(path, str(k))) for k, v in value.items()}
 
@@ -173,7 +174,7 @@ _CONTAINERS: dict[Any, Callable[[Any, Any, str], Any]] = {
 
 def _items(hint: Any, value: Any, path: str) -> Sequence[Any]:
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        raise TypeError(f"{path}: expected a list ({_name(hint)}), got {_shown(value)}")
+        raise TypeError(f"{path}: expected a list ({_name(hint)}), got {_describe(value)}")
     return value
 
 
@@ -195,5 +196,5 @@ def _name(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
 
 
-def _shown(value: Any) -> str:
+def _describe(value: Any) -> str:
     return "nothing (null)" if value is None else f"{type(value).__name__} {value!r}"

@@ -23,7 +23,7 @@ PARTIAL = ".partial"  # suffix of a file or folder that is being written; no rea
 T = TypeVar("T")
 
 
-def write_whole(path: Path, *parts: bytes | memoryview) -> None:
+def write_atomic(path: Path, *parts: bytes | memoryview) -> None:
     """Writes the parts to `path` so that a kill or a power cut leaves the old file, no file, or the new one.
 
     Raises:
@@ -50,7 +50,7 @@ def is_empty(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def whole_folder(folder: Path, unused: Callable[[Path], bool] = is_empty) -> Iterator[Path]:
+def atomic_folder(folder: Path, unused: Callable[[Path], bool] = is_empty) -> Iterator[Path]:
     """An empty folder to fill, of the same name; it takes its place when the block ends without an error.
 
     Links are followed: the folder that they lead to is replaced. `unused` says whether what is there may go.
@@ -67,7 +67,7 @@ def whole_folder(folder: Path, unused: Callable[[Path], bool] = is_empty) -> Ite
     with writer_lock(real, "a new folder") as alone:
         try:
             if alone:
-                sweep_beside(real)
+                remove_partial_folders(real)
             if not unused(real):  # another process was faster
                 raise ValueError(_taken(folder))
             yield from _replaced(folder, real)
@@ -103,15 +103,15 @@ def _replaced(folder: Path, real: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def sweep_beside(folder: Path) -> None:
-    """Delete what killed calls of `whole_folder` left beside `folder`; only for the holder of its lock."""
+def remove_partial_folders(folder: Path) -> None:
+    """Delete what killed calls of `atomic_folder` left beside `folder`; only for the holder of its lock."""
     real = Path(os.path.realpath(folder))
     for path in real.parent.glob(f".{glob.escape(real.name)}.*{PARTIAL}"):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
 
 
-def sweep(folder: Path) -> int:
+def remove_partial(folder: Path) -> int:
     """Deletes partial files that no living process is writing; returns how many."""
     swept = 0
     for path in folder.glob(f".*{PARTIAL}"):
@@ -127,7 +127,7 @@ def _lock(handle: int) -> None:
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-class Recent(Generic[T]):
+class LRUCache(Generic[T]):
     """The `size` values asked for last; `drop` is called on each one that has to go."""
 
     def __init__(self, size: int, drop: Callable[[T], None] = lambda value: None):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
-from worldmodel.io.config import to_dict, typed
+from worldmodel.io.config import from_mapping, to_dict
 
 M = TypeVar("M")
 
@@ -38,7 +38,7 @@ class Kinds(Generic[M]):
         """
         made, schema = self[values.get("kind", self.default)]
         settings = {key: value for key, value in values.items() if key != "kind"}
-        return made(typed(schema, settings, self.part), *args)
+        return made(from_mapping(schema, settings, self.part), *args)
 
     def __getitem__(self, kind: Any) -> tuple[Callable[..., M], type]:
         if not isinstance(kind, str) or kind not in self.kinds:

@@ -28,7 +28,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-PATIENCE = 0.5  # seconds that a second writer waits: some hold the lock for a moment only
+WAIT_SECONDS = 0.5  # seconds that a second writer waits: some hold the lock for a moment only
 NO_LOCKS = "this disk has no locks: make sure by yourself that one process alone writes into {folder}"
 
 _held: set[str] = set()  # folders that this process has locked: record locks don't exclude one's own process
@@ -57,14 +57,14 @@ def writer_lock(folder: str | Path, work: str) -> Iterator[bool]:
     folder = Path(folder)
     make_folder(folder)
     key = os.path.realpath(folder)
-    until = time.monotonic() + PATIENCE
-    with _own_process(key, folder, work, until):
+    until = time.monotonic() + WAIT_SECONDS
+    with _lock_in_process(key, folder, work, until):
         file, locked = _lock(folder, work, until)
         owner = os.getpid()
         try:
             yield locked
         finally:
-            _give_up(file, lock_file(folder), locked and os.getpid() == owner)  # a fork does not own it
+            _release(file, lock_file(folder), locked and os.getpid() == owner)  # a fork does not own it
 
 
 def lock_file(folder: str | Path) -> Path:
@@ -75,7 +75,7 @@ def lock_file(folder: str | Path) -> Path:
 
 
 @contextlib.contextmanager
-def _own_process(key: str, folder: Path, work: str, until: float) -> Iterator[None]:
+def _lock_in_process(key: str, folder: Path, work: str, until: float) -> Iterator[None]:
     while not _reserve(key):
         if time.monotonic() >= until:
             raise FolderInUse(f"{folder}: this process writes there already; expected one {work} at a time")
@@ -100,7 +100,7 @@ def _lock(folder: Path, work: str, until: float) -> tuple[BinaryIO, bool]:
     while True:
         file = _open(path)
         try:
-            locked = _take(file, folder)
+            locked = _try_lock(file, folder)
             if not locked or _is_at(file, path):  # else its holder has deleted it meanwhile
                 _write_holder(file, work)
                 return file, locked
@@ -130,14 +130,14 @@ def _open(path: Path) -> BinaryIO:
     return file
 
 
-def _take(file: BinaryIO, folder: Path) -> bool:
+def _try_lock(file: BinaryIO, folder: Path) -> bool:
     if fcntl is None:
         warnings.warn(NO_LOCKS.format(folder=folder), RuntimeWarning, stacklevel=5)
         return False
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # EAGAIN or EACCES: somebody else holds it
-        raise FolderInUse(_who(file, folder)) from None
+        raise FolderInUse(_holder_message(file, folder)) from None
     except OSError:  # ENOLCK, ENOTSUP: no locks on this disk
         warnings.warn(NO_LOCKS.format(folder=folder), RuntimeWarning, stacklevel=5)
         return False
@@ -158,7 +158,7 @@ def _write_holder(file: BinaryIO, work: str) -> None:
         file.write(json.dumps(holder).encode())
 
 
-def _give_up(file: BinaryIO, path: Path, ours: bool) -> None:
+def _release(file: BinaryIO, path: Path, ours: bool) -> None:
     """Delete the file, then let go of it: in this order no other process can hold a lock on a deleted file."""
     with file:
         if ours and _is_at(file, path):
@@ -166,7 +166,7 @@ def _give_up(file: BinaryIO, path: Path, ours: bool) -> None:
                 os.unlink(path)
 
 
-def _who(file: BinaryIO, folder: Path) -> str:
+def _holder_message(file: BinaryIO, folder: Path) -> str:
     """Who holds the lock, as far as the file says."""
     try:
         holder: dict[str, Any] = json.loads(file.read(4096))
@@ -180,7 +180,7 @@ def _now() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _forget() -> None:
+def _reset_after_fork() -> None:
     """A child has none of its parent's record locks, and no thread that could let go of the guard."""
     global _guard
     _guard = threading.Lock()
@@ -188,4 +188,4 @@ def _forget() -> None:
 
 
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_reset_after_fork)

@@ -47,10 +47,10 @@ def save_weights(folder: str | Path, config: Mapping[str, Any], tensors: Mapping
     """
     folder = Path(folder)
     make_folder(folder)
-    weights, description = _aside(folder / WEIGHTS), _aside(folder / CONFIG)
+    weights, description = _temporary_path(folder / WEIGHTS), _temporary_path(folder / CONFIG)
     try:
         digest = write_tensors(weights, tensors)
-        write_sealed(description, {"format": FORMAT, "weights": digest, "config": dict(config)})
+        write_checked_json(description, {"format": FORMAT, "weights": digest, "config": dict(config)})
         os.replace(weights, folder / WEIGHTS)
         os.replace(description, folder / CONFIG)
     finally:
@@ -74,7 +74,7 @@ def load_weights(
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).exists():
             raise ValueError(f"{folder}: expected a model with {CONFIG} and {WEIGHTS}, but {name} is missing")
-    config, digest = described(folder)
+    config, digest = read_config(folder)
     if fits is not None:
         shapes = tensor_shapes(folder / WEIGHTS)
         with errors_name(folder):
@@ -82,14 +82,14 @@ def load_weights(
     return config, read_tensors(folder / WEIGHTS, digest)
 
 
-def described(folder: str | Path) -> tuple[dict[str, Any], str]:
+def read_config(folder: str | Path) -> tuple[dict[str, Any], str]:
     """The config of the model in `folder`, and the sha256 of its weights, which are not looked at.
 
     Raises:
         ValueError: config.json is missing, damaged, or of a newer format.
     """
     path = Path(folder) / CONFIG
-    description = read_sealed(path)
+    description = read_checked_json(path)
     if description.get("format") != FORMAT:
         raise ValueError(
             f"{path}: expected format {FORMAT}, got {description.get('format')!r}; a newer worldmodel may read it"
@@ -106,7 +106,7 @@ def check_kind(folder: str | Path, config: Mapping[str, Any], kind: str) -> None
         raise ValueError(f"{folder}: expected {'an' if kind[0] in 'aeiou' else 'a'} {kind}, got {found}")
 
 
-def build(make: Callable[[], M], tensors: Mapping[str, Tensor]) -> M:
+def build_module(make: Callable[[], M], tensors: Mapping[str, Tensor]) -> M:
     """The module that `make` makes, with these weights.
 
     It is made without memory first, so that a config which claims more than the weights hold costs nothing.
@@ -191,7 +191,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
         text = json.dumps(values, indent=2, allow_nan=False)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; JSON has null for a value that is not there") from error
-    aside = _aside(path)
+    aside = _temporary_path(path)
     try:
         aside.write_text(text + "\n", encoding="utf-8")
         sync(aside)
@@ -200,13 +200,13 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
         aside.unlink(missing_ok=True)
 
 
-def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
-    """`write_json` with the sha256 of the values among them, by which `read_sealed` notices any change."""
-    write_json(path, {**values, "sha256": _seal(values)})
+def write_checked_json(path: Path, values: Mapping[str, Any]) -> None:
+    """`write_json` with the sha256 of the values among them, by which `read_checked_json` notices any change."""
+    write_json(path, {**values, "sha256": _digest(values)})
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
-    """The values that `write_sealed` wrote; without their sha256, whatever is there.
+def read_checked_json(path: Path) -> dict[str, Any]:
+    """The values that `write_checked_json` wrote; without their sha256, whatever is there.
 
     Raises:
         ValueError: the file is missing, holds no JSON object, or was changed.
@@ -214,7 +214,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     values = read_json(path)
     name, last = next(reversed(values.items()), ("", None))
     renamed = name != "sha256" and isinstance(last, str) and len(last) == DIGEST_LENGTH  # the name of the seal changed
-    if renamed or ((seal := values.pop("sha256", None)) is not None and seal != _seal(values)):
+    if renamed or ((seal := values.pop("sha256", None)) is not None and seal != _digest(values)):
         raise UntrustedFileError(f"{path}: damaged, or changed by hand; if that was meant, delete its entry sha256")
     return values
 
@@ -229,20 +229,20 @@ def sync(path: Path) -> None:
             os.close(descriptor)
 
 
-def _seal(values: Mapping[str, Any]) -> str:
+def _digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _aside(path: Path) -> Path:
+def _temporary_path(path: Path) -> Path:
     """Where a file is written before it takes its place; what killed writers left there is deleted."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         writer = left.name.split(".")[-2]
-        if writer.isdecimal() and not _alive(int(writer)):
+        if writer.isdecimal() and not _is_running(int(writer)):
             left.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
-def _alive(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

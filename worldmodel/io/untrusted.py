@@ -23,10 +23,10 @@ from typing import Any, NoReturn
 JSON_BYTES = 1 << 24  # of a JSON file
 FRAME_BYTES = 1 << 26  # of one decoded frame: 4096 x 4096 pixels of four channels
 EPISODE_BYTES = 1 << 32  # of all decoded frames of an episode
-CHOICES = 1 << 16  # of a discrete action: one column each in the prior's input
+MAX_CHOICES = 1 << 16  # of a discrete action: one column each in the prior's input
 WEIGHTS_BYTES = 1 << 33  # of a file of weights: two billion numbers
-FULL_BYTES = 1 << 26  # up to which a file may unpack whatever its size
-TIMES = 1000  # the most that a larger one may unpack to, for each of its bytes
+MIN_UNPACKED_LIMIT = 1 << 26  # up to which a file may unpack whatever its size
+MAX_EXPANSION = 1000  # the most that a larger one may unpack to, for each of its bytes
 
 
 class UntrustedFileError(ValueError):
@@ -84,7 +84,7 @@ def read_bytes(path: str | Path, most: int) -> bytes:
     return content
 
 
-class Octets:
+class ByteSource:
     """The bytes of a regular file, or of its `content` in memory, by their place; from any thread.
 
     Raises: as `open_regular`.
@@ -127,7 +127,7 @@ def read_json(path: str | Path, most: int = JSON_BYTES) -> dict[str, Any]:
     """
     try:
         text = read_bytes(path, most).decode("utf-8")
-        values = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        values = json.loads(text, parse_constant=_no_constants, parse_float=_finite)
     except FileNotFoundError as error:
         raise UntrustedFileError(f"{path}: missing") from error
     except UntrustedFileError:
@@ -146,10 +146,10 @@ def tensor_shapes(path: str | Path, most: int = WEIGHTS_BYTES) -> dict[str, tupl
         UntrustedFileError: the file is missing, is no regular file, is too large or no safetensors file.
     """
     try:
-        octets = Octets(path, most=most)
+        octets = ByteSource(path, most=most)
     except FileNotFoundError as error:
         raise UntrustedFileError(f"{path}: missing") from error
-    with contextlib.closing(octets), _no_safetensors(path):
+    with contextlib.closing(octets), _safetensors_errors(path):
         length = int.from_bytes(octets.read(0, 8), "little")
         if length > JSON_BYTES:
             raise ValueError(f"its header has {length:,} bytes, at most {JSON_BYTES:,} are allowed")
@@ -162,7 +162,7 @@ def tensor_shapes(path: str | Path, most: int = WEIGHTS_BYTES) -> dict[str, tupl
 
 
 @contextlib.contextmanager
-def _no_safetensors(path: str | Path) -> Iterator[None]:
+def _safetensors_errors(path: str | Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
@@ -196,27 +196,29 @@ def check_episode(what: str | Path, frames: int, frame_bytes: int) -> None:
 
 
 def check_unpacked(what: str | Path, stored: int, unpacked: int) -> None:
-    """Refuse a file of `stored` bytes that unpacks to more than `FULL_BYTES` and more than `TIMES` its size.
+    """Refuse a file of `stored` bytes that unpacks to too much.
+
+    The limit is `MIN_UNPACKED_LIMIT` bytes, or `MAX_EXPANSION` times the stored bytes if that is more.
 
     Raises:
         UntrustedFileError: names `what`, both sizes and the ceiling.
     """
-    if unpacked > max(FULL_BYTES, TIMES * stored):
+    if unpacked > max(MIN_UNPACKED_LIMIT, MAX_EXPANSION * stored):
         raise UntrustedFileError(
-            f"{what}: {stored:,} stored bytes claim to hold {unpacked:,}; at most {FULL_BYTES:,} are allowed, or "
-            f"{TIMES:,} times the stored ones. Do not trust where it comes from"
+            f"{what}: {stored:,} stored bytes claim to hold {unpacked:,}; at most {MIN_UNPACKED_LIMIT:,} are allowed, "
+            f"or {MAX_EXPANSION:,} times the stored ones. Do not trust where it comes from"
         )
 
 
 def check_choices(what: str | Path, choices: int) -> None:
-    """Refuse a discrete action with more than `CHOICES` choices.
+    """Refuse a discrete action with more than `MAX_CHOICES` choices.
 
     Raises:
         UntrustedFileError: names `what`, the number and the ceiling.
     """
-    if int(choices) > CHOICES:
+    if int(choices) > MAX_CHOICES:
         raise UntrustedFileError(
-            f"{what}: an action with {int(choices):,} choices; at most {CHOICES:,} are allowed. "
+            f"{what}: an action with {int(choices):,} choices; at most {MAX_CHOICES:,} are allowed. "
             "Number the choices from 0 without gaps, or give the actions as real numbers"
         )
 
@@ -258,7 +260,7 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "something else")
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _no_constants(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 

@@ -121,7 +121,7 @@ def annotate(frames: Frames, texts: Sequence[str], scale: int = 4) -> UInt8[np.n
         raise ValueError(f"expected scale of at least 1, got {scale}")
     big = video.repeat(scale, axis=1).repeat(scale, axis=2)
     height = LINE * max(text.count("\n") + 1 for text in texts)
-    strips = [text_picture(text, big.shape[2], height) for text in texts]
+    strips = [text_image(text, big.shape[2], height) for text in texts]
     return np.concatenate([big, np.stack(strips)], axis=1)
 
 
@@ -147,15 +147,15 @@ def contact_sheet(
     moments: list[int] = np.unique(np.linspace(0, t - 1, columns).round().astype(int)).tolist()
     margin = max(_text_width(label) for label in labels) + 3 * GAP
     over = [str(m) if titles is None else titles[m] for m in moments]
-    header = [text_picture("", margin, LINE), *(text_picture(title, w + GAP, LINE) for title in over)]
+    header = [text_image("", margin, LINE), *(text_image(title, w + GAP, LINE) for title in over)]
     body = [
-        np.concatenate([text_picture(label, margin, h + GAP), *(_framed(video[m]) for m in moments)], axis=1)
+        np.concatenate([text_image(label, margin, h + GAP), *(_framed(video[m]) for m in moments)], axis=1)
         for label, video in zip(labels, videos, strict=True)
     ]
     return np.concatenate([np.concatenate(header, axis=1), *body], axis=0)
 
 
-def text_picture(text: str, width: int, height: int) -> Picture:
+def text_image(text: str, width: int, height: int) -> Picture:
     """A strip of this size with text from its upper left corner on."""
     image = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(image)

@@ -16,11 +16,11 @@ INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 NUMBERS = INTEGERS | {"float16", "float32", "float64", "bool"}  # NumPy would take "9999999f8" for a type as well
 
 Scale = tuple[tuple[float, float] | None, ...]  # centre and spread of each axis of a Box; None: its bounds count
-ORDINARY = 1024.0  # width of an axis up to which its bounds count, whatever the data
-USED = 1e-3  # share of a wider axis that the data must cover, or its bounds count as none
-FARTHEST = 1e9  # of an encoded number: beyond it, what a network computes means nothing
-REACH = 2.0  # spreads from the centre that count as within reach of the data
-WHOLE = 2.0**53  # up to here a double tells all integers apart
+TRUSTED_WIDTH = 1024.0  # width of an axis up to which its bounds count, whatever the data
+MIN_COVERED_SHARE = 1e-3  # share of a wider axis that the data must cover, or its bounds count as none
+MAX_ENCODED = 1e9  # of an encoded number: beyond it, what a network computes means nothing
+PLAUSIBLE_SPREADS = 2.0  # spreads from the centre that count as within reach of the data
+MAX_EXACT_INTEGER = 2.0**53  # up to here a double tells all integers apart
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class ActionEncoder:
             return np.zeros((*actions.shape, 0), np.float32)
         flat = self._flatten(actions)
         if isinstance(self.space, Box):
-            return _scaled(flat, self.space, self.scale)
+            return _encode_box(flat, self.space, self.scale)
         if isinstance(self.space, MultiBinary):
             self._check(flat, (flat == 0) | (flat == 1))
             return flat.astype(np.float32)
@@ -191,7 +191,7 @@ def _width(space: Space | None) -> int:
     return int(np.prod(space.shape or ()))
 
 
-def _scaled(flat: np.ndarray, space: Box, scale: Scale | None) -> np.ndarray:
+def _encode_box(flat: np.ndarray, space: Box, scale: Scale | None) -> np.ndarray:
     # In float64: the width of a wide float32 box overflows float32.
     values, low, high = (x.astype(np.float64) for x in (flat, space.low.reshape(-1), space.high.reshape(-1)))
     inside = np.isfinite(values) & (values >= low) & (values <= high)
@@ -202,9 +202,9 @@ def _scaled(flat: np.ndarray, space: Box, scale: Scale | None) -> np.ndarray:
         low, width = np.where(bounded, low, 0.0), np.where(bounded, high - low, 1.0)
         scaled = 2.0 * (values - low) / np.where(width > 0, width, 1.0) - (width > 0)
         found = np.where(bounded, scaled, values)
-        for axis, (centre, spread) in _by_data(scale):
+        for axis, (centre, spread) in _scaled_axes(scale):
             found[..., axis] = (values[..., axis] - centre) / spread
-    far = ~(np.abs(found) <= FARTHEST)
+    far = ~(np.abs(found) <= MAX_ENCODED)
     if far.any():
         raise ValueError(f"actions: expected numbers nearer to those of the data, got {values[far].reshape(-1)[0]}")
     return found.astype(np.float32)
@@ -220,7 +220,7 @@ def check_scale(space: Space | None, scale: Scale | None) -> Scale | None:
         return None
     if not isinstance(space, Box) or len(scale) != _width(space):
         raise ValueError(f"action scale: expected a Box of {len(scale)} axes, got {space}")
-    for _, (centre, spread) in _by_data(scale):
+    for _, (centre, spread) in _scaled_axes(scale):
         if not (np.isfinite(centre) and 0 < spread < np.inf):
             raise ValueError(f"action scale: expected a finite centre and a spread above 0, got {centre}, {spread}")
     return scale
@@ -237,7 +237,7 @@ def scale_from_json(values: Any) -> Scale | None:
     return tuple(None if pair is None else (float(pair[0]), float(pair[1])) for pair in values)
 
 
-def scale_of(space: Space | None, actions: Iterable[np.ndarray]) -> Scale | None:
+def fit_action_scale(space: Space | None, actions: Iterable[np.ndarray]) -> Scale | None:
     """The scale of a Box by its data, the actions `n *space` of some episodes: mean and standard deviation of each axis
     whose bounds count as none. None where all bounds count, or the space is no Box.
 
@@ -253,11 +253,11 @@ def scale_of(space: Space | None, actions: Iterable[np.ndarray]) -> Scale | None
     values = np.concatenate([np.zeros((0, len(low))), *(each.reshape(len(each), len(low)) for each in actions)])
     if not np.isfinite(values).all():
         raise ValueError("actions: expected finite numbers in all episodes; clip them in the environment")
-    scale = tuple(_pair(*axis) for axis in zip(low, high, values.T, strict=True))
-    return scale if _by_data(scale) else None
+    scale = tuple(_center_and_spread(*axis) for axis in zip(low, high, values.T, strict=True))
+    return scale if _scaled_axes(scale) else None
 
 
-def reach(space: Space, scale: Scale | None) -> Space:
+def plausible_actions(space: Space, scale: Scale | None) -> Space:
     """The actions that may be tried: the space, or a Box narrowed to where the data lay on the axes of its scale.
 
     With a chunk of several actions as the space, the scale is that of each of them.
@@ -268,38 +268,38 @@ def reach(space: Space, scale: Scale | None) -> Space:
     if not scale or _width(space) % len(scale):
         raise ValueError(f"action scale: expected one of {space}, got {len(scale)} axes")
     low, high = (x.astype(np.float64).reshape(-1) for x in (space.low, space.high))
-    for axis, (centre, spread) in _by_data(scale * (len(low) // len(scale))):
-        low[axis] = max(low[axis], centre - REACH * spread)
-        high[axis] = min(high[axis], centre + REACH * spread)
-    low, high = (nearest(each.reshape(space.shape), space) for each in (low, high))
+    for axis, (centre, spread) in _scaled_axes(scale * (len(low) // len(scale))):
+        low[axis] = max(low[axis], centre - PLAUSIBLE_SPREADS * spread)
+        high[axis] = min(high[axis], centre + PLAUSIBLE_SPREADS * spread)
+    low, high = (clip_to_space(each.reshape(space.shape), space) for each in (low, high))
     return Box(low, high, space.shape, space.dtype.type)
 
 
-def nearest(values: np.ndarray, space: Box) -> np.ndarray:
+def clip_to_space(values: np.ndarray, space: Box) -> np.ndarray:
     """The actions of a Box that are nearest to these numbers, `... *space`: within its bounds, whole where it holds
     integers, and of its type."""
     low, high = (x.astype(np.float64) for x in (space.low, space.high))
     if space.dtype.kind in "iub":
-        values, low, high = np.rint(values), np.maximum(low, -WHOLE), np.minimum(high, WHOLE)
+        values, low, high = np.rint(values), np.maximum(low, -MAX_EXACT_INTEGER), np.minimum(high, MAX_EXACT_INTEGER)
     return np.clip(values, low, high).astype(space.dtype)
 
 
-def _by_data(scale: Scale | None) -> list[tuple[int, tuple[float, float]]]:
+def _scaled_axes(scale: Scale | None) -> list[tuple[int, tuple[float, float]]]:
     """The axes that are scaled by the data, with their centre and spread."""
     return [(axis, pair) for axis, pair in enumerate(scale or ()) if pair is not None]
 
 
-def _counts(low: float, high: float, values: np.ndarray) -> bool:
+def _bounds_are_informative(low: float, high: float, values: np.ndarray) -> bool:
     """Whether the bounds of an axis say how large its numbers are."""
     with np.errstate(over="ignore"):
         width = np.subtract(high, low)
     covered = np.ptp(values) if len(values) else 0.0
-    return bool(np.isfinite(width) and (width <= ORDINARY or covered >= USED * width))
+    return bool(np.isfinite(width) and (width <= TRUSTED_WIDTH or covered >= MIN_COVERED_SHARE * width))
 
 
-def _pair(low: float, high: float, values: np.ndarray) -> tuple[float, float] | None:
+def _center_and_spread(low: float, high: float, values: np.ndarray) -> tuple[float, float] | None:
     """Centre and spread of an axis, or None where its bounds count; a number that never changes has a spread of 1."""
-    if _counts(low, high, values) or not len(values):
+    if _bounds_are_informative(low, high, values) or not len(values):
         return None
     largest = np.ldexp(1.0, np.frexp(np.abs(values).max())[1] - 1)  # so that squares stay among the numbers
     centre, spread = largest * (values / largest).mean(), largest * (values / largest).std()

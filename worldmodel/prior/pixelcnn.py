@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.io.config import within
+from worldmodel.io.config import check_range
 from worldmodel.io.kinds import Kinds
 from worldmodel.nn.causal_conv import CausalConv3d, Past
 from worldmodel.prior.categorical import FrameInputs, SamplerConfig
@@ -48,10 +48,10 @@ class PriorConfig:
     """Channels that last beyond the reach of the convolutions (0: none)."""
 
     def __post_init__(self) -> None:
-        within(self, 1, 2**14, "embed", "width", "core_width")
-        within(self, 1, 256, "layers", "core_layers", "time_kernel")
-        within(self, 0, 1, "context_noise")
-        within(self, 0, 2**14, "outcome_width", "memory")
+        check_range(self, 1, 2**14, "embed", "width", "core_width")
+        check_range(self, 1, 256, "layers", "core_layers", "time_kernel")
+        check_range(self, 0, 1, "context_noise")
+        check_range(self, 0, 2**14, "outcome_width", "memory")
 
 
 OUTCOME_LOSS_WEIGHT = 0.5  # of the outcome's nats, beside the mean nats of a token

@@ -11,7 +11,7 @@ import torch
 from worldmodel.data.clips.token_store import TokenStore, token_key
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.interfaces import Tokenizer
-from worldmodel.io.model_folder import Shapes, build, check_kind, check_shapes, load_weights, save_weights
+from worldmodel.io.model_folder import Shapes, build_module, check_kind, check_shapes, load_weights, save_weights
 from worldmodel.io.progress import progress
 from worldmodel.io.untrusted import errors_name
 from worldmodel.io.upgrades import current_names, current_tokenizer
@@ -37,7 +37,7 @@ def load_tokenizer(folder: str | Path) -> VQVAE:
 
     config, tensors = load_weights(folder, fits)
     with errors_name(folder):
-        return build(lambda: new_tokenizer(config), current_names(tensors)).eval()
+        return build_module(lambda: new_tokenizer(config), current_names(tensors)).eval()
 
 
 def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.io.config import within
+from worldmodel.io.config import check_range
 from worldmodel.io.kinds import Kinds
 from worldmodel.nn.causal_conv import CausalConv3d, Past
 from worldmodel.tokenizer.bottlenecks import BOTTLENECKS, QuantizerConfig
@@ -55,9 +55,9 @@ class TokenizerConfig:
         if self.bottleneck not in BOTTLENECKS:
             expected = ", ".join(BOTTLENECKS)
             raise ValueError(f"tokenizer.bottleneck: expected one of {expected}, got {self.bottleneck!r}")
-        within(self, 1, 2**14, "width")
-        within(self, 1, 256, "blocks", "time_kernel")
-        within(self, 0, 16, "focal_gamma")
+        check_range(self, 1, 2**14, "width")
+        check_range(self, 1, 256, "blocks", "time_kernel")
+        check_range(self, 0, 16, "focal_gamma")
 
 
 @runtime_checkable

@@ -26,7 +26,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from worldmodel.io.lock import writer_lock
-from worldmodel.io.model_folder import read_sealed, write_sealed
+from worldmodel.io.model_folder import read_checked_json, write_checked_json
 from worldmodel.io.progress import progress
 from worldmodel.kernels.threads import threads
 from worldmodel.training.interrupt import Interrupted, SignalGuard, leave_signals_to_parent
@@ -228,7 +228,7 @@ class _Run(Generic[M]):
             metrics = self.evaluate(evaluate, writer)
         if self.fabric.is_global_zero:
             figures = _as_json(metrics)
-            write_sealed(path, {"step": self.step, "run": run, "course": self.course, "metrics": figures})
+            write_checked_json(path, {"step": self.step, "run": run, "course": self.course, "metrics": figures})
         return metrics
 
     def _record_conditions(self) -> None:
@@ -367,7 +367,7 @@ def _leave_group() -> None:
 def _measured(path: Path, run: str) -> dict[str, float] | None:
     """The metrics in a file if they are of this run; None where they are of another, damaged or missing."""
     try:
-        found = read_sealed(path)
+        found = read_checked_json(path)
     except ValueError:
         return None
     match found:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from worldmodel.io.folders import make_folder
-from worldmodel.io.model_folder import read_sealed, read_tensors, sync, write_sealed, write_tensors
+from worldmodel.io.model_folder import read_checked_json, read_tensors, sync, write_checked_json, write_tensors
 
 KEPT = 2  # checkpoints
 
@@ -40,7 +40,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
         shutil.rmtree(left)
     make_folder(aside)
     files = {name: write_tensors(aside / f"{name}.safetensors", ts) for name, ts in checkpoint.tensors.items()}
-    write_sealed(aside / "progress.json", {"step": checkpoint.step, "files": files, "progress": checkpoint.progress})
+    description = {"step": checkpoint.step, "files": files, "progress": checkpoint.progress}
+    write_checked_json(aside / "progress.json", description)
     sync(aside)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(aside, final)
@@ -116,7 +117,7 @@ def _saved(folder: Path) -> list[Path]:
 
 
 def _read(saved: Path) -> Checkpoint:
-    match description := read_sealed(saved / "progress.json"):
+    match description := read_checked_json(saved / "progress.json"):
         case {"step": int(step), "files": dict(files), "progress": dict(progress), **rest} if not rest:
             if wrong := [name for name in files if not name.isidentifier()]:  # "../" leads out of the folder
                 raise ValueError(f"{saved / 'progress.json'}: expected plain names of files, got {wrong[0]!r}")

@@ -16,11 +16,11 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Integer
 
-from worldmodel.io.config import typed
-from worldmodel.io.files import Recent, sweep, write_whole
+from worldmodel.io.config import from_mapping
+from worldmodel.io.files import LRUCache, remove_partial, write_atomic
 from worldmodel.io.folders import make_folder
 from worldmodel.io.lock import lock_file
-from worldmodel.io.model_folder import read_sealed, write_sealed
+from worldmodel.io.model_folder import read_checked_json, write_checked_json
 from worldmodel.io.untrusted import open_regular
 
 SCHEMA = 2
@@ -58,7 +58,7 @@ class TokenStore:
 
     def __init__(self, folder: Path | str, info: TokenInfo):
         self.folder, self.info = Path(folder), info
-        self._maps: Recent[np.ndarray] = Recent(OPEN_FILES)
+        self._maps: LRUCache[np.ndarray] = LRUCache(OPEN_FILES)
         self._checked: set[int] = set()
 
     @classmethod
@@ -74,8 +74,8 @@ class TokenStore:
         if folder.is_dir() and any(folder.iterdir()) and _load(folder) != info:
             _clear(folder)
         make_folder(folder)
-        write_sealed(folder / FILE, asdict(info))
-        sweep(folder)
+        write_checked_json(folder / FILE, asdict(info))
+        remove_partial(folder)
         return cls(folder, info)
 
     @classmethod
@@ -117,8 +117,8 @@ class TokenStore:
             raise ValueError(f"tokens: {size:,} bytes, expected at most {MAX_BYTES:,}; cut the episode")
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(tokens, self.info.dtype))
-        write_whole(self.path(index), buffer.getbuffer(), self._digest(index, buffer.getbuffer()))
-        self._maps, self._checked = Recent(OPEN_FILES), set()
+        write_atomic(self.path(index), buffer.getbuffer(), self._digest(index, buffer.getbuffer()))
+        self._maps, self._checked = LRUCache(OPEN_FILES), set()
 
     def tokens(self, index: int) -> Integer[np.ndarray, "s y x"]:
         """Tokens of an episode, read-only and memory-mapped; the sha256 is checked at the first read.
@@ -173,7 +173,7 @@ class TokenStore:
 
 def _load(folder: Path) -> TokenInfo | None:
     try:
-        info = typed(TokenInfo, read_sealed(folder / FILE))
+        info = from_mapping(TokenInfo, read_checked_json(folder / FILE))
     except (OSError, ValueError, TypeError):
         return None
     return info if info.schema == SCHEMA else None
@@ -181,7 +181,7 @@ def _load(folder: Path) -> TokenInfo | None:
 
 def _clear(folder: Path) -> None:
     """Delete stale tokens, which can be made again. Raises ValueError if the folder holds anything else."""
-    sweep(folder)
+    remove_partial(folder)
     names = sorted(set(os.listdir(folder)) - {lock_file(folder).name})
     if others := [name for name in names if name != FILE and not NAME.fullmatch(name)]:
         raise ValueError(f"{folder} holds more than tokens ({others[0]}); move that away or name another folder")

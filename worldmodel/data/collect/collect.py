@@ -14,22 +14,22 @@ import gymnasium
 import numpy as np
 from tqdm import tqdm
 
-from worldmodel.data.collect.engine import EngineError, engine_errors, tell_of_closing
+from worldmodel.data.collect.engine import EngineError, engine_errors, report_close_errors
 from worldmodel.data.collect.policies import make_policy
-from worldmodel.data.collect.run_episode import describe, env_and_policy_seeds, play, run_episode
-from worldmodel.data.collect.worker_pool import Attempt, watched
+from worldmodel.data.collect.run_episode import dataset_info_of, env_and_policy_seeds, play_episode, run_episode
+from worldmodel.data.collect.worker_pool import Attempt, run_tasks
 from worldmodel.data.episodes.claim import check_unchanged
 from worldmodel.data.episodes.dataset_info import DatasetInfo
 from worldmodel.data.episodes.origins import write_origins
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.io.files import sweep_beside
+from worldmodel.io.files import remove_partial_folders
 from worldmodel.io.lock import writer_lock
-from worldmodel.io.progress import progress as bar_of
+from worldmodel.io.progress import progress as progress_bar
 
-__all__ = ["CollectReport", "EngineError", "Failure", "collect", "describe", "run_episode"]
+__all__ = ["CollectReport", "EngineError", "Failure", "collect", "dataset_info_of", "run_episode"]
 
 MakeEnv = Callable[[], gymnasium.Env]
-HOPELESS = 12  # so many first attempts that all fail end a collection
+MAX_INITIAL_FAILURES = 12  # so many first attempts that all fail end a collection
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class CollectReport:
 
 
 @dataclass(frozen=True)
-class _Played:
+class _EpisodeSummary:
     """What `collect` tells of an episode."""
 
     frames: int
@@ -116,7 +116,7 @@ def collect(
         return CollectReport(0, 0, 0.0)
     with writer_lock(store.folder, "collection"):
         check_unchanged(store.folder, store.info)
-        _tidy(store)
+        _clean_up(store)
         collector = _Collector(make_env, store, fresh_env)
         return _collect(collector, _missing(store, episodes), workers, retries, timeout, progress)
 
@@ -125,12 +125,12 @@ def _collect(
     collector: "_Collector", missing: list[int], workers: int, retries: int, timeout: float | None, shown: bool
 ) -> CollectReport:
     """`collect`, by the holder of the lock."""
-    tasks, failures, played, began = deque(missing), [], list[_Played](), time.monotonic()
-    limit = math.inf if collector.store.indices and len(missing) < HOPELESS else HOPELESS
-    hopeful = _hopeful(_attempts(collector, tasks, workers, timeout), limit)
-    bar_shown = bar_of(name="collect", total=len(missing), unit="episode", shown=shown and bool(missing))
+    tasks, failures, played, began = deque(missing), [], list[_EpisodeSummary](), time.monotonic()
+    limit = math.inf if collector.store.indices and len(missing) < MAX_INITIAL_FAILURES else MAX_INITIAL_FAILURES
+    hopeful = _stop_if_all_fail(_attempts(collector, tasks, workers, timeout), limit)
+    bar_shown = progress_bar(name="collect", total=len(missing), unit="episode", shown=shown and bool(missing))
     with contextlib.closing(hopeful) as attempts, bar_shown as bar:
-        for attempt in _settled(attempts, tasks, retries, told=shown):
+        for attempt in _with_retries(attempts, tasks, retries, told=shown):
             if attempt.problem:
                 seed = env_and_policy_seeds(collector.store.info, attempt.task)[0]
                 failures.append(Failure(attempt.task, seed, attempt.problem))
@@ -147,10 +147,10 @@ def _missing(store: EpisodeStore, episodes: int) -> list[int]:
     return sorted(set(range(episodes)) - set(store.indices))
 
 
-def _tidy(store: EpisodeStore) -> None:
+def _clean_up(store: EpisodeStore) -> None:
     """Delete what killed writers left, and the origins of episodes that are gone: they are collected anew."""
-    store.sweep()
-    sweep_beside(store.folder)
+    store.remove_partial()
+    remove_partial_folders(store.folder)
     origins, here = store.origins(), set(store.indices)
     if origins.keys() - here:
         write_origins(store.folder, {index: origins[index] for index in origins.keys() & here})
@@ -179,7 +179,7 @@ def _check_keys(max_steps: int | None, info_keys: tuple[str, ...]) -> None:
         raise ValueError(f"info_keys: expected each key once, got {list(info_keys)}")
 
 
-def _settled(attempts: Iterable[Attempt], tasks: deque[int], retries: int, told: bool) -> Iterator[Attempt]:
+def _with_retries(attempts: Iterable[Attempt], tasks: deque[int], retries: int, told: bool) -> Iterator[Attempt]:
     """The last attempt at each task; one that failed puts its task back behind all others, `retries` times.
 
     A problem that comes several times in a row is told once.
@@ -198,7 +198,7 @@ def _settled(attempts: Iterable[Attempt], tasks: deque[int], retries: int, told:
             yield attempt
 
 
-def _hopeful(attempts: Generator[Attempt, None, None], limit: float) -> Generator[Attempt, None, None]:
+def _stop_if_all_fail(attempts: Generator[Attempt, None, None], limit: float) -> Generator[Attempt, None, None]:
     """The attempts, until the first `limit` of them have all failed."""
     failed = 0
     with contextlib.closing(attempts):
@@ -219,7 +219,7 @@ def _attempts(
     store = collector.store
     try:
         if workers:
-            yield from watched(collector, tasks, workers=workers, timeout=timeout)
+            yield from run_tasks(collector, tasks, workers=workers, timeout=timeout)
         while tasks:
             yield collector(tasks.popleft())
     except OSError as error:
@@ -229,7 +229,7 @@ def _attempts(
         raise OSError(error.errno, message, str(store.folder)) from error
     finally:
         collector.close()
-        store.sweep()
+        store.remove_partial()
 
 
 class _Collector:
@@ -247,7 +247,7 @@ class _Collector:
     def __call__(self, index: int) -> Attempt:
         """Collects and stores episode `index`."""
         try:
-            episode, cut = play(self._open_env(), self.store.info, index)
+            episode, cut = play_episode(self._open_env(), self.store.info, index)
         except EngineError as error:
             with contextlib.suppress(EngineError):  # it is broken already
                 self._close()
@@ -259,11 +259,11 @@ class _Collector:
         self.store.write(episode)
         if self.fresh_env:
             self.close()
-        return Attempt(index, _Played(len(episode.frames), cut, bool(episode.rewards.any())))
+        return Attempt(index, _EpisodeSummary(len(episode.frames), cut, bool(episode.rewards.any())))
 
     def close(self) -> None:
         """Close the env; one that raises over it is told of once, and costs nothing."""
-        with contextlib.suppress(EngineError) if self.told else tell_of_closing():
+        with contextlib.suppress(EngineError) if self.told else report_close_errors():
             self.told, before = True, self.told
             self._close()
             self.told = before

@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-LARGEST = float(np.finfo(np.float32).max)  # of a reward: episodes keep float32
+MAX_REWARD = float(np.finfo(np.float32).max)  # of a reward: episodes keep float32
 HERE = os.path.dirname(__file__)
-MESSAGE = 500  # characters of an engine's own words
+MAX_MESSAGE_CHARS = 500  # characters of an engine's own words
 RESET, STEP = ("observation", "info"), ("observation", "reward", "terminated", "truncated", "info")
 
 
@@ -49,18 +49,18 @@ def engine_errors(what: str, number: int | None = None, passing: tuple[type[Exce
     try:
         yield
     except BaseException as error:
-        if _asks_to_stop(error) or isinstance(error, passing):
+        if _is_stop_request(error) or isinstance(error, passing):
             raise
         place = traceback.extract_tb(error.__traceback__)[-1]
         if isinstance(error, EngineError) and os.path.dirname(place.filename) == HERE:  # found by a check of ours
             raise EngineError(f"{call}: {error}") from error
         when = "" if number is None else f", in {call}"
         where = f"({place.filename}, line {place.lineno}{when})"
-        raise EngineError(f"{what} raised {type(error).__name__}: {_words(error)} {where}") from error
+        raise EngineError(f"{what} raised {type(error).__name__}: {_one_line(error)} {where}") from error
 
 
 @contextlib.contextmanager
-def tell_of_closing() -> Iterator[None]:
+def report_close_errors() -> Iterator[None]:
     """An environment that raised something when it was closed is told of on stderr, and costs nothing."""
     try:
         yield
@@ -68,17 +68,17 @@ def tell_of_closing() -> Iterator[None]:
         tqdm.write(f"{error}; the episodes are whole all the same", sys.stderr)
 
 
-def _asks_to_stop(error: BaseException) -> bool:
+def _is_stop_request(error: BaseException) -> bool:
     """Whether a person or the machine asked this process to stop: the status is then 128 and the signal's number."""
     if isinstance(error, SystemExit):
         return isinstance(error.code, int) and 128 < error.code < 192
     return type(error) is KeyboardInterrupt
 
 
-def _words(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     """The message of an error on one line, without characters that steer a terminal."""
     try:
-        words = " ".join(str(error).split())[:MESSAGE]
+        words = " ".join(str(error).split())[:MAX_MESSAGE_CHARS]
         return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in words)
     except Exception:
         return "(its message cannot be shown)"
@@ -128,7 +128,7 @@ def _number(reward: Any) -> float:
     value = _scalar(reward)
     if not isinstance(value, int | float):
         raise EngineError(f"reward: expected one number, got {_kind(reward)}")
-    if not abs(value) <= LARGEST:
+    if not abs(value) <= MAX_REWARD:
         raise EngineError(f"reward {_short(value)}: expected a finite number that float32 can hold")
     return float(value)
 

@@ -12,8 +12,8 @@ from gymnasium.spaces import Box
 
 Policy = Callable[[Any], Any]  # observation -> action
 NAMES = ("random", "sticky")
-FAR = 1e9  # a bound that far from 0 says nothing of the actions that are meant
-STEPS = 2  # of integers without bounds: so far from the one that is nearest to 0
+UNBOUNDED = 1e9  # a bound that far from 0 says nothing of the actions that are meant
+UNBOUNDED_INTEGER_RANGE = 2  # of integers without bounds: so far from the one that is nearest to 0
 
 
 def make_policy(name: str, action_space: Space, rng: np.random.Generator, hold: float = 8.0) -> Policy:
@@ -34,18 +34,18 @@ def make_policy(name: str, action_space: Space, rng: np.random.Generator, hold: 
     if name not in NAMES:
         module, _, rest = name.partition(":")
         attribute, maker, text = rest.partition(":")
-        function = _import(f"{module}:{attribute}" if rest else name)
+        function = _import_function(f"{module}:{attribute}" if rest else name)
         if maker:
             return function(text, rng)
         return lambda observation: function(observation, rng, action_space)
-    space = _tried(action_space)
+    space = _sampling_space(action_space)
     space.seed(int(rng.integers(2**31)))
     if name == "sticky":
         return _Sticky(space, rng, hold)
     return lambda observation: space.sample()
 
 
-def _tried(space: Space) -> Space:
+def _sampling_space(space: Space) -> Space:
     """A copy of the space, to be sampled; bounds of a Box that no action is meant to reach count as none there.
 
     Numbers of size 1 are drawn there. Gymnasium would draw from all that the bounds allow: numbers that overflow,
@@ -54,15 +54,15 @@ def _tried(space: Space) -> Space:
     if not isinstance(space, Box) or space.dtype.kind == "b":
         return copy.deepcopy(space)  # seeding the env's own would reach into its randomness
     low, high = space.low, space.high
-    far = FAR if space.dtype.kind in "iu" else min(FAR, float(np.finfo(space.dtype).max))
+    far = UNBOUNDED if space.dtype.kind in "iu" else min(UNBOUNDED, float(np.finfo(space.dtype).max))
     no_low, no_high = (low <= -far) & (high > -far), (high >= far) & (low < far)
     if not (no_low | no_high).any():
         return copy.deepcopy(space)
     if space.dtype.kind == "f":
         return Box(np.where(no_low, -np.inf, low), np.where(no_high, np.inf, high), space.shape, space.dtype.type)
     near = np.clip(np.zeros_like(low), low, high)
-    low = np.where(no_low, np.maximum(low, near - STEPS), low)
-    high = np.where(no_high, np.minimum(high, near + STEPS), high)
+    low = np.where(no_low, np.maximum(low, near - UNBOUNDED_INTEGER_RANGE), low)
+    high = np.where(no_high, np.minimum(high, near + UNBOUNDED_INTEGER_RANGE), high)
     return Box(low, high, space.shape, space.dtype.type)
 
 
@@ -80,7 +80,7 @@ class _Sticky:
         return self.action
 
 
-def _import(name: str) -> Callable[..., Any]:
+def _import_function(name: str) -> Callable[..., Any]:
     module, colon, function = name.partition(":")
     wanted = f'policy: expected one of {", ".join(NAMES)}, "module:function" or "module:maker:text", got {name!r}'
     if not colon:

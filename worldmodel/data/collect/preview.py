@@ -11,9 +11,9 @@ from typing import Any
 
 import gymnasium
 
-from worldmodel.data.collect.engine import EngineError, engine_errors, tell_of_closing
-from worldmodel.data.collect.run_episode import describe
-from worldmodel.data.collect.worker_pool import Attempt, watched
+from worldmodel.data.collect.engine import EngineError, engine_errors, report_close_errors
+from worldmodel.data.collect.run_episode import dataset_info_of
+from worldmodel.data.collect.worker_pool import Attempt, run_tasks
 from worldmodel.data.episodes.dataset_info import DatasetInfo
 
 
@@ -43,7 +43,7 @@ def preview(
     if not workers:
         with closing(inspector):
             return inspector(0).result
-    (attempt,) = watched(inspector, deque([0]), workers=1, timeout=timeout)
+    (attempt,) = run_tasks(inspector, deque([0]), workers=1, timeout=timeout)
     if attempt.problem:
         raise EngineError(f"the environment cannot be made: {attempt.problem}")
     return attempt.result
@@ -58,12 +58,12 @@ class _Inspector:
     def __call__(self, task: int) -> Attempt:
         with engine_errors("make", passing=(ValueError, TypeError, ImportError, OSError)):
             self.env = self.make_env()
-        return Attempt(task, Preview(describe(self.env, self.config, **self.settings), _unused(self.env)))
+        return Attempt(task, Preview(dataset_info_of(self.env, self.config, **self.settings), _unused(self.env)))
 
     def close(self) -> None:
         """Close the environment: after its description has arrived, since closing may never end."""
         if self.env is not None:
-            with tell_of_closing(), engine_errors("close"):
+            with report_close_errors(), engine_errors("close"):
                 self.env.close()
 
 

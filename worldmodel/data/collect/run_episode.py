@@ -14,7 +14,7 @@ from worldmodel.data.episodes.episode import Episode
 from worldmodel.nn.actions import space_to_json
 
 
-def describe(env: gymnasium.Env, config: Mapping[str, Any], **settings: Any) -> DatasetInfo:
+def dataset_info_of(env: gymnasium.Env, config: Mapping[str, Any], **settings: Any) -> DatasetInfo:
     """The `DatasetInfo` of episodes of an env; `settings` are the other fields (seed, policy, hold, ...).
 
     Raises:
@@ -52,10 +52,10 @@ def run_episode(env: gymnasium.Env, info: DatasetInfo, index: int) -> Episode:
         EngineError: the env raised something, or gave a frame, reward or end that is none.
         ValueError: an action outside the space, or an info that the env does not report or that is no number.
     """
-    return play(env, info, index)[0]
+    return play_episode(env, info, index)[0]
 
 
-def play(env: gymnasium.Env, info: DatasetInfo, index: int) -> tuple[Episode, bool]:
+def play_episode(env: gymnasium.Env, info: DatasetInfo, index: int) -> tuple[Episode, bool]:
     """An episode, and whether `max_steps` cut it."""
     env_seed, chance = env_and_policy_seeds(info, index)
     policy = make_policy(info.policy, info.action_space, chance, info.hold)

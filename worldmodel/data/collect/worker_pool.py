@@ -24,8 +24,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from joblib.externals.loky.backend import get_context
 
-GRACE = 5.0  # seconds that a process has to close its engine before it is killed
-BEGUN = None  # what a process says when it begins with a task: its own start takes seconds that are not the task's
+SHUTDOWN_SECONDS = 5.0  # seconds that a process has to close its engine before it is killed
+STARTED = None  # what a process says when it begins with a task: its own start takes seconds that are not the task's
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Attempt:
 
 
 @runtime_checkable
-class Work(Protocol):
+class Worker(Protocol):
     """What a process does: attempts at tasks, between which it may keep things open that `close` ends."""
 
     def __call__(self, task: int, /) -> Attempt: ...
@@ -46,7 +46,7 @@ class Work(Protocol):
     def close(self) -> None: ...
 
 
-def watched(work: Work, tasks: deque[int], *, workers: int, timeout: float | None = None) -> Iterator[Attempt]:
+def run_tasks(work: Worker, tasks: deque[int], *, workers: int, timeout: float | None = None) -> Iterator[Attempt]:
     """Attempts at the tasks, as they end; what is put back into `tasks` meanwhile is tried again.
 
     A process that dies, or takes longer than `timeout` seconds over a task, costs that attempt and is replaced.
@@ -54,7 +54,7 @@ def watched(work: Work, tasks: deque[int], *, workers: int, timeout: float | Non
     Raises:
         Exception: whatever `work` raises; all processes are ended first.
     """
-    crew = [_Worker(work, timeout) for _ in range(workers)]
+    crew = [_WorkerProcess(work, timeout) for _ in range(workers)]
     try:
         while True:
             for worker in crew:
@@ -68,7 +68,7 @@ def watched(work: Work, tasks: deque[int], *, workers: int, timeout: float | Non
         _end(crew)
 
 
-def _ended(busy: Sequence["_Worker"]) -> Iterator[Attempt]:
+def _ended(busy: Sequence["_WorkerProcess"]) -> Iterator[Attempt]:
     """Waits until at least one of the workers has an answer or has had its time."""
     patience = min(worker.deadline for worker in busy) - time.monotonic()
     ready = wait([worker.pipe for worker in busy], None if patience == math.inf else max(0.0, patience))
@@ -77,30 +77,30 @@ def _ended(busy: Sequence["_Worker"]) -> Iterator[Attempt]:
             if (attempt := worker.answer()) is not None:
                 yield attempt
         elif time.monotonic() >= worker.deadline:
-            yield worker.give_up()
+            yield worker.kill_on_timeout()
 
 
-def _end(crew: Sequence["_Worker"]) -> None:
+def _end(crew: Sequence["_WorkerProcess"]) -> None:
     """All at once, so that they share the time that closing takes."""
     running = [worker for worker in crew if worker.process is not None]
     for worker in running:
         worker.process.terminate()
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + SHUTDOWN_SECONDS
     for worker in running:
         worker.process.join(max(0.0, deadline - time.monotonic()))
         worker.kill()
 
 
-class _Worker:
+class _WorkerProcess:
     """A process, started when there is a task for it and again after each death, with one task at a time."""
 
     process: Any = None
-    pipe: Any = None  # to the process; what comes out of it is an Attempt, an error, or BEGUN
+    pipe: Any = None  # to the process; what comes out of it is an Attempt, an error, or STARTED
     lifeline: Any = None  # nothing is ever sent: that it ends tells the guard that this process is gone
     task: int | None = None
     deadline = math.inf
 
-    def __init__(self, work: Work, timeout: float | None):
+    def __init__(self, work: Worker, timeout: float | None):
         self.work, self.timeout = work, timeout
 
     def begin(self, task: int) -> None:
@@ -115,8 +115,8 @@ class _Worker:
         try:
             answer = self.pipe.recv()
         except (EOFError, OSError):
-            return self._lost(f"its process {_death(self.kill())}")
-        if answer is BEGUN:
+            return self._failed(f"its process {_death(self.kill())}")
+        if answer is STARTED:
             self.deadline = time.monotonic() + (math.inf if self.timeout is None else self.timeout)
             return None
         self.task = None
@@ -124,10 +124,10 @@ class _Worker:
             raise answer
         return answer
 
-    def give_up(self) -> Attempt:
+    def kill_on_timeout(self) -> Attempt:
         """Kills a process that has had its time."""
         self.kill()
-        return self._lost(f"took longer than timeout={self.timeout:g} seconds")
+        return self._failed(f"took longer than timeout={self.timeout:g} seconds")
 
     def kill(self) -> int:
         """Ends the process and all that it started; returns its exit code."""
@@ -140,7 +140,7 @@ class _Worker:
         self.lifeline.close()
         return code
 
-    def _lost(self, problem: str) -> Attempt:
+    def _failed(self, problem: str) -> Attempt:
         task, self.task = self.task, None
         assert task is not None
         return Attempt(task, problem=problem)
@@ -165,7 +165,7 @@ def _death(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with status {code}"
 
 
-def _serve(work: Work, pipe: Any, lifeline: Any) -> None:
+def _serve(work: Worker, pipe: Any, lifeline: Any) -> None:
     """Runs in the process: does what the parent asks for until it is told to stop, or the parent is gone."""
     os.setpgrp()
     _post_guard(lifeline)
@@ -176,7 +176,7 @@ def _serve(work: Work, pipe: Any, lifeline: Any) -> None:
     try:
         while True:
             task = tasks.get()
-            pipe.send(BEGUN)
+            pipe.send(STARTED)
             pipe.send(_answer(work, task))
     finally:
         with contextlib.suppress(Exception):
@@ -184,7 +184,7 @@ def _serve(work: Work, pipe: Any, lifeline: Any) -> None:
         os.killpg(0, signal.SIGKILL)
 
 
-def _answer(work: Work, task: int) -> Attempt | Exception:
+def _answer(work: Worker, task: int) -> Attempt | Exception:
     """What `work` returns or raises, in a form that can travel."""
     try:
         return work(task)
@@ -225,7 +225,7 @@ def _watch_over(worker: int, lifeline: int) -> None:
     os.read(lifeline, 1)  # returns when the parent is gone
     if os.getppid() == worker:  # else the worker is gone, and its number may be another's
         os.kill(worker, signal.SIGTERM)
-        time.sleep(GRACE)
+        time.sleep(SHUTDOWN_SECONDS)
     os.killpg(0, signal.SIGKILL)
 
 

@@ -21,7 +21,7 @@ from worldmodel.data.episodes.episode import Episode
 from worldmodel.data.episodes.hdf5 import EpisodeError, Header
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.open import is_url, open_episodes
-from worldmodel.io.files import whole_folder, write_whole
+from worldmodel.io.files import atomic_folder, write_atomic
 from worldmodel.io.progress import progress
 from worldmodel.io.sandbox import TYPES
 from worldmodel.io.untrusted import errors_name, read_bytes
@@ -50,10 +50,10 @@ def export_episodes(store: EpisodeStore, folder: Path | str, format: str, show: 
             records.append(_record(store.header(index), {} if chosen.infos else episode.infos))
             yield episode
 
-    with whole_folder(Path(folder)) as aside:
+    with atomic_folder(Path(folder)) as aside:
         chosen.write(aside, store.info, episodes())
         sidecar = {"schema": SCHEMA, "info": store.info.to_json(), "episodes": records}
-        write_whole(aside / SIDECAR, json.dumps(sidecar).encode())
+        write_atomic(aside / SIDECAR, json.dumps(sidecar).encode())
 
 
 def _record(header: Header, infos: dict[str, np.ndarray]) -> Record:
@@ -86,7 +86,7 @@ def import_episodes(
     if (own or sidecar) and (size, actions) != (None, None):
         raise ValueError(f"{folder}: these come back as they were; size= and actions= are for what others made")
     notes = Notes()
-    with whole_folder(Path(target), is_unused) as aside:
+    with atomic_folder(Path(target), is_unused) as aside:
         if own:
             store = open_episodes(folder)
             EpisodeStore.create(aside, store.info).link_from(store)

@@ -7,7 +7,7 @@ from pathlib import Path
 from worldmodel.data.episodes.dataset_info import FILE as INFO_FILE
 from worldmodel.data.episodes.dataset_info import DatasetInfo, differences
 from worldmodel.io.files import PARTIAL, is_empty
-from worldmodel.io.model_folder import write_sealed
+from worldmodel.io.model_folder import write_checked_json
 
 
 def is_unused(folder: Path) -> bool:
@@ -59,7 +59,7 @@ def _save_new(folder: Path, info: DatasetInfo) -> None:
     """Write a new `dataset.json` atomically; a file that another process wrote meanwhile stays."""
     aside = folder / f".{INFO_FILE}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}"
     try:
-        write_sealed(aside, info.to_json())
+        write_checked_json(aside, info.to_json())
         os.link(aside, folder / INFO_FILE)
     except FileExistsError:
         pass

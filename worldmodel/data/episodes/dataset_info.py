@@ -11,8 +11,8 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from worldmodel.data.episodes.episode import Episode, EpisodeSignature
-from worldmodel.io.config import typed
-from worldmodel.io.model_folder import read_sealed, write_sealed
+from worldmodel.io.config import from_mapping
+from worldmodel.io.model_folder import read_checked_json, write_checked_json
 from worldmodel.io.untrusted import check_frame
 from worldmodel.nn.actions import space_from_json, space_to_json
 
@@ -96,7 +96,7 @@ class DatasetInfo:
             raise ValueError(f"expected schema {SCHEMA}, got {schema}: another version of this software wrote it")
         if set(values) != (names := {each.name for each in fields(cls)}):
             raise ValueError(f"missing or unknown fields: {sorted(set(values) ^ names)}")
-        info = typed(cls, {**values, "action_space": space_from_json(values["action_space"])})
+        info = from_mapping(cls, {**values, "action_space": space_from_json(values["action_space"])})
         if min(info.frame_shape) < 1:
             raise ValueError(f"frame_shape: expected numbers of 1 or more, got {info.frame_shape}")
         check_frame("frame_shape", info.frame_shape)
@@ -104,7 +104,7 @@ class DatasetInfo:
 
     def save(self, folder: Path) -> None:
         """Write `dataset.json`, atomically."""
-        write_sealed(folder / FILE, self.to_json())
+        write_checked_json(folder / FILE, self.to_json())
 
     @classmethod
     def load(cls, folder: Path) -> "DatasetInfo":
@@ -113,7 +113,7 @@ class DatasetInfo:
         if not path.exists():
             raise ValueError(f"{path} is missing: {folder} is not a dataset; run python scripts/collect.py to make one")
         try:
-            return cls.from_json(read_sealed(path))
+            return cls.from_json(read_checked_json(path))
         except (ValueError, TypeError) as error:
             problem = str(error).removeprefix(f"{path}: ")
             raise ValueError(f"{path}: damaged or not readable by this version: {problem}") from error

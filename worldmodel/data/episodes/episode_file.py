@@ -34,10 +34,10 @@ from worldmodel.data.episodes.hdf5 import (
     crc32s,
     sha256,
 )
-from worldmodel.io.config import typed
+from worldmodel.io.config import from_mapping
 from worldmodel.io.hdf5.chunks import FILTERS, packed_bytes, unpack
 from worldmodel.io.hdf5.index import Chunked, read_arrays, read_attributes
-from worldmodel.io.untrusted import Octets, check_unpacked
+from worldmodel.io.untrusted import ByteSource, check_unpacked
 
 CACHE_BYTES = 1 << 18  # per open file: keeps one chunk of 64 x 64 frames for readers of single frames
 SYSTEM_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}  # faults of the machine
@@ -57,7 +57,7 @@ class EpisodeFile:
     def __init__(self, path: Path, header: Header | None = None, content: bytes | None = None):
         self.path = path
         with _episode_errors(path):
-            self._octets = Octets(path, content, MAX_FILE_BYTES)
+            self._octets = ByteSource(path, content, MAX_FILE_BYTES)
             try:
                 self.header = header or self._read_header()
                 self._arrays = read_arrays(self._octets.read)
@@ -79,7 +79,7 @@ class EpisodeFile:
         values = json.loads(text)
         if (schema := values.pop("schema")) != SCHEMA:
             raise ValueError(f"expected schema {SCHEMA}, got {schema}: another version of this software wrote it")
-        header = typed(Header, {**values, "sha256": digest.decode()})
+        header = from_mapping(Header, {**values, "sha256": digest.decode()})
         _check_header(header)
         return header
 

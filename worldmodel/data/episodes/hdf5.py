@@ -28,8 +28,8 @@ import numpy as np
 from worldmodel.data.episodes.episode import Episode, EpisodeSignature
 from worldmodel.io.untrusted import (
     EPISODE_BYTES,
-    FULL_BYTES,
-    TIMES,
+    MAX_EXPANSION,
+    MIN_UNPACKED_LIMIT,
     UntrustedFileError,
     check_episode,
     check_frame,
@@ -172,6 +172,6 @@ def check_sizes(what: str | Path, arrays: Mapping[str, dict[str, Any]]) -> int:
 
 def _pad(image: io.BytesIO, size: int) -> None:
     """Append zeros to a file that is too small for its content to pass `check_unpacked`, as of a still picture."""
-    if size > FULL_BYTES:
+    if size > MIN_UNPACKED_LIMIT:
         image.seek(0, io.SEEK_END)
-        image.write(bytes(max(0, -(-size // TIMES) - image.tell())))
+        image.write(bytes(max(0, -(-size // MAX_EXPANSION) - image.tell())))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.data.episodes.dataset_info import DatasetInfo
-from worldmodel.io.model_folder import read_sealed, write_sealed
+from worldmodel.io.model_folder import read_checked_json, write_checked_json
 
 SCHEMA = 1
 FILE = "origins.json"
@@ -33,7 +33,7 @@ def read_origins(folder: Path) -> Origins:
     path = folder / FILE
     if not path.exists():
         return {}
-    values = read_sealed(path)
+    values = read_checked_json(path)
     try:
         if values["schema"] != SCHEMA:
             raise ValueError(f"expected schema {SCHEMA}, got {values['schema']}: another version wrote it")
@@ -53,4 +53,4 @@ def write_origins(folder: Path, origins: Mapping[int, Mapping[str, Any]]) -> Non
         if group is None:
             groups.append(group := {"settings": dict(origins[index]), "episodes": []})
         group["episodes"].append(index)
-    write_sealed(folder / FILE, {"schema": SCHEMA, "origins": groups})
+    write_checked_json(folder / FILE, {"schema": SCHEMA, "origins": groups})

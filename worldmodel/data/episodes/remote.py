@@ -19,7 +19,7 @@ from worldmodel.data.episodes.episode import Episode
 from worldmodel.data.episodes.episode_file import EpisodeFile
 from worldmodel.data.episodes.hdf5 import MAX_FILE_BYTES, EpisodeError
 from worldmodel.data.episodes.store import NAME, EpisodeStore
-from worldmodel.io.files import write_whole
+from worldmodel.io.files import write_atomic
 from worldmodel.io.progress import progress
 from worldmodel.io.untrusted import JSON_BYTES, UntrustedFileError, read_bytes, read_json
 
@@ -60,7 +60,7 @@ class RemoteStore(EpisodeStore):
             missing = "no finished episode" if INFO_FILE in files else f"no {INFO_FILE}"
             raise ValueError(f"{url} holds {missing}; python scripts/data.py export to={url} puts a dataset there")
         info = _fetch_info(url)
-        write_whole(_listing(url), json.dumps({f"episode_{i:06d}.h5": v for i, v in versions.items()}).encode())
+        write_atomic(_listing(url), json.dumps({f"episode_{i:06d}.h5": v for i, v in versions.items()}).encode())
         return cls(url, cache_folder(url), info, versions)
 
     @property
@@ -85,7 +85,7 @@ class RemoteStore(EpisodeStore):
             except UntrustedFileError as error:
                 raise EpisodeError(str(error)) from error
             self._check_download(index, content)
-            write_whole(path, content)
+            write_atomic(path, content)
         return path
 
     def _check_download(self, index: int, content: bytes) -> None:
@@ -169,7 +169,7 @@ def _version(file: dict[str, Any]) -> str:
 def _fetch_info(url: str) -> DatasetInfo:
     folder = cache_folder(url)
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / INFO_FILE, _fetch(f"{url}/{INFO_FILE}"))
+    write_atomic(folder / INFO_FILE, _fetch(f"{url}/{INFO_FILE}"))
     return DatasetInfo.load(folder)
 
 

@@ -9,7 +9,7 @@ import joblib
 
 from worldmodel.data.episodes.hdf5 import EpisodeError
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.io.files import sweep_beside
+from worldmodel.io.files import remove_partial_folders
 from worldmodel.io.folders import make_folder
 from worldmodel.io.lock import writer_lock
 from worldmodel.io.progress import progress
@@ -37,8 +37,8 @@ def quarantine_damaged(store: EpisodeStore, workers: int = 1, show: bool = False
         FolderInUse: another process writes there.
     """
     with writer_lock(store.folder, "repair"):
-        store.sweep()
-        sweep_beside(store.folder)
+        store.remove_partial()
+        remove_partial_folders(store.folder)
         faults = find_damaged(store, workers, show)
         return {fault: quarantine(store, index) for index, fault in faults.items()}
 

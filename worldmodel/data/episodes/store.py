@@ -17,7 +17,7 @@ from worldmodel.data.episodes.episode import Episode
 from worldmodel.data.episodes.episode_file import EpisodeFile
 from worldmodel.data.episodes.hdf5 import MAX_FILE_BYTES, EpisodeError, Header, to_bytes
 from worldmodel.data.episodes.origins import Origins, read_origins, settings, write_origins
-from worldmodel.io.files import Recent, sweep, write_whole
+from worldmodel.io.files import LRUCache, remove_partial, write_atomic
 from worldmodel.io.folders import make_folder
 from worldmodel.io.lock import writer_lock
 from worldmodel.io.untrusted import read_bytes
@@ -54,7 +54,7 @@ class EpisodeStore:
         make_folder(folder)
         if not (folder / INFO_FILE).exists() or differences(DatasetInfo.load(folder).to_json(), info.to_json()):
             with writer_lock(folder, "collection"):
-                sweep(folder)
+                remove_partial(folder)
                 claim(folder, info, occupied=bool(_indices(folder)))
         return cls(folder, info)
 
@@ -94,7 +94,7 @@ class EpisodeStore:
             OSError: the disk is full or refuses; no part of the file stays.
         """
         self.info.check(episode)
-        write_whole(self.path(episode.index), to_bytes(episode))
+        write_atomic(self.path(episode.index), to_bytes(episode))
         self.clear_cache()
 
     def header(self, index: int) -> Header:
@@ -196,16 +196,16 @@ class EpisodeStore:
         added = {index: recorded.get(index, theirs) for index in new}
         write_origins(self.folder, self.origins() | {i: origin for i, origin in added.items() if origin != mine})
 
-    def sweep(self) -> int:
+    def remove_partial(self) -> int:
         """Delete the partial files of killed writers; returns their number."""
-        return sweep(self.folder)
+        return remove_partial(self.folder)
 
     def clear_cache(self) -> None:
         """Close all files and drop everything cached, so that changes on the disk are read."""
         self._pid = os.getpid()
         self._headers: dict[int, Header] = {}
-        self._files: Recent[EpisodeFile] = Recent(OPEN_FILES, EpisodeFile.close)
-        self._arrays: Recent[tuple[np.ndarray, np.ndarray]] = Recent(CACHED_EPISODES)
+        self._files: LRUCache[EpisodeFile] = LRUCache(OPEN_FILES, EpisodeFile.close)
+        self._arrays: LRUCache[tuple[np.ndarray, np.ndarray]] = LRUCache(CACHED_EPISODES)
 
     def _actions_and_rewards(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         self._reopen_after_fork()
@@ -257,4 +257,4 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:  # another disk, or one without links
-        write_whole(target, read_bytes(source, MAX_FILE_BYTES))
+        write_atomic(target, read_bytes(source, MAX_FILE_BYTES))

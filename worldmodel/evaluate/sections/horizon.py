@@ -12,7 +12,7 @@ from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.statistics.bootstrap import bounds, curve, leading_true, resampled
 from worldmodel.evaluate.statistics.results import Interval, Section
 from worldmodel.evaluate.testbed.dream_clips import WorldProtocol, clips_of, decibels, errors, gain
-from worldmodel.io.model_folder import CONFIG, check_kind, read_sealed, write_sealed
+from worldmodel.io.model_folder import CONFIG, check_kind, read_checked_json, write_checked_json
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import WorldModel
 
@@ -99,12 +99,12 @@ def keep_horizon(folder: str | Path, steps: int) -> None:
     Raises: ValueError for a folder that holds no world, or fewer than 0 steps.
     """
     path = Path(folder) / CONFIG
-    description = read_sealed(path)
+    description = read_checked_json(path)
     check_kind(folder, description.get("config", {}), "world")
     if steps < 0:
         raise ValueError(f"trust horizon: expected 0 steps or more, got {steps}")
     description["config"]["info"]["trust_horizon"] = steps
-    write_sealed(path, description)
+    write_checked_json(path, description)
 
 
 def kept_horizon(folder: str | Path, world: WorldModel) -> int | None:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from worldmodel.io.config import within
+from worldmodel.io.config import check_range
 
 
 @dataclass
@@ -29,10 +29,10 @@ class QuantizerConfig:
     """A code used less than this share of the uniform use is restarted; vq and rvq."""
 
     def __post_init__(self) -> None:
-        within(self, 1, 2**20, "codes")
-        within(self, 1, 2**14, "code_width")
-        within(self, 0, 1e9, "commitment", "restart_below")
-        within(self, 0, 1, "decay")
+        check_range(self, 1, 2**20, "codes")
+        check_range(self, 1, 2**14, "code_width")
+        check_range(self, 0, 1e9, "commitment", "restart_below")
+        check_range(self, 0, 1, "decay")
 
 
 @dataclass
