@@ -119,8 +119,8 @@ def test_an_engine_that_holds_pythons_lock_is_killed_when_its_time_is_over(tmp_p
 @pytest.mark.parametrize("work", ["Program", "Stubborn"])
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_process_outlives_the_parent_however_it_ends(tmp_path, signum, work):
-    task = f"t.watched(t.{work}(t.Path({str(tmp_path)!r})), t.deque([1, 2]), workers=2)"
-    command = [sys.executable, "-c", f"import test_watched as t; list({task})"]
+    task = f"t.run_tasks(t.{work}(t.Path({str(tmp_path)!r})), t.deque([1, 2]), workers=2)"
+    command = [sys.executable, "-c", f"import test_worker_pool as t; list({task})"]
     path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # shells have what they start with & deaf to it
     env = {**os.environ, "PYTHONPATH": path}
