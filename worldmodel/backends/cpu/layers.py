@@ -53,7 +53,7 @@ def check_known(module: nn.Module, kind: type[nn.Module]) -> None:
     """Raises: NotCompilable for a module that is not exactly of this type, or has a part that the kernels do not run:
     of another type, with a `forward` of its own, or with hooks."""
     if type(module) is not kind:
-        raise NotCompilable(f"{type(module).__name__} is not {kind.__name__}")
+        raise NotCompilable(f"the kernels run a {kind.__name__}, not a {type(module).__name__}")
     for name, part in module.named_modules():
         if name and type(part) not in WRITERS and type(part) not in PARTS:
             raise NotCompilable(f"{name} is a layer of type {type(part).__name__}")

@@ -2,7 +2,7 @@
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from worldmodel.backends.cpu.layers import check_known, write_layers
 from worldmodel.backends.cpu.program import LayerProgram
@@ -23,8 +23,9 @@ class CompiledPrior:
     Raises: NotCompilable for a network that the kernels do not run.
     """
 
-    def __init__(self, prior: PixelCNN):
+    def __init__(self, prior: nn.Module):
         check_known(prior, PixelCNN)
+        assert isinstance(prior, PixelCNN)
         self.plain = prior
         self.context = LayerProgram(prior.core.embedding.weight, prior.grid, first=prior.first)
         self.context.convolution(prior.in_proj)

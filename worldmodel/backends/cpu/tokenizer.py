@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from worldmodel.backends.cpu.layers import check_known, write_layers
-from worldmodel.backends.cpu.program import LayerProgram
+from worldmodel.backends.cpu.program import LayerProgram, NotCompilable
 from worldmodel.kernels.arrays import affine, floats, pack
 from worldmodel.nn.causal_conv import Past
 from worldmodel.tokenizer.layers import LinearPatches, SpaceToDepth, StreamingSequential
@@ -21,9 +21,10 @@ class CompiledTokenizer:
     Raises: NotCompilable for a network that the kernels do not run. Any bottleneck will do.
     """
 
-    def __init__(self, tokenizer: VQVAE):
+    def __init__(self, tokenizer: nn.Module):
         if type(tokenizer) is not VQVAE:
-            check_known(tokenizer, VQVAE)
+            raise NotCompilable(f"the kernels run a VQVAE, not a {type(tokenizer).__name__}")
+        assert isinstance(tokenizer, VQVAE)
         check_known(tokenizer.encoder, StreamingSequential)
         check_known(tokenizer.decoder, StreamingSequential)
         check_known(tokenizer.linear, LinearPatches)
