@@ -27,7 +27,7 @@ CALLS |= {"pandas.read_pickle", "PPO.load", "BaseAlgorithm.load", "ActorCriticPo
 
 # What may stay: FVD's network is a program, which the user names by its own setting; and what travels through pipes
 # between processes of one run is tried out first.
-KNOWN = {"frechet.py": ["torch.jit.load"], "worker_pool.py": ["pickle"]}
+KNOWN = {"frechet.py": ["torch.jit.load"], "worker_pool.py": ["pickle", "cloudpickle"]}
 
 
 def sources() -> list[Path]:
