@@ -9,8 +9,7 @@ import torch
 
 from tests.helpers_models import small_world
 from tests.torture.bombs import safetensors, sparse
-from worldmodel.io import model_folder as checkpoint
-from worldmodel.io import untrusted
+from worldmodel.io import files, tensors_file, untrusted
 from worldmodel.io.model_folder import load_weights, read_checked_json, save_weights, write_checked_json, write_json
 from worldmodel.nn.actions import space_from_json
 from worldmodel.world import WorldModel
@@ -26,7 +25,7 @@ def test_weights_of_another_size_than_they_claim_are_not_read(
 ) -> None:
     save_weights(tmp_path, {}, {"x": torch.ones(3)})
     os.truncate(tmp_path / "weights.safetensors", size)
-    monkeypatch.setattr(checkpoint, "_sha256", never)
+    monkeypatch.setattr(tensors_file, "_sha256", never)
     with pytest.raises(ValueError, match=r"weights\.safetensors: .*(bytes|lie outside of the file)"):
         load_weights(tmp_path)
 
@@ -35,7 +34,7 @@ def test_weights_that_do_not_fit_the_config_are_not_read(tmp_path: Path, monkeyp
     small_world().save(tmp_path)
     header = safetensors(10**9)
     sparse(tmp_path / "weights.safetensors", header, 10**9 + len(header))
-    monkeypatch.setattr(checkpoint, "_sha256", never)
+    monkeypatch.setattr(tensors_file, "_sha256", never)
     with pytest.raises(ValueError, match=r"do not fit config\.json"):
         WorldModel.load(tmp_path)
 
@@ -44,19 +43,19 @@ def test_weights_beyond_the_ceiling_are_neither_read_nor_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_weights(tmp_path, {}, {"x": torch.ones(1000)})
-    for module in (checkpoint, untrusted):
+    for module in (tensors_file, untrusted):
         monkeypatch.setattr(module, "WEIGHTS_BYTES", untrusted.JSON_BYTES + 100)
     with pytest.raises(ValueError, match="4,000 bytes of weights, expected at most"):
         save_weights(tmp_path, {}, {"x": torch.ones(1000)})
     with pytest.raises(ValueError, match="bytes, expected at most 100"):
-        untrusted.tensor_shapes(tmp_path / "weights.safetensors", 100)
+        tensors_file.tensor_shapes(tmp_path / "weights.safetensors", 100)
 
 
 def test_what_a_writer_leaves_is_swept_and_what_is_not_its_own_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, strange = tmp_path / "a[1].json", tmp_path / ".a[1].json.mine.tmp"
-    left = [tmp_path / f".a[1].json.{pid}.tmp" for pid in (2**22 + 1, 10**30)]
+    path, strange = tmp_path / "a[1].json", tmp_path / ".a1.json.1-ab.partial"
+    left = [tmp_path / f".a[1].json.{pid}-ab.partial" for pid in (1, 10**30)]
     [each.touch() for each in (strange, *left)]
     write_json(path, {})
     assert set(tmp_path.iterdir()) == {path, strange}
@@ -64,9 +63,12 @@ def test_what_a_writer_leaves_is_swept_and_what_is_not_its_own_stays(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "sync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_json(path, {"new": 1})
+    with pytest.raises(OSError, match="No space"):
+        save_weights(tmp_path / "model", {}, {"x": torch.ones(9)})
+    (tmp_path / "model").rmdir()  # empty: neither of its files was left there
     assert set(tmp_path.iterdir()) == {path, strange} and json.loads(path.read_text()) == {}
 
 

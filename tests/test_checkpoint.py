@@ -1,8 +1,8 @@
 """Checkpoints: what is saved is what is loaded, a kill leaves the old, and damage is refused by name."""
 
+import fcntl
 import json
 import os
-import subprocess
 
 import pytest
 import torch
@@ -54,12 +54,12 @@ def test_a_config_that_is_no_json_leaves_the_old_model(tmp_path):
 
 
 def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_path):
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    for pid in (dead.pid, os.getppid()):
-        (tmp_path / f".weights.safetensors.{pid}.tmp").touch()
-    save_weights(tmp_path, CONFIG, tensors())
-    assert sorted(os.listdir(tmp_path))[:-2] == [f".weights.safetensors.{os.getppid()}.tmp"]
+    dead, alive = (tmp_path / f".weights.safetensors.{pid}-ab.partial" for pid in (1, 2))
+    dead.touch()
+    with open(alive, "xb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        save_weights(tmp_path, CONFIG, tensors())
+    assert sorted(os.listdir(tmp_path))[:-2] == [alive.name]
 
 
 @pytest.mark.parametrize("name", ["config.json", "weights.safetensors"])

@@ -16,7 +16,6 @@ from worldmodel.info import WorldInfo
 from worldmodel.interfaces import Prior, Tokenizer
 from worldmodel.io.hub import resolve_world
 from worldmodel.io.model_folder import (
-    Shapes,
     build_module,
     check_finite,
     check_kind,
@@ -24,6 +23,7 @@ from worldmodel.io.model_folder import (
     load_weights,
     save_weights,
 )
+from worldmodel.io.tensors_file import Shapes
 from worldmodel.io.untrusted import errors_name
 from worldmodel.io.upgrades import current_names, current_prior, current_tokenizer
 from worldmodel.nn.actions import ActionEncoder

@@ -31,7 +31,8 @@ from worldmodel.dream.env import (
 )
 from worldmodel.interfaces import Tokenizer
 from worldmodel.io.config import check_range, from_mapping, to_dict
-from worldmodel.io.model_folder import Shapes, build_module, check_kind, check_shapes, load_weights, save_weights
+from worldmodel.io.model_folder import build_module, check_kind, check_shapes, load_weights, save_weights
+from worldmodel.io.tensors_file import Shapes
 from worldmodel.io.untrusted import errors_name
 from worldmodel.io.upgrades import current_names
 from worldmodel.nn.actions import Scale, scale_from_json, space_from_json, space_to_json

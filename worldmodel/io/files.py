@@ -1,6 +1,7 @@
-"""Files and folders that are whole or absent: written aside, renamed; what a killed writer left is swept away.
+"""Files and folders that are complete or absent, whatever kills their writer.
 
-And `Recent`, which keeps only so many of them open.
+They are written beside their place under another name and then renamed. `remove_partial` deletes what killed writers
+left. `LRUCache` keeps a limited number of files open.
 """
 
 import contextlib
@@ -11,37 +12,73 @@ import secrets
 import shutil
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
+from worldmodel.io.folders import sync
 from worldmodel.io.lock import lock_file, writer_lock
-from worldmodel.io.model_folder import sync
 
 PARTIAL = ".partial"  # suffix of a file or folder that is being written; no reader looks at it
 
+Bytes = bytes | memoryview
 T = TypeVar("T")
 
 
-def write_atomic(path: Path, *parts: bytes | memoryview) -> None:
-    """Writes the parts to `path` so that a kill or a power cut leaves the old file, no file, or the new one.
+def write_atomic(path: Path, *parts: Bytes) -> None:
+    """Write the parts to `path`: a kill or a power cut leaves the old file, no file, or the new one.
 
     Raises:
         OSError: the disk is full or refuses; nothing of the new file stays behind.
     """
+    _write({path: parts})
+
+
+def write_files(contents: Mapping[Path, Iterable[Bytes]]) -> None:
+    """Write several files: all of them are complete on the disk before the first takes its place.
+
+    Deletes what killed writers of the same files left.
+
+    Raises:
+        OSError: the disk is full or refuses; the old files stay.
+    """
+    for path in contents:
+        remove_partial(path.parent, glob.escape(path.name))
+    _write(contents)
+
+
+def _write(contents: Mapping[Path, Iterable[Bytes]]) -> None:
+    with contextlib.ExitStack() as stack:
+        partial = {path: stack.enter_context(_partial_file(path, parts)) for path, parts in contents.items()}
+        for path in contents:
+            os.replace(partial[path], path)
+    for folder in {path.parent for path in contents}:
+        sync(folder)
+
+
+@contextlib.contextmanager
+def _partial_file(path: Path, parts: Iterable[Bytes]) -> Iterator[Path]:
+    """A file with the parts, flushed to disk, for the block to rename; deleted if it does not."""
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}")
     try:
-        with open(partial, "xb") as file:
-            with contextlib.suppress(OSError):  # some network disks have no locks
-                _lock(file.fileno())  # while it is held, `sweep` in another process leaves the file alone
+        with _create_locked(partial) as file:
             file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
-            os.replace(partial, path)
-    except BaseException:
+            yield partial
+    finally:
         partial.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
+
+
+def _create_locked(path: Path) -> BinaryIO:
+    """A new file with a lock, so that `remove_partial` in another process leaves it alone."""
+    while True:
+        file = open(path, "xb")  # noqa: SIM115
+        with contextlib.suppress(OSError):  # some network disks have no locks
+            _lock(file.fileno())
+        if os.path.exists(path):
+            return file
+        file.close()  # another process deleted it before it had its lock
 
 
 def is_empty(folder: Path) -> bool:
@@ -51,26 +88,26 @@ def is_empty(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def atomic_folder(folder: Path, unused: Callable[[Path], bool] = is_empty) -> Iterator[Path]:
-    """An empty folder to fill, of the same name; it takes its place when the block ends without an error.
+    """An empty folder of the same name to fill; it replaces `folder` when the block ends without an error.
 
-    Links are followed: the folder that they lead to is replaced. `unused` says whether what is there may go.
+    Links are followed: the folder that they lead to is replaced. `unused` says whether what is there may be deleted.
     While the block lasts, no other process may write to `folder`.
 
     Raises:
-        ValueError: something is there already, or the folder cannot be replaced, such as a mount point.
+        ValueError: something is there already, or the folder cannot be replaced (a mount point, for example).
         FolderInUse: another process writes there.
     """
     real = Path(os.path.realpath(folder))
     if not unused(real):
-        raise ValueError(_taken(folder))
+        raise ValueError(_exists_message(folder))
     new = not real.exists()
-    with writer_lock(real, "a new folder") as alone:
+    with writer_lock(real, "a new folder") as locked:
         try:
-            if alone:
+            if locked:
                 remove_partial_folders(real)
             if not unused(real):  # another process was faster
-                raise ValueError(_taken(folder))
-            yield from _replaced(folder, real)
+                raise ValueError(_exists_message(folder))
+            yield from _fill_and_replace(folder, real)
         except BaseException:
             if new:
                 with contextlib.suppress(OSError):
@@ -79,14 +116,14 @@ def atomic_folder(folder: Path, unused: Callable[[Path], bool] = is_empty) -> It
     sync(real.parent)
 
 
-def _taken(folder: Path) -> str:
+def _exists_message(folder: Path) -> str:
     return f"{folder} is there already: name another folder, or move it away"
 
 
-def _replaced(folder: Path, real: Path) -> Iterator[Path]:
-    """The folder to fill, which then takes the place of the other one; whether it can is tried out before."""
-    aside = Path(tempfile.mkdtemp(prefix=f".{real.name}.", suffix=PARTIAL, dir=real.parent))
-    filled = aside / real.name
+def _fill_and_replace(folder: Path, real: Path) -> Iterator[Path]:
+    """Yield a folder to fill, which then replaces `real`; an empty one replaces it first, to see whether that works."""
+    parent = Path(tempfile.mkdtemp(prefix=f".{real.name}.", suffix=PARTIAL, dir=real.parent))
+    filled = parent / real.name
     try:
         for path in set(real.iterdir()) - {lock_file(real)}:
             path.unlink()
@@ -100,41 +137,45 @@ def _replaced(folder: Path, real: Path) -> Iterator[Path]:
         yield filled
         os.replace(filled, real)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(parent, ignore_errors=True)
 
 
 def remove_partial_folders(folder: Path) -> None:
-    """Delete what killed calls of `atomic_folder` left beside `folder`; only for the holder of its lock."""
+    """Delete what killed calls of `atomic_folder` left beside `folder`; the caller must hold its lock."""
     real = Path(os.path.realpath(folder))
     for path in real.parent.glob(f".{glob.escape(real.name)}.*{PARTIAL}"):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
 
 
-def remove_partial(folder: Path) -> int:
-    """Deletes partial files that no living process is writing; returns how many."""
-    swept = 0
-    for path in folder.glob(f".*{PARTIAL}"):
+def remove_partial(folder: Path, name: str = "*") -> int:
+    """Delete partial files that no living process is writing; returns how many.
+
+    name: a glob pattern for the names of the complete files.
+    """
+    removed = 0
+    for path in folder.glob(f".{name}.*{PARTIAL}"):
         with contextlib.suppress(OSError), open(path, "rb+") as file:
             _lock(file.fileno())
             path.unlink()
-            swept += 1
-    return swept
+            removed += 1
+    return removed
 
 
 def _lock(handle: int) -> None:
-    """An advisory lock that the kernel gives up when its process dies, however it dies."""
+    """An advisory lock that the kernel releases when its process dies, however it dies."""
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 class LRUCache(Generic[T]):
-    """The `size` values asked for last; `drop` is called on each one that has to go."""
+    """The `size` values that were used last; `drop` is called on each value that is removed."""
 
     def __init__(self, size: int, drop: Callable[[T], None] = lambda value: None):
         self._size, self._drop = size, drop
         self._values: OrderedDict[int, T] = OrderedDict()
 
     def get(self, key: int, make: Callable[[], T]) -> T:
+        """The value of the key, made by `make` if it is not in the cache."""
         if key not in self._values:
             self._values[key] = make()
             if len(self._values) > self._size:

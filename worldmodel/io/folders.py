@@ -1,5 +1,6 @@
-"""Folders that are made where they are missing, also where a link leads to a place that is not there yet."""
+"""Makes folders, also where a link leads to a place that is not there yet, and flushes them to the disk."""
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -27,3 +28,13 @@ def _is_loop(path: str | Path) -> bool:
     except OSError as error:
         return error.errno == errno.ELOOP
     return False
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or a folder's list of names, to the disk; does nothing for folders on Windows."""
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -139,36 +139,6 @@ def read_json(path: str | Path, most: int = JSON_BYTES) -> dict[str, Any]:
     return values
 
 
-def tensor_shapes(path: str | Path, most: int = WEIGHTS_BYTES) -> dict[str, tuple[int, ...]]:
-    """The shapes that a safetensors file claims, whose size is as it claims.
-
-    Raises:
-        UntrustedFileError: the file is missing, is no regular file, is too large or no safetensors file.
-    """
-    try:
-        octets = ByteSource(path, most=most)
-    except FileNotFoundError as error:
-        raise UntrustedFileError(f"{path}: missing") from error
-    with contextlib.closing(octets), _safetensors_errors(path):
-        length = int.from_bytes(octets.read(0, 8), "little")
-        if length > JSON_BYTES:
-            raise ValueError(f"its header has {length:,} bytes, at most {JSON_BYTES:,} are allowed")
-        header = json.loads(octets.read(8, length))
-        header.pop("__metadata__", None)
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        if octets.size != 8 + length + end:
-            raise ValueError(f"{octets.size:,} bytes, expected {8 + length + end:,} by its header")
-        return {name: tuple(entry["shape"]) for name, entry in header.items()}
-
-
-@contextlib.contextmanager
-def _safetensors_errors(path: str | Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        raise UntrustedFileError(f"{path}: damaged, not a safetensors file ({error})") from error
-
-
 def check_frame(what: str | Path, shape: Sequence[int], itemsize: int = 1) -> None:
     """Refuse a frame that decodes to more than `FRAME_BYTES`; `shape` is (h, w) or (h, w, c).
 

@@ -11,8 +11,9 @@ import torch
 from worldmodel.data.clips.token_store import TokenStore, token_key
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.interfaces import Tokenizer
-from worldmodel.io.model_folder import Shapes, build_module, check_kind, check_shapes, load_weights, save_weights
+from worldmodel.io.model_folder import build_module, check_kind, check_shapes, load_weights, save_weights
 from worldmodel.io.progress import progress
+from worldmodel.io.tensors_file import Shapes
 from worldmodel.io.untrusted import errors_name
 from worldmodel.io.upgrades import current_names, current_tokenizer
 from worldmodel.tokenizer.vqvae import TOKENIZERS, VQVAE

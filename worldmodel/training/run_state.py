@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from worldmodel.io.folders import make_folder
-from worldmodel.io.model_folder import read_checked_json, read_tensors, sync, write_checked_json, write_tensors
+from worldmodel.io.folders import make_folder, sync
+from worldmodel.io.model_folder import read_checked_json, write_checked_json
+from worldmodel.io.tensors_file import read_tensors, write_tensors
 
 KEPT = 2  # checkpoints
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from worldmodel.evaluate.statistics.bootstrap import Statistic, identity
-from worldmodel.io.model_folder import load_tensors
+from worldmodel.io.tensors_file import load_tensors
 from worldmodel.tokenizer.vqvae import to_float
 
 SIGMA, RADIUS = 1.5, 5  # pixels: width of SSIM's Gaussian window, and where it is cut
