@@ -19,7 +19,7 @@ from worldmodel.data.episodes.repair import find_damaged
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.agents import dream_returns, ranking, returns, spearman
 from worldmodel.evaluate.statistics.results import bootstrap
-from worldmodel.io import model_folder as checkpoint
+from worldmodel.io import tensors_file
 
 SPACES = [
     Discrete(4, start=2),
@@ -141,7 +141,7 @@ def test_a_folder_that_holds_no_agent_is_refused(tmp_path):
 def test_weights_that_do_not_fit_an_agent_are_not_read(tmp_path, monkeypatch):
     agent_of().save(tmp_path)
     sparse(tmp_path / "weights.safetensors", safetensors(10**9), 10**9 + len(safetensors(10**9)))
-    monkeypatch.setattr(checkpoint, "_sha256", lambda path: pytest.fail("the weights were read to their end"))
+    monkeypatch.setattr(tensors_file, "_sha256", lambda path: pytest.fail("the weights were read to their end"))
     with pytest.raises(ValueError, match=r"do not fit config\.json"):
         PolicyAgent.load(tmp_path)
 

@@ -510,14 +510,14 @@ def test_settings_that_are_none_are_refused(monkeypatch):
     for settings, message in (
         ({"obs": "pixels"}, "obs: expected frames, tokens or latent, got 'pixels'"),
         ({"starts": "ends"}, "starts: expected resets or anywhere, got 'ends'"),
-        ({"horizon": -1}, "horizon >= 0"),
-        ({"horizon": np.nan}, "horizon >= 0"),
-        ({"max_episode_steps": 0}, "max_episode_steps >= 1"),
+        ({"horizon": -1}, "horizon: expected 0 or more"),
+        ({"horizon": np.nan}, "horizon: expected a whole number"),
+        ({"max_episode_steps": 0}, "max_episode_steps: expected 1 or more"),
         ({"truncate_on_surprise": np.nan}, "truncate_on_surprise: expected 0 bits or more"),
         ({"truncate_on_surprise": -1.0}, "truncate_on_surprise: expected 0 bits or more"),
         ({"autoreset_mode": "never"}, "never"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((TypeError, ValueError), match=message):
             DreamVectorEnv(2, world=world, **settings)
 
 

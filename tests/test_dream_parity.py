@@ -350,7 +350,7 @@ def test_one_dict_of_options_is_for_each_dream():
 @pytest.mark.parametrize("start", [1.5, "1", [0, 1]])
 def test_a_start_that_is_no_whole_number_is_refused(start):
     for env in (DreamEnv(world=small_world()), DreamVectorEnv(2, world=small_world())):
-        with pytest.raises(ValueError, match="start as one whole number"):
+        with pytest.raises(ValueError, match="start: expected a whole number"):
             env.reset(options={"start": start})
 
 

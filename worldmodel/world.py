@@ -160,7 +160,7 @@ class WorldModel(nn.Module):
         frames, b = frames.to(self.device), len(frames)
         latents = latents_of(frames.shape[1], self.tokenizer.time_stride)
         inputs = self._encode(actions, b, latents - 1)
-        numbers = torch.as_tensor(range(b) if dreams is None else dreams, device=self.device)
+        numbers = torch.tensor(range(b) if dreams is None else [int(each) for each in dreams], device=self.device)
         if len(numbers) != b:
             raise ValueError(f"dreams: expected {b} numbers, one per video, got {len(numbers)}")
         # On a CPU, sums of torch may be rounded otherwise beside others: there each dream starts alone.
@@ -265,7 +265,7 @@ class WorldModel(nn.Module):
         """Actions in the env's own terms → one row per latent, the actions of a stride side by side."""
         if not self.encoder.width:
             return torch.zeros(b, latents, 0, device=self.device)
-        encoded = self.encoder.encode(np.asarray(actions))
+        encoded = self.encoder.encode(actions)
         steps = latents * self.tokenizer.time_stride
         if encoded.shape[:-1] != (b, steps) and not (steps == 1 and encoded.shape[:-1] == (b,)):
             raise ValueError(f"expected actions for {b} dreams and {steps} steps, got {encoded.shape[:-1]}")

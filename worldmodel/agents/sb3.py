@@ -3,6 +3,7 @@
 Needs the extra `agents`. Dreams reset themselves in the same step, which is what Stable-Baselines3 expects.
 """
 
+import operator
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -169,7 +170,12 @@ class DreamVecEnv(VecEnv):
         return [env.render() for env in self.envs]
 
     def _chosen(self, indices: Any) -> list[DreamEnv]:
-        return [self.envs[i] for i in self._get_indices(indices)]
+        if indices is None:
+            return list(self.envs)
+        chosen = [indices] if np.ndim(indices) == 0 else list(indices)
+        if any(isinstance(i, bool | np.bool_) for i in chosen):
+            raise ValueError(f"indices: expected numbers of dreams, got booleans {chosen}")
+        return [self.envs[operator.index(i)] for i in chosen]
 
 
 class GridFeatures(BaseFeaturesExtractor):

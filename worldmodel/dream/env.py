@@ -23,6 +23,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from worldmodel.interfaces import Tokenizer
+from worldmodel.io.config import from_mapping
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, WorldModel
 
@@ -119,19 +120,23 @@ class DreamVectorEnv(VectorEnv):
                 "this world tells no rewards and ends, so it makes no environment: train its prior again with "
                 "prior.outcome_width above 0 (scripts/train_prior.py); WorldModel.step dreams without them"
             )
-        if num_envs < 1:
-            raise ValueError(f"num_envs: expected 1 or more, got {num_envs}")
+        num_envs = _whole("num_envs", num_envs, least=1)
         if starts not in ("resets", "anywhere"):
             raise ValueError(f"starts: expected resets or anywhere, got {starts!r}")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode: expected None or rgb_array, got {render_mode!r}")
-        if truncate_on_surprise is not None and not truncate_on_surprise >= 0:
-            raise ValueError(f"truncate_on_surprise: expected 0 bits or more, or None, got {truncate_on_surprise}")
+        real = isinstance(truncate_on_surprise, float | int | np.number) and not isinstance(truncate_on_surprise, bool)
+        if truncate_on_surprise is not None and not (real and truncate_on_surprise >= 0):
+            raise ValueError(f"truncate_on_surprise: expected 0 bits or more, or None, got {truncate_on_surprise!r}")
+        if not isinstance(tensors, bool):
+            raise TypeError(f"tensors: expected True or False, got {tensors!r}")
         self.num_envs, self.obs, self.starts = num_envs, obs, starts
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": RENDER_FPS, "autoreset_mode": self.autoreset_mode}
         self.render_mode, self.tensors = render_mode, tensors
-        self.sampler = SamplerConfig(**sampler) if isinstance(sampler, Mapping) else sampler
+        self.sampler = from_mapping(SamplerConfig, sampler, "sampler") if isinstance(sampler, Mapping) else sampler
+        if not isinstance(self.sampler, SamplerConfig | None):
+            raise TypeError(f"sampler: expected a SamplerConfig, a mapping of its settings, or None, got {sampler!r}")
         self.truncate_on_surprise = np.inf if truncate_on_surprise is None else truncate_on_surprise
         self.limit = _limit(self.world, horizon, max_episode_steps)
         self.single_observation_space = observation_space(self.world.tokenizer, obs)
@@ -174,7 +179,7 @@ class DreamVectorEnv(VectorEnv):
 
         Raises: ValueError for seeds, frames, actions or a mask that do not fit, or when there is nothing to begin from.
         """
-        options = dict(options or {})
+        options = _options(options)
         places = _masked(options.pop("reset_mask", None), self.num_envs)
         told = np.isin(np.arange(self.num_envs), places)
         if not (told | self._begun).all():
@@ -313,6 +318,8 @@ class DreamVectorEnv(VectorEnv):
         if strange := sorted(set(options) - {"frames", "actions", "start"}):
             raise ValueError(f"options: expected frames and actions, start, or reset_mask; got {strange}")
         keys = [_key(self._generators[place]) for place in places]
+        if "actions" in options and "frames" not in options:
+            raise ValueError('options: "actions" need the "frames" that they lie between')
         if "frames" in options:
             fresh = self._from_frames(options, keys)
         else:
@@ -321,7 +328,10 @@ class DreamVectorEnv(VectorEnv):
         self._elapsed[places], self._over[places] = 0, False
 
     def _from_frames(self, options: dict[str, Any], keys: list[int]) -> DreamState:
-        frames = torch.as_tensor(options["frames"])
+        try:
+            frames = torch.as_tensor(options["frames"])
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"options: expected frames as an array, got {type(options['frames']).__name__}") from error
         if frames.ndim != 5 or frames.dtype != torch.uint8 or len(frames) != len(keys):
             height, width, colours = self.world.info.frame_shape
             shape = f"({len(keys)}, t, {height}, {width}, {colours})"
@@ -337,7 +347,9 @@ class DreamVectorEnv(VectorEnv):
         """One of the contexts that came with the world; each is looked at once and kept."""
         starts = self.world.starts
         count = 0 if starts is None else starts.resets if self.starts == "resets" else len(starts)
-        start = _whole(options["start"]) if "start" in options else self._generators[place].integers(max(count, 1))
+        start = (
+            _start_number(options["start"]) if "start" in options else self._generators[place].integers(max(count, 1))
+        )
         start = int(start)
         if start not in self._beginnings:
             self._beginnings[start] = self.world.start_from_context(start)
@@ -435,7 +447,7 @@ class DreamEnv(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin a dream that `seed` determines; without a seed, one more dream."""
         super().reset(seed=seed)
-        options = dict(options or {})
+        options = _options(options)
         for name in ("frames", "actions"):
             if name in options:
                 options[name] = as_array(options[name])[None]
@@ -496,9 +508,32 @@ def _limit(world: WorldModel, horizon: int | None, max_episode_steps: int | None
     if horizon is None:
         trusted = world.info.trust_horizon
         horizon = (world.info.longest or 0) if trusted is None else max(trusted, 1)  # 0 would mean: never
-    if not horizon >= 0 or (max_episode_steps is not None and not max_episode_steps >= 1):
-        raise ValueError(f"expected horizon >= 0 and max_episode_steps >= 1, got {horizon} and {max_episode_steps}")
-    return min(horizon or np.inf, max_episode_steps or np.inf)
+    horizon = _whole("horizon", horizon, least=0)
+    longest = np.inf if max_episode_steps is None else _whole("max_episode_steps", max_episode_steps, least=1)
+    return min(horizon or np.inf, longest)
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    """A setting as a whole number.
+
+    Raises: TypeError for another type; ValueError for a smaller number. Both name the setting.
+    """
+    try:
+        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(f"{name}: expected a whole number, got {value!r}")
+    if number < least:
+        raise ValueError(f"{name}: expected {least} or more, got {number}")
+    return number
+
+
+def _options(options: Any) -> dict[str, Any]:
+    """A copy of the options of a reset."""
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f"options: expected a mapping, got {options!r}")
+    return dict(options or {})
 
 
 def _masked(mask: Any, count: int) -> np.ndarray:
@@ -522,11 +557,12 @@ def _seeds(seed: Seeds | None, count: int) -> list[int | None]:
     return seeds
 
 
-def _whole(number: Any) -> int:
+def _start_number(value: Any) -> int:
+    """The number of a start context."""
     try:
-        return operator.index(number)
+        return _whole("options: start", value, least=0)
     except TypeError as error:
-        raise ValueError(f"options: expected start as one whole number, got {number!r}") from error
+        raise ValueError(str(error)) from error
 
 
 def _key(generator: np.random.Generator) -> int:
@@ -535,5 +571,5 @@ def _key(generator: np.random.Generator) -> int:
 
 
 def as_array(values: Any) -> np.ndarray:
-    """The values of a tensor, an array or a list."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    """The values of a tensor, an array (masked ones stay masked) or a list."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asanyarray(values)

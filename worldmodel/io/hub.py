@@ -146,6 +146,10 @@ def resolve_world(world: str | Path) -> Path:
     Raises: ValueError for a name of none of these, which lists those that there are, or for a folder that has the
         name of a world of the package, but holds no world.
     """
+    if not isinstance(world, str | Path):
+        raise TypeError(f"world: expected a folder, a name or an address, got {world!r}")
+    if not str(world).strip():
+        raise ValueError("world: expected a folder, a name or an address, got an empty text")
     if match := HUB_URL.fullmatch(str(world)):
         return pull(match[1], revision=match[2])
     if (name := is_bundled(world)) is not None:

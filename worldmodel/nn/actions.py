@@ -132,12 +132,14 @@ class ActionEncoder:
         self._options = _options(space)
         self.width = _width(space)
 
-    def encode(self, actions: np.ndarray) -> Float32[np.ndarray, "... a"]:
+    def encode(self, actions: Any) -> Float32[np.ndarray, "... a"]:
         """Vectors of actions of any leading shape (`... *space`); with no space, all of the shape is leading.
 
         Raises:
             ValueError: a shape, a type or a value outside the space, or a number that is not finite or too far away.
         """
+        if np.ma.is_masked(actions):
+            raise ValueError("actions: expected a value at each place, got an array with masked ones")
         actions = np.asarray(actions)
         if self.space is None:
             return np.zeros((*actions.shape, 0), np.float32)
@@ -156,8 +158,11 @@ class ActionEncoder:
         lead = actions.ndim - len(shape)
         if lead < 0 or actions.shape[lead:] != shape:
             raise ValueError(f"actions: expected a shape ending in {shape} for {self.space}, got {actions.shape}")
-        if not isinstance(self.space, Box) and actions.dtype.kind not in "iub":
-            raise ValueError(f"actions: expected integers for {self.space}, got {actions.dtype}")
+        kinds, expected = ("iubf", "real numbers") if isinstance(self.space, Box) else ("iub", "integers")
+        if isinstance(self.space, MultiBinary) and actions.dtype.kind == "f":  # as Stable-Baselines3 draws them
+            kinds = "f"  # anything but 0.0 and 1.0 is refused below
+        if actions.dtype.kind not in kinds:
+            raise ValueError(f"actions: expected {expected} for {self.space}, got {actions.dtype}")
         return actions.reshape(*actions.shape[:lead], int(np.prod(shape)))
 
     def _one_hot(self, flat: np.ndarray) -> np.ndarray:

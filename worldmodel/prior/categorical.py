@@ -1,18 +1,20 @@
 """From logits and a uniform number to a token: how temperature, top-k and top-p shape the draw."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+SamplerKind = Literal["auto", "compiled", "predictive", "cached", "naive"]
 
 
 @dataclass
 class SamplerConfig:
     """How the tokens of a dream are drawn."""
 
-    kind: Literal["auto", "compiled", "predictive", "cached", "naive"] = "auto"
+    kind: SamplerKind = "auto"
     """Which sampler. All draw the same tokens, except at ties within rounding. auto: the kernels on a CPU, `cached`
     on a CPU without them, `predictive` on a GPU."""
     temperature: float | None = None
@@ -27,6 +29,8 @@ class SamplerConfig:
     """Latent index (context included) from which sampling returns to temperature 1; 0 keeps it throughout."""
 
     def __post_init__(self) -> None:
+        if self.kind not in get_args(SamplerKind):
+            raise ValueError(f"kind: expected one of {', '.join(get_args(SamplerKind))}, got {self.kind!r}")
         if not self.effective_temperature >= 0:  # also refuses NaN
             raise ValueError(f"temperature: expected 0 or more, got {self.temperature}")
         if self.temperature_until < 0:
