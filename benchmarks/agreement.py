@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from measure import machine
 
+from worldmodel.data.clips.clips import ClipSampler
 from worldmodel.data.clips.split import train_validation_split
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.evaluate.metrics import real_clips
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, Step, WorldModel
 
@@ -21,7 +21,9 @@ def main() -> None:
     parser.add_argument("run", type=Path, nargs="?", default=Path("runs/demo"), help="folder of a run, with its world")
     run: Path = parser.parse_args().run
     world, store = WorldModel.load(run / "world"), EpisodeStore.open(run / "episodes")
-    frames, actions = real_clips(store, train_validation_split(store)[1], length=CONTEXT + STEPS, clips=DREAMS, seed=0)
+    held_out = train_validation_split(store)[1]
+    clips = ClipSampler(store, held_out, length=CONTEXT + STEPS, seed=0, setting="").draw_distinct(DREAMS)
+    frames, actions = clips.frames, clips.actions
     state = world.start(frames[:, :CONTEXT], actions[:, : CONTEXT - 1])
     found: dict[str, list[tuple[int, float]]] = {}
     passes = []

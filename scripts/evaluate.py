@@ -1,4 +1,5 @@
-"""Measure a world on the held-out episodes: OUT/report.html to look at, OUT/report.json with every figure."""
+"""Measure a world on held-out episodes: writes OUT/report.html to look at and OUT/report.json with
+all metrics."""
 
 from _run import made_already, made_with, real_env, script
 
@@ -19,58 +20,65 @@ from worldmodel.world import WorldModel
 
 @dataclass
 class EvaluateConfig:
-    """The keys of configs/evaluate.yaml, explained there."""
+    """Settings of scripts/evaluate.py."""
 
     run: Path
+    """Folder of the run; runs/NAME for a world that comes with the package."""
     episodes: str
+    """Folder or URL of the episodes that the world was trained on and those held out."""
     world: Path
+    """Folder of the world, name of one that comes with the package, or hf://OWNER/NAME; a world by
+    name keeps its own trust horizon."""
     out: Path
+    """Folder of the results."""
     device: str
+    """cpu or cuda."""
     report: ReportConfig
+    """How much is measured."""
 
 
 @script(EvaluateConfig)
 def main(config: EvaluateConfig) -> None:
     path, html_path, log_folder = config.out / "report.json", config.out / "report.html", config.out / "report"
     store, folder = open_episodes(config.episodes), world_folder(config.world)
-    made = made_with(config.report, folder, store)
+    made = made_with(config.report, folder, store) | {"resampled": "episodes"}  # earlier reports drew clips
     if not (html_path.is_file() and made_already(path, made)):
         world = WorldModel.load(folder, config.device)
         if folder == config.run / "world":
             check_tokenizer(config.run / "tokenizer", world)
         tokens = tokenize(world.tokenizer, store, config.out / "tokens")
         make_env = real_env(world.info) if world.info.env else None
-        case = EvaluationContext(world, store, tokens, config.report, make_env)
-        sections = measure(case)
-        own = config.report.sampler.temperature is None  # dreams were drawn as this world draws them
-        if own and folder == config.world:  # what goes by a name keeps the horizon that it came with
+        context = EvaluationContext(world, store, tokens, config.report, make_env)
+        sections = measure(context)
+        own = config.report.sampler.temperature is None  # dreams were sampled at the world's own temperature
+        if own and folder == config.world:  # a world by name keeps its own horizon
             keep_horizon(folder, trusted(sections["Trust horizon"]))
         log_report(sections, log_folder)
-        html_path.write_text(html_page("How good this world is", case.summary(), sections))
+        html_path.write_text(html_page("How good this world is", context.summary(), sections))
         write_checked_json(path, {"made_with": made, **to_json(sections)})
     report = read_report(path)
     for name, metric in report["figures"].items():
-        between = f"[{metric['low']:.4g}, {metric['high']:.4g}]"
-        said = verdict(metric.get("target", ""), metric.get("reached"), metric.get("not_applicable", ""))
-        print(f"  {name:52} {metric['value']:12.4g} {between:24} {metric['unit']:6} {said}".rstrip())
-    for name, why in report.get("not_applicable", {}).items():
-        print(f"  {name:52} {verdict('', None, why)}")
+        interval = f"[{metric['low']:.4g}, {metric['high']:.4g}]"
+        result = verdict(metric.get("target", ""), metric.get("reached"), metric.get("not_applicable", ""))
+        print(f"  {name:52} {metric['value']:12.4g} {interval:24} {metric['unit']:6} {result}".rstrip())
+    for name, reason in report.get("not_applicable", {}).items():
+        print(f"  {name:52} {verdict('', None, reason)}")
     print(describe_horizon(read_checked_json(folder / CONFIG)["config"]["info"].get("trust_horizon")))
-    print(f"report: {html_path}\nfigures: {path}\nlogs: tensorboard --logdir {config.run.parent}")
+    print(f"report: {html_path}\nmetrics: {path}\nlogs: tensorboard --logdir {config.run.parent}")
 
 
 def describe_horizon(trust_horizon: int | None) -> str:
-    """Where the dreams of a world with this trust horizon end by default, in words."""
+    """Says where the dreams of a world with this trust horizon end by default."""
     if trust_horizon is None:
-        return "trust horizon: none is kept with the world; its dreams are as long as its longest episode"
+        return "trust horizon: the world has none; its dreams are as long as its longest episode"
     ends = f"trust horizon: {trust_horizon} steps; dreams of this world end after {max(trust_horizon, 1)} by default"
-    return f"{ends}; horizon= (dream.horizon= in train_agent.py) takes another number"
+    return f"{ends}; set horizon= (dream.horizon= in train_agent.py) to change this"
 
 
 def check_tokenizer(folder: Path, world: WorldModel) -> None:
-    """Raises: ValueError when the tokenizer was trained anew since the world was made."""
+    """Raises: ValueError if the tokenizer was trained again after the world was made."""
     if fingerprint(load_tokenizer(folder)) != fingerprint(world.tokenizer):
-        raise ValueError(f"{folder} is not that of the world: run scripts/train_prior.py")
+        raise ValueError(f"{folder}: the world was made with another tokenizer; run scripts/train_prior.py again")
 
 
 if __name__ == "__main__":

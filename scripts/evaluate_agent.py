@@ -1,4 +1,5 @@
-"""Play in the real environment: random, planner and trained agents, with intervals; and whether dreams rank them."""
+"""Returns of random, planner and trained agents in the real environment, and whether dreams rank
+them equally."""
 
 from _run import made_already, real_env, script
 
@@ -13,7 +14,7 @@ from worldmodel.agents import Agent, RandomAgent
 from worldmodel.agents.planner import Planner, PlannerConfig
 from worldmodel.agents.sb3 import PolicyAgent
 from worldmodel.evaluate.agents import dream_returns, ranking, returns
-from worldmodel.evaluate.statistics.results import bootstrap
+from worldmodel.evaluate.statistics.nested import nested_bootstrap
 from worldmodel.io.config import to_dict
 from worldmodel.io.hub import world_folder
 from worldmodel.io.model_folder import read_checked_json, read_config, write_checked_json
@@ -23,22 +24,37 @@ from worldmodel.world import WorldModel
 
 @dataclass
 class EvaluateAgentConfig:
-    """The keys of configs/evaluate_agent.yaml, explained there."""
+    """Settings of scripts/evaluate_agent.py."""
 
     run: Path
+    """Folder of the run; runs/NAME for a world that comes with the package."""
     runs: tuple[Path, ...]
+    """Folders of runs, such as [runs/a,runs/b]: the same experiment with other seeds."""
     world: Path | None
+    """Folder or name of one world for all runs (null: the world of each run)."""
     out: Path
+    """File of the results."""
     agents: dict[str, tuple[str, ...]]
+    """For each name, folders in each run of agents that differ only in their seed."""
     planners: dict[str, PlannerConfig]
+    """For each name, a planner: kind (cem, shooting), candidates, horizon, iterations, elites,
+    discount."""
     hold: float
+    """Mean steps for which the sticky random policy holds an action."""
     episodes: int
+    """Real episodes of each agent and run."""
     planner_episodes: int
+    """Real episodes of each planner and run."""
     max_steps: int | None
+    """Longest real episode (null: no limit but that of the environment)."""
     rank: str | None
+    """Folder in each run of the agents that dreams rank (null: none)."""
     rank_episodes: int
+    """Real and dreamed episodes of each of these agents."""
     seed: int
+    """Episodes are functions of the seed."""
     device: str
+    """cpu or cuda."""
 
 
 @script(EvaluateAgentConfig)
@@ -47,42 +63,42 @@ def main(config: EvaluateAgentConfig) -> None:
     if not made_already(config.out, made):
         write_checked_json(config.out, {"made_with": made, **play(config)})
     found = read_checked_json(config.out)
-    for name, figures in found["returns"].items():
-        print(f"  {name:12} {figures['mean']:9.3f}  [{figures['low']:.3f}, {figures['high']:.3f}]  {figures['count']}")
-    for run, figures in found["ranking"].items():
-        print(f"  {run}: " + ", ".join(f"{name} {format_metric(value)}" for name, value in figures.items()))
+    for name, mean in found["returns"].items():
+        print(f"  {name:12} {mean['mean']:9.3f}  [{mean['low']:.3f}, {mean['high']:.3f}]  {mean['count']}")
+    for run, values in found["ranking"].items():
+        print(f"  {run}: " + ", ".join(f"{name} {format_metric(value)}" for name, value in values.items()))
     print(f"report: {config.out}")
 
 
 def format_metric(value: float | None) -> str:
-    """A figure of a ranking, in three digits."""
+    """A value of a ranking, in three digits."""
     return "not applicable" if value is None else f"{value:.3g}"
 
 
 def weights(config: EvaluateAgentConfig) -> dict[str, str]:
-    """What stands behind the names: the weights of each world and agent."""
+    """The hash of the weights of each world and agent, by folder."""
     parts = [part for group in config.agents.values() for part in group]
     folders = [path for run in config.runs for path in (world_of(config, run), *(run / part for part in parts))]
     if missing := [folder for folder in folders if not (folder / "config.json").exists()]:
         raise ValueError(
-            f"{missing[0]} holds no agent; run scripts/train_agent.py, or name other folders in agents.NAME="
+            f"{missing[0]} holds no agent; run scripts/train_agent.py, or set agents.NAME= to other folders"
         )
     return {str(folder): read_config(folder)[1] for folder in folders}
 
 
 def world_of(config: EvaluateAgentConfig, run: Path) -> Path:
-    """The folder of the world that a run's agents dream of."""
+    """The folder of the world that a run's agents dream in."""
     return world_folder(run / "world" if config.world is None else config.world)
 
 
 def play(config: EvaluateAgentConfig) -> dict[str, Any]:
-    """Returns of each agent over all runs, each run with its own world and its own agents."""
+    """Returns of each agent over all runs; each run has its own world and agents."""
     found: dict[str, list[np.ndarray]] = {}
     ranked = {}
     for number, run in enumerate(config.runs):
         world = WorldModel.load(world_of(config, run), config.device)
         if world.info.action_space is None:
-            raise ValueError(f"{world_of(config, run)}: this world has no actions for an agent to choose from")
+            raise ValueError(f"{world_of(config, run)}: this world has no actions, so no agent can play")
         playing = partial(returns, real_env(world.info), seed=config.seed + number, max_steps=config.max_steps)
         space, trained, planners = world.info.action_space, config.agents, config.planners
         agents: list[tuple[str, Agent, int]] = [("random", RandomAgent(space), config.episodes)]
@@ -93,13 +109,13 @@ def play(config: EvaluateAgentConfig) -> dict[str, Any]:
             found.setdefault(name, []).append(playing(agent, episodes))
         if config.rank is not None:
             ranked[str(run)] = rank(config, world, run / config.rank, playing)
-    intervals = {name: to_dict(bootstrap(groups)) for name, groups in found.items()}
+    intervals = {name: to_dict(nested_bootstrap(groups)) for name, groups in found.items()}
     episodes = {name: [group.tolist() for group in groups] for name, groups in found.items()}
     return {"returns": intervals, "ranking": ranked, "episodes": episodes}
 
 
 def rank(config: EvaluateAgentConfig, world: WorldModel, folder: Path, playing: Any) -> dict[str, float | None]:
-    """How well dreams rank the agents in a folder."""
+    """How well dreams rank the agents in a folder, and the mean returns of each."""
     agents = {
         path.name: PolicyAgent.load(path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()
     }

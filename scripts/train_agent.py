@@ -21,7 +21,7 @@ from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PPOConfig, make_ppo,
 from worldmodel.agents.sb3_actions import Acting
 from worldmodel.dream.env import action_space
 from worldmodel.evaluate.agents import returns
-from worldmodel.evaluate.statistics.results import bootstrap
+from worldmodel.evaluate.statistics.nested import nested_bootstrap
 from worldmodel.io.config import to_dict
 from worldmodel.io.hub import world_folder
 from worldmodel.io.lock import writer_lock
@@ -182,7 +182,7 @@ class RealReturn(BaseCallback):
             agent.save(folder)
         if self.config.eval_episodes:
             found = self.returns(agent=agent, max_steps=self.config.max_steps)
-            mean = bootstrap([found]).mean
+            mean = nested_bootstrap([found]).mean
             self.found[str(self.num_timesteps)] = mean
             self.logger.record("real/return", mean)
             self.logger.record("real/return_std", float(np.std(found)))

@@ -11,13 +11,13 @@ import torch
 from gymnasium.spaces import Box
 from torch.utils.tensorboard import SummaryWriter
 
+from worldmodel.data.clips.clips import ClipSampler
 from worldmodel.data.clips.split import split_for_training
 from worldmodel.data.clips.start_contexts import choose_start_contexts
 from worldmodel.data.clips.token_batches import TokenBatches
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.open import open_episodes
 from worldmodel.evaluate import likelihood
-from worldmodel.evaluate.metrics import real_clips
 from worldmodel.evaluate.sections.horizon import kept_horizon
 from worldmodel.io.config import to_dict
 from worldmodel.io.model_folder import read_checked_json, read_config
@@ -75,9 +75,10 @@ def train_prior(config: TrainPriorConfig) -> None:
         world = WorldModel(tokenizer.to(model.device), model, info)
         if horizon < 4:  # the episodes are too short to show anything
             return figures(model)
-        frames, given = real_clips(store, held_out, length=CONTEXT + horizon, clips=2, seed=config.fit.seed)
-        dream = world.imagine(frames[:, :CONTEXT], given, horizon, SamplerConfig(), config.fit.seed)
-        both = torch.cat([frames[:, CONTEXT:], dream], dim=2)  # real above imagined
+        clips = ClipSampler(store, held_out, length=CONTEXT + horizon, seed=config.fit.seed, setting="")
+        real = clips.draw_distinct(2)
+        dream = world.imagine(real.frames[:, :CONTEXT], real.actions, horizon, SamplerConfig(), config.fit.seed)
+        both = torch.cat([real.frames[:, CONTEXT:], dream], dim=2)  # real above imagined
         log_video(writer, "dream", torch.cat(list(both), dim=2).numpy(), step, fps=8)
         return figures(model)
 

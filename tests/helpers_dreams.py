@@ -30,8 +30,8 @@ class Witness(MazeEnv):
     def __init__(self) -> None:
         super().__init__(CONFIG)
 
-    def _look(self):
-        frame, info = super()._look()
+    def _observe(self):
+        frame, info = super()._observe()
         self.seen[frame.tobytes()] = (self.maze, self.pose)
         return frame, info
 
@@ -53,6 +53,7 @@ class TrueMaze:
     """Dreams what is true: it looks up where a frame was seen from, and computes what follows."""
 
     info = WorldInfo((SIDE, SIDE, 3), Discrete(len(ACTIONS)), ACTIONS)
+    frames_per_step = 1
 
     def whole_latents(self, frames: int) -> int:
         return frames
@@ -149,8 +150,8 @@ def broken(change: Callable[[np.ndarray], np.ndarray]) -> type[Witness]:
     """A maze whose frames are changed before anyone sees them."""
 
     class Changed(Witness):
-        def _look(self):
-            frame, info = super()._look()
+        def _observe(self):
+            frame, info = super()._observe()
             return change(frame), info
 
     return Changed

@@ -18,7 +18,7 @@ from worldmodel.data.collect.collect import collect
 from worldmodel.data.episodes.repair import find_damaged
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.agents import dream_returns, ranking, returns, spearman
-from worldmodel.evaluate.statistics.results import bootstrap
+from worldmodel.evaluate.statistics.nested import nested_bootstrap
 from worldmodel.io import tensors_file
 
 SPACES = [
@@ -195,16 +195,16 @@ def test_dream_returns_are_those_of_dreams_alone_whatever_their_trust_horizon():
 
 def test_a_bootstrap_interval_covers_the_mean_as_often_as_it_says():
     rng = np.random.default_rng(0)
-    hits = [i.low <= 2 <= i.high for i in (bootstrap([rng.normal(2, 1, 40)], seed) for seed in range(200))]
+    hits = [i.low <= 2 <= i.high for i in (nested_bootstrap([rng.normal(2, 1, 40)], seed) for seed in range(200))]
     assert 0.88 < np.mean(hits) < 0.99
 
 
 def test_groups_that_differ_widen_the_interval():
-    alike, apart = bootstrap([[0.0, 2.0] * 20] * 3), bootstrap([[0.0] * 40, [1.0] * 40, [2.0] * 40])
+    alike, apart = nested_bootstrap([[0.0, 2.0] * 20] * 3), nested_bootstrap([[0.0] * 40, [1.0] * 40, [2.0] * 40])
     assert alike.mean == apart.mean == 1.0 and alike.count == 120
     assert apart.high - apart.low > 2 * (alike.high - alike.low)
     with pytest.raises(ValueError, match="one group"):
-        bootstrap([[]])
+        nested_bootstrap([[]])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from worldmodel.data.episodes.store import DatasetInfo, EpisodeStore
 from worldmodel.evaluate.baselines.coders import CopyCoder, ResidualCoder
 from worldmodel.evaluate.baselines.marginal_action import ActionMarginal
 from worldmodel.evaluate.measures.calibration import BINS, binned, calibration_error, reliability
+from worldmodel.evaluate.statistics.bootstrap import Resampler
 
 
 def filled(folder, tokens: dict[int, list[int]], codes: int) -> TokenStore:
@@ -59,8 +60,8 @@ def test_calibration_of_two_bins_is_that_computed_by_hand():
     chance, happened = np.array([[0.12, 0.18, 0.95, 0.95]]), np.array([[True, False, True, False]])
     sums = binned(chance, happened)
     assert sums[0, :, 1].tolist() == [2, pytest.approx(0.3), 1] and sums[0, :, 9].tolist() == [2, 1.9, 1]
-    assert calibration_error(sums, events=4).mean == pytest.approx((0.7 + 0.9) / 4)
-    curve = reliability(sums)
+    assert calibration_error(Resampler.by_row(1, "clips"), sums, events=4).mean == pytest.approx((0.7 + 0.9) / 4)
+    curve = reliability(Resampler.by_row(1, "clips"), sums)
     assert curve.steps == (15, 95) and curve.mean == pytest.approx((50, 50))
     assert binned(np.array([[1.0]]), np.array([[True]]))[0, 0, BINS - 1] == 1
 
@@ -69,8 +70,9 @@ def test_honest_probabilities_have_no_calibration_error_and_boasts_have_theirs()
     rng = np.random.default_rng(0)
     chance = rng.random((20, 3000))
     happened = rng.random(chance.shape) < chance
-    honest = calibration_error(binned(chance, happened), 3000)
-    boast = calibration_error(binned(chance.clip(0.8), happened), 3000)
+    twenty = Resampler.by_row(20, "clips")
+    honest = calibration_error(twenty, binned(chance, happened), 3000)
+    boast = calibration_error(twenty, binned(chance.clip(0.8), happened), 3000)
     assert honest.mean < 0.01 and boast.mean == pytest.approx(np.mean(chance.clip(0.8) - chance), abs=0.01)
 
 

@@ -7,7 +7,6 @@ from gymnasium.spaces import Box, Discrete
 
 from tests.helpers_dreams import Deaf, Frozen, TrueMaze, Witness, broken, maze_store, noise_store
 from tests.helpers_models import small_world
-from worldmodel.evaluate.output.plots import confusion_table
 from worldmodel.evaluate.sections.action_recovery import (
     InverseConfig,
     accuracy,
@@ -15,8 +14,9 @@ from worldmodel.evaluate.sections.action_recovery import (
     balanced_accuracy,
     train_inverse_dynamics,
 )
+from worldmodel.evaluate.sections.charts import confusion_table
 from worldmodel.evaluate.sections.control import ControlConfig, controllability, counterfactuals
-from worldmodel.evaluate.testbed.dream_clips import clips_of, random_actions, stride_of
+from worldmodel.evaluate.testbed.dream_clips import WorldProtocol, clips_of, random_actions
 from worldmodel.evaluate.testbed.simulator import is_reproducible, moments, true_frames_after
 from worldmodel.world import WorldInfo
 
@@ -38,7 +38,7 @@ def test_random_actions_cost_a_world_that_follows_them_and_nothing_one_that_does
 
 def test_delta_psnr_is_the_difference_of_the_decibels_of_mean_errors(store):
     section = controllability(TrueMaze(), store, store.indices, SMALL)
-    told, blind = (section.curves[f"control/delta_psnr/{name}"].mean for name in ("told", "blind"))
+    told, blind = (section.curves[f"control/delta_psnr/{name}"].mean for name in ("right_actions", "wrong_actions"))
     assert section.curves["control/delta_psnr"].mean == pytest.approx(np.subtract(told, blind))
     assert section.metrics["control/delta_psnr@4"].mean == pytest.approx(told[3] - blind[3])
     assert section.pictures["control/random_actions"].shape[2] == 3
@@ -103,7 +103,7 @@ def test_walks_that_reach_an_end_are_no_moments():
 
 def test_clips_begin_and_end_in_whole_latents_and_shorten_with_the_episodes(store):
     world = small_world(time_stride=2)
-    assert stride_of(world) == 2 and stride_of(TrueMaze()) == 1
+    assert world.frames_per_step == 2 and isinstance(world, WorldProtocol)
     clips = clips_of(world, store, [0, 1, 2], context=4, horizon=7, clips=5, seed=0)
     assert clips.given.shape[1] == 3 and clips.truth.shape[1] == 6 and clips.actions.shape == (5, 6)
     assert clips_of(TrueMaze(), store, [0, 1], context=3, horizon=999, clips=4, seed=0).truth.shape[1] == 38

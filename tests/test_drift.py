@@ -9,16 +9,12 @@ import torch
 from tests.helpers_dreams import Blank, Frozen, TrueMaze, maze_store, maze_tokens, noise_store
 from tests.helpers_models import small_world
 from worldmodel.evaluate.measures import token_statistics
-from worldmodel.evaluate.sections.drift import (
-    DriftConfig,
-    drift,
-    nearest,
-    real_frames,
-    real_level,
-    set_means,
-    sharpness,
-    trace_dreams,
-)
+from worldmodel.evaluate.measures.frames import nearest, sharpness
+from worldmodel.evaluate.measures.token_statistics import place_counts, place_entropy, real_level, set_means
+from worldmodel.evaluate.sections.drift import DriftConfig, drift
+from worldmodel.evaluate.testbed.dream_trace import trace_dreams
+from worldmodel.evaluate.testbed.real_samples import real_frames, real_windows
+from worldmodel.prior import SamplerConfig
 from worldmodel.tokenizer import tokenize
 
 SMALL = DriftConfig(dreams=16, steps=60, context=3, real_frames=64)
@@ -81,29 +77,34 @@ def test_codes_are_compared_in_whole_sets_of_dreams_so_that_more_dreams_ask_for_
 def test_variety_within_a_frame_and_among_frames_are_different_things():
     alike = np.tile(np.arange(4).reshape(1, 1, 2, 2), (8, 3, 1, 1))  # each frame varied, all the same
     plain = np.repeat(np.arange(8), 12).reshape(8, 3, 2, 2)  # each frame of one code, each dream of its own
-    assert (
-        token_statistics.within_frames(alike, 8).tolist() == [2] * 8
-        and token_statistics.among(alike[:, 0], 8).tolist() == [0] * 4
-    )
-    assert (
-        token_statistics.within_frames(plain, 8).tolist() == [0] * 8
-        and token_statistics.among(plain[:, 0], 8).tolist() == [3] * 4
-    )
+    one = np.zeros(8, int)  # all frames belong to one unit
+    assert token_statistics.within_frames(alike, 8).tolist() == [2] * 8
+    assert place_entropy(place_counts(alike[:, 0], one, 1, 8)).tolist() == [0]
+    assert token_statistics.within_frames(plain, 8).tolist() == [0] * 8
+    assert place_entropy(place_counts(plain[:, 0], one, 1, 8)).tolist() == [3]
+
+
+def test_codes_are_counted_by_unit_and_place():
+    tokens = np.array([[[0, 1]], [[0, 2]], [[2, 2]]])
+    counts = place_counts(tokens, np.array([0, 1, 1]), 2, 3)
+    assert counts[0].tolist() == [[1, 0, 0], [0, 1, 0]] and counts[1].tolist() == [[1, 0, 1], [0, 0, 2]]
 
 
 def test_the_nearest_frame_is_the_one_that_a_full_search_finds(store):
-    gallery, frames = real_frames(store, [0, 1, 2, 3], 60, seed=0), real_frames(store, [4, 5], 9, seed=1)
+    gallery, real = real_frames(store, [0, 1, 2, 3], 60, seed=0).frames, real_frames(store, [4, 5], 9, seed=1)
+    frames = real.frames
+    assert set(real.episodes) == {4, 5}
     full = (frames[:, None].double() - gallery[None].double()).square().mean((2, 3, 4)).min(1).values
     np.testing.assert_allclose(nearest(frames, gallery), full.numpy(), rtol=1e-5)
     assert nearest(gallery[:3], gallery).tolist() == [0, 0, 0]
 
 
 def test_real_windows_lie_within_their_episodes(tokens):
-    windows = token_statistics.real_windows(tokens, [2, 5], length=30, count=20, seed=0)
-    whole = [tokens.tokens(index) for index in (2, 5)]
-    places = [episode[start : start + 30] for episode in whole for start in range(12)]
-    assert windows.shape == (20, 30, 4, 4)
-    assert all(any(np.array_equal(window, place) for place in places) for window in windows)
+    windows = real_windows(tokens, [2, 5], length=30, count=20, seed=0)
+    assert windows.tokens.shape == (20, 30, 4, 4) and set(windows.episodes) == {2, 5}
+    for episode, window in zip(windows.episodes, windows.tokens, strict=True):
+        places = [tokens.tokens(episode)[start : start + 30] for start in range(12)]
+        assert any(np.array_equal(window, place) for place in places)
 
 
 # --- worlds whose answers are known
@@ -149,16 +150,17 @@ def test_a_dream_that_freezes_late_is_frozen_late(store, tokens):
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_real_world_is_followed_through_its_latents(stride, tmp_path):
-    world, config = small_world(stride), DriftConfig(dreams=3, steps=20, context=3, real_frames=5)
+    world, config = small_world(stride), DriftConfig(dreams=9, steps=20, context=3, real_frames=5)
     store = noise_store(tmp_path / "episodes")
-    trace = trace_dreams(world, store, [0, 1], config)
+    options = {"dreams": 3, "context": 3, "moments": (10, 20), "sampler": SamplerConfig(), "seed": 0}
+    trace = trace_dreams(world, store, [0, 1], **options)
     assert trace.tokens.shape == (3, 20, 2, 3) and trace.sharpness.shape == trace.bits.shape == (3, 20)
     assert trace.frames.shape == (2, 3, 16, 24, 3) and trace.video.shape[:2] == (20, 3)
     tokens = tokenize(world.tokenizer, store, tmp_path / "tokens", show=False)
     section = drift(world, store, tokens, [0], [1], config)
-    assert {each.count for each in section.curves.values()} == {3}
+    assert {(each.count, each.resampled) for each in section.curves.values()} == {(9, "dreams")}
     assert all(np.isfinite([x.mean, x.low, x.high]).all() for x in section.metrics.values())
-    assert section.clips["drift/dreams"].shape == (20, 16, 3 * 24, 3)
+    assert section.clips["drift/dreams"].shape == (20, 16, 4 * 24, 3)
 
 
 def test_too_few_steps_to_compare_are_refused():

@@ -8,11 +8,10 @@ import torch
 
 from tests.helpers_evaluate import STEP, brightening, brightening_tokens, brightening_world, clips_of
 from tests.helpers_models import small_tokenizer, some_tokens
-from worldmodel.data.clips.clips import ClipBatches
+from worldmodel.data.clips.clips import ClipBatches, ClipSampler
 from worldmodel.data.clips.token_batches import TokenBatches
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.evaluate import likelihood, psnr, reconstruction, squared_error
-from worldmodel.evaluate.metrics import real_clips
 from worldmodel.evaluate.testbed.held_out import decode, draw, reach
 
 
@@ -44,11 +43,11 @@ def test_likelihood_is_the_mean_of_all_latents_but_the_first_of_each_clip(store,
 
 
 def test_clips_hold_the_actions_between_their_frames_and_a_horizon_beyond_all_is_refused(store):
-    frames, actions = real_clips(store, [2, 3], length=6, clips=4, seed=0)
-    level = frames[:, :, 0, 0, 0].numpy().astype(int)
-    assert np.array_equal(np.diff(level, axis=1), STEP * (2 * actions - 1))
-    with pytest.raises(ValueError, match="longest has 13"):
-        real_clips(store, [2, 3], length=14, clips=4, seed=0)
+    clips = ClipSampler(store, [2, 3], length=6, seed=0, setting="horizon").draw_distinct(4)
+    level = clips.frames[:, :, 0, 0, 0].numpy().astype(int)
+    assert np.array_equal(np.diff(level, axis=1), STEP * (2 * clips.actions - 1))
+    with pytest.raises(ValueError, match=r"longest of 2 has 13\): lower horizon"):
+        ClipSampler(store, [2, 3], length=14, seed=0, setting="horizon")
 
 
 def test_held_out_clips_agree_in_frames_actions_and_tokens_and_know_their_episode(store, tmp_path):
@@ -70,8 +69,9 @@ def test_held_out_clips_agree_in_frames_actions_and_tokens_and_know_their_episod
 def test_episodes_are_drawn_as_wholes_where_there_are_five_and_clips_where_there_are_fewer():
     few, many = (clips_of(some_tokens(b=6, s=2), episodes) for episodes in ((0, 0, 1, 2, 3, 3), (0, 1, 2, 3, 4, 4)))
     values = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 7.0])
-    assert few.samples(values).tolist() == values.tolist()
-    assert many.samples(values).tolist() == [1.0, 2.0, 3.0, 4.0, 6.0]
+    assert few.unit_means(values).tolist() == values.tolist()
+    assert many.unit_means(values).tolist() == [1.0, 2.0, 3.0, 4.0, 6.0]
+    assert [(each.resampler.name, len(each.resampler)) for each in (few, many)] == [("clips", 6), ("episodes", 5)]
 
 
 def test_the_other_clip_is_never_the_clip_itself_nor_of_its_episode_where_two_have_half_each():

@@ -9,7 +9,7 @@ import torch
 from tests.helpers_evaluate import clips_of
 from tests.helpers_models import random_frames, small_tokenizer, some_tokens
 from worldmodel.evaluate.measures.images import make_frame_metrics
-from worldmodel.evaluate.sections.fidelity import fidelity, perplexities, size, there_and_back, usage, uses
+from worldmodel.evaluate.sections.fidelity import encode_decode, fidelity, perplexities, size, usage, uses
 from worldmodel.evaluate.testbed.held_out import HeldOut
 
 
@@ -34,7 +34,7 @@ def test_figures_of_a_tokenizer_are_those_of_its_decoded_frames_one_by_one():
     tokenizer = small_tokenizer()
     clips = held_out(random_frames(6, 4))
     section = fidelity(tokenizer, clips, make_frame_metrics())
-    tokens, decoded = there_and_back(tokenizer, clips.frames)
+    tokens, decoded = encode_decode(tokenizer, clips.frames)
     error = (decoded.double() - clips.frames.double()).square().mean((2, 3, 4)).numpy()
     assert section.metrics["psnr"].mean == pytest.approx(10 * np.log10(255**2 / error.mean()))
     assert section.curves["psnr_by_frame"].mean == pytest.approx(10 * np.log10(255**2 / error.mean(0)))

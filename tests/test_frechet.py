@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from tests.helpers_models import random_frames, small_tokenizer
-from worldmodel.evaluate.measures.frechet import encoder_features, frechet, frechet_interval, i3d_features, standardised
+from worldmodel.evaluate.measures.frechet import encoder_features, frechet, frechet_interval, i3d_features, standardized
+from worldmodel.evaluate.statistics.bootstrap import Resampler
 
 
 def spread(*deviations: float) -> np.ndarray:
@@ -42,15 +43,15 @@ def test_more_features_than_samples_give_a_finite_distance():
 def test_the_interval_holds_the_value_and_tells_near_from_far():
     rng = np.random.default_rng(3)
     real, near = rng.normal(size=(60, 3)), rng.normal(size=(60, 3))
-    found, far = frechet_interval(near, real), frechet_interval(near + 2, real)
+    found, far = (frechet_interval(Resampler.by_row(60, "clips"), each, real) for each in (near, near + 2))
     assert found.low <= found.mean <= found.high < far.low <= far.mean and found.count == 60
 
 
 def test_features_are_told_in_deviations_of_the_real_ones_from_their_mean():
     real = np.array([[1.0, 5.0, 0.0], [3.0, 5.0, 0.002]])  # means 2, 5, 0.001; deviations 1, none, 0.001
-    assert standardised(np.array([[4.0, 5.5, 0.003]]), real).tolist() == [pytest.approx([2, 0.5, 2])]
+    assert standardized(np.array([[4.0, 5.5, 0.003]]), real).tolist() == [pytest.approx([2, 0.5, 2])]
     small = 0.001 * spread(1.0, 4.0)
-    apart = frechet(standardised(small + np.array([0.003, 0]), small), standardised(small, small))
+    apart = frechet(standardized(small + np.array([0.003, 0]), small), standardized(small, small))
     assert apart == pytest.approx(0.003**2 / (0.001**2 * 3 / 4))  # 3 thousandths, of which 1 is a deviation
 
 

@@ -18,11 +18,12 @@ from worldmodel.evaluate.sections.horizon import (
     trust_horizon,
     trusted,
 )
-from worldmodel.evaluate.statistics.bootstrap import leading_true
+from worldmodel.evaluate.statistics.bootstrap import Resampler, leading_true
 from worldmodel.tokenizer import save_tokenizer
 from worldmodel.world import WorldInfo, WorldModel
 
 SMALL = HorizonConfig(clips=24, context=3, horizon=25)
+CLIPS = Resampler.by_row(20, "clips")
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +38,16 @@ def lost_after(step: int, clips=20, steps=20) -> np.ndarray:
 
 
 def test_the_horizon_is_where_the_smoothed_errors_cross():
-    section = horizon_of(lost_after(8), {"still": np.full((20, 20), 100.0)})
+    section = horizon_of(CLIPS, lost_after(8), {"still": np.full((20, 20), 100.0)})
     # Over five steps, 50 and 200: means 80 (one lost), 110 (two lost). The second lost step is in reach from step 8 on.
     assert trusted(section) == 7 and section.metrics["horizon/steps"].high == 7
 
 
 def test_what_never_loses_is_trusted_to_the_end_and_what_never_wins_not_at_all():
     still = {"still": np.full((20, 20), 100.0)}
-    best = horizon_of(lost_after(20), still)
+    best = horizon_of(CLIPS, lost_after(20), still)
     assert trusted(best) == 20 and "may hold for more" in best.notes[0]
-    worst = horizon_of(lost_after(0), still)
+    worst = horizon_of(CLIPS, lost_after(0), still)
     assert trusted(worst) == 0 and worst.notes == []
 
 
@@ -54,14 +55,15 @@ def test_a_single_noisy_step_does_not_end_the_trust_and_two_baselines_must_both_
     dream = lost_after(20)
     dream[:, 9] = 180.0
     still = np.full((20, 20), 100.0)
-    assert trusted(horizon_of(dream, {"still": still})) == 20
-    assert trusted(horizon_of(dream, {"still": still, "shuffled": 0.8 * lost_after(20)})) == 0
+    assert trusted(horizon_of(CLIPS, dream, {"still": still})) == 20
+    assert trusted(horizon_of(CLIPS, dream, {"still": still, "shuffled": 0.8 * lost_after(20)})) == 0
 
 
 def test_where_clips_disagree_the_horizon_is_open_between_its_bounds():
     rng = np.random.default_rng(0)
     dream = 100 + 10 * (np.arange(20) - 10) + rng.normal(0, 60, (30, 1))
-    found = horizon_of(dream, {"still": np.full((30, 20), 100.0)}).metrics["horizon/steps"]
+    still = {"still": np.full((30, 20), 100.0)}
+    found = horizon_of(Resampler.by_row(30, "clips"), dream, still).metrics["horizon/steps"]
     assert found.low < found.mean < found.high and found.count == 30
 
 

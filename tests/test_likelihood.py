@@ -42,7 +42,7 @@ def test_what_is_told_is_the_priors_own_likelihood_of_all_latents_but_the_first(
 def test_figures_are_means_over_episodes_of_what_is_told(world, case):
     clips, baselines = case
     section = token_likelihood(world, clips, baselines)
-    bits = clips.samples(predict(world.prior, clips.tokens, clips.leading).bits.mean((1, 2, 3)))
+    bits = clips.unit_means(predict(world.prior, clips.tokens, clips.leading).bits.mean((1, 2, 3)))
     assert section.metrics["bits_per_token"].mean == pytest.approx(bits.mean())
     assert section.metrics["bits_per_frame"].mean == pytest.approx(6 * bits.mean())
     assert section.metrics["compression"].mean == pytest.approx(16 * 24 * 3 * 8 / (6 * bits.mean()))
@@ -63,7 +63,7 @@ def test_bits_of_all_pixels_are_those_of_the_tokens_and_of_what_decoding_left_ou
     section = token_likelihood(world, clips, baselines)
     rest = baselines.residual.bits(clips.frames.numpy(), decode(world.tokenizer, clips).numpy())[:, 1:].mean(1)
     tokens = section.metrics["bits_per_frame"].mean
-    expected = (tokens + clips.samples(rest).mean()) / (16 * 24 * 3)
+    expected = (tokens + clips.unit_means(rest).mean()) / (16 * 24 * 3)
     assert section.metrics["bits_per_dim_bound"].mean == pytest.approx(expected)
 
 

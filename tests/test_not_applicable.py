@@ -20,7 +20,7 @@ from worldmodel.evaluate.report import EvaluationContext, measure, to_json
 from worldmodel.evaluate.sections.action_recovery import _accuracy_metrics as accuracies
 from worldmodel.evaluate.sections.drift import DriftConfig, drift
 from worldmodel.evaluate.sections.fidelity import size
-from worldmodel.evaluate.statistics.bootstrap import bias_corrected, interval, quotient, ratio, share
+from worldmodel.evaluate.statistics.bootstrap import Resampler, ratio, share
 from worldmodel.evaluate.statistics.results import Curve, Interval, Section, absent
 from worldmodel.io.hub import load_report, model_card, read_report
 from worldmodel.io.model_folder import read_json, write_checked_json
@@ -38,17 +38,18 @@ def test_what_is_no_finite_number_reaches_no_target(value, known):
         absent("for a reason"),
     ):
         assert known.reached(metric) is None and metric.inapplicable
-    assert known.reached(Interval(0.5, 0.5, 0.5, 3, "for a reason")) is None
+    assert known.reached(Interval(0.5, 0.5, 0.5, 3, reason="for a reason")) is None
 
 
 def test_a_division_by_nothing_is_not_applicable_and_by_nearly_nothing_has_no_interval():
+    eight = Resampler.by_row(8, "clips")
     zeros, some = np.zeros(8), np.array([0.0, 0, 0, 0, 0, 0, 0, 1])
-    for metric in (quotient(some, zeros), quotient(zeros, zeros), interval(ratio, some, zeros)):
+    for metric in (eight.quotient(some, zeros), eight.quotient(zeros, zeros), eight.interval(ratio, some, zeros)):
         assert metric_info("drift/variety_1000").reached(metric) is None and "divide" in metric.inapplicable
-    rare = quotient(np.ones(8), some)  # a third of the draws have no row that is not 0
+    rare = eight.quotient(np.ones(8), some)  # a third of the draws have no row that is not 0
     assert rare.mean == 8 and math.isnan(rare.low) and "bootstrap" in rare.inapplicable
-    assert quotient(np.ones(8), np.full(8, 2.0)) == Interval(0.5, 0.5, 0.5, 8)
-    assert math.isnan(bias_corrected(lambda a, b: share(a, b), some, zeros).mean)
+    assert eight.quotient(np.ones(8), np.full(8, 2.0)) == Interval(0.5, 0.5, 0.5, 8, "clips")
+    assert math.isnan(eight.bias_corrected(lambda a, b: share(a, b), some, zeros).mean)
 
 
 def named(hits: int, of: int, actions: int = 16) -> np.ndarray:
@@ -60,14 +61,15 @@ def named(hits: int, of: int, actions: int = 16) -> np.ndarray:
 
 
 def test_dreams_keep_nothing_of_an_accuracy_that_is_that_of_guessing():
-    guessed = accuracies(named(0, 12), named(0, 12))
+    twelve = Resampler.by_row(12, "clips")
+    guessed = accuracies(twelve, named(0, 12), named(0, 12))
     assert guessed["control/action_accuracy_real"].mean == 1 / 16
     for name in ("control/action_accuracy_ratio", "control/balanced_action_accuracy_ratio"):
-        assert metric_info(name).reached(guessed[name]) is None and "commonest" in guessed[name].inapplicable
-    seen = accuracies(named(12, 12), named(12, 12))
+        assert metric_info(name).reached(guessed[name]) is None and "most frequent" in guessed[name].inapplicable
+    seen = accuracies(twelve, named(12, 12), named(12, 12))
     assert metric_info("control/action_accuracy_ratio").reached(seen["control/action_accuracy_ratio"]) is True
     one = np.ones((6, 1, 1))  # a single action is named rightly by everybody
-    assert accuracies(one, one)["control/action_accuracy_ratio"].inapplicable
+    assert accuracies(Resampler.by_row(6, "clips"), one, one)["control/action_accuracy_ratio"].inapplicable
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +133,7 @@ def test_a_blank_dream_of_a_blank_world_keeps_no_sharpness(maze):
 
 
 def test_one_code_has_no_compression_and_equal_returns_have_no_ranking():
-    assert "one code" in size((16, 24, 3), (2, 3), 1, 1)["compression"].inapplicable
+    assert "single code" in size((16, 24, 3), (2, 3), 1, 1)["compression"].inapplicable
     found = ranking({"a": [1.0, 1.0], "b": [1.0, 1.0]}, {"a": [0.0], "b": [2.0]})
     assert found["spearman"] is found["regret_at_1"] is None
     json.dumps(found, allow_nan=False)
@@ -140,7 +142,7 @@ def test_one_code_has_no_compression_and_equal_returns_have_no_ranking():
 SECTIONS = {
     "Control": Section(
         {
-            "control/action_accuracy_ratio": Interval(1.0, 0.9, 1.1, 4, "actions cannot be told"),
+            "control/action_accuracy_ratio": Interval(1.0, 0.9, 1.1, 4, reason="actions cannot be told"),
             "drift/variety_1000": absent("nothing varies"),
             "control/delta_psnr@4": Interval(1.0, 0.5, 2.0, 4),
         },
@@ -157,7 +159,7 @@ def test_the_reason_is_in_the_page_the_json_and_the_list(tmp_path):
     assert values["not_applicable"] == {"drift/variety_1000": "nothing varies"}
     assert values["curves"]["control/delta_psnr"]["mean"] == (1.0, None)
     text = html_page("Title", "", SECTIONS)
-    assert "1 of 1 targets reached" in text and "2 more are not applicable" in text
+    assert "1 of 1 targets are reached" in text and "2 more are not applicable" in text
     assert "not applicable: actions cannot be told" in text and "not applicable: nothing varies" in text
     assert verdict("> 0.8", None, "no reason") == "> 0.8 not applicable: no reason"
     assert (verdict("> 1", True), verdict("> 1", False), verdict("", None)) == ("> 1 reached", "> 1 NOT reached", "")

@@ -13,15 +13,16 @@ from tests.helpers_evaluate import brightening, brightening_tokens, brightening_
 from tests.helpers_models import REWARDS
 from worldmodel.evaluate.output.catalogue import MetricInfo, metric_info
 from worldmodel.evaluate.output.html import html_page
-from worldmodel.evaluate.output.plots import heat_map, plot
+from worldmodel.evaluate.output.plots import plot
 from worldmodel.evaluate.output.tensorboard import log_report
 from worldmodel.evaluate.report import EvaluationContext, ReportConfig, measure, prefixed, to_json
 from worldmodel.evaluate.sections.action_recovery import InverseConfig
+from worldmodel.evaluate.sections.charts import heat_map
 from worldmodel.evaluate.sections.control import ControlConfig
 from worldmodel.evaluate.sections.drift import DriftConfig
 from worldmodel.evaluate.sections.horizon import HorizonConfig
 from worldmodel.evaluate.sections.rollouts import RolloutsConfig
-from worldmodel.evaluate.statistics.bootstrap import identity, interval
+from worldmodel.evaluate.statistics.bootstrap import Resampler, identity
 from worldmodel.evaluate.statistics.results import Curve, Interval, Section, exact
 
 CONFIG = ReportConfig(
@@ -85,7 +86,7 @@ def test_targets_are_reached_when_the_whole_interval_lies_beyond_them():
 
 def test_no_dream_of_64_may_die_and_of_more_surely_fewer_than_one_in_64():
     for dead, dreams, kept in ((0, 64, True), (1, 64, False), (2, 512, True), (5, 512, False)):
-        share = interval(identity, (np.arange(dreams) < dead).astype(float))
+        share = Resampler.by_row(dreams, "dreams").interval(identity, (np.arange(dreams) < dead).astype(float))
         assert metric_info("drift/collapsed").reached(share) is kept, (dead, dreams)
 
 
@@ -105,7 +106,7 @@ def test_what_was_promised_is_what_is_asked():
 
 
 def test_json_says_unit_count_and_whether_a_target_is_reached():
-    sections = {"Prior": prefixed("prior", Section({"bits_saved/copy_coder": Interval(0.5, -0.1, 1.0, 7)}))}
+    sections = {"Prior": prefixed("prior", Section({"bits_saved/copy_coder": Interval(0.5, -0.1, 1.0, 7, "episodes")}))}
     (metric,) = to_json(sections)["figures"].values()
     assert metric == {
         "value": 0.5,
@@ -113,13 +114,14 @@ def test_json_says_unit_count_and_whether_a_target_is_reached():
         "high": 1.0,
         "count": 7,
         "unit": "bits",
+        "resampled": "episodes",
         "target": "> 0",
         "reached": False,
     }
 
 
 def test_two_sections_with_a_figure_of_one_name_are_an_error():
-    with pytest.raises(AssertionError, match="alike"):
+    with pytest.raises(AssertionError, match="same name"):
         to_json({"A": Section({"x": exact(1)}), "B": Section({"x": exact(2)})})
 
 

@@ -241,6 +241,11 @@ class WorldModel(nn.Module):
         return 1 + (frames - 1) // stride * stride
 
     @property
+    def frames_per_step(self) -> int:
+        """Frames that a step adds to a dream."""
+        return self.tokenizer.time_stride
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.prior.device

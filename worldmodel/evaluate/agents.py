@@ -1,4 +1,5 @@
-"""How good agents are: returns in real environments and in dreams, with intervals, and whether the two agree."""
+"""How good agents are: returns in real environments and in dreams, with intervals, and whether both
+agree."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,15 +11,15 @@ from jaxtyping import Float
 
 from worldmodel.agents import Agent
 from worldmodel.dream.env import DreamVectorEnv, Observation
-from worldmodel.evaluate.statistics.results import bootstrap
+from worldmodel.evaluate.statistics.nested import nested_bootstrap
 from worldmodel.world import WorldModel
 
-EXPLOITED = 2.0  # real intervals by which a dream return must exceed the real one to be called an exploit
+EXPLOITED = 2.0  # widths of the real interval by which a dream return must exceed it to count as an exploit
 
 
 @runtime_checkable
 class DreamAgent(Protocol):
-    """Who can play many dreams at once."""
+    """An agent that can act in many dreams at once."""
 
     @property
     def obs(self) -> Observation: ...
@@ -29,7 +30,8 @@ class DreamAgent(Protocol):
 def returns(
     make_env: Callable[[], gymnasium.Env], agent: Agent, episodes: int, seed: int, max_steps: int | None = None
 ) -> Float[np.ndarray, "n"]:
-    """The return of each of `episodes` episodes: episode i is a function of (seed, i) and the agent."""
+    """The return of each of `episodes` episodes: episode i is a function of (seed, i) and the
+    agent."""
     env = make_env()
     try:
         return np.array([_play(env, agent, (seed, i), max_steps) for i in range(episodes)])
@@ -48,11 +50,11 @@ def _play(env: gymnasium.Env, agent: Agent, key: tuple[int, int], max_steps: int
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
-    """Rank correlation; ties share their mean rank. Not a number where all of one side are equal."""
+    """Rank correlation; ties share their mean rank. NaN if all values of one side are equal."""
     ranks = [_ranks(np.asarray(x, np.float64)) for x in (a, b)]
-    centred = [rank - rank.mean() for rank in ranks]
-    scale = np.sqrt(np.square(centred[0]).sum() * np.square(centred[1]).sum())
-    return float((centred[0] * centred[1]).sum() / scale) if scale > 0 else float("nan")
+    centered = [rank - rank.mean() for rank in ranks]
+    scale = np.sqrt(np.square(centered[0]).sum() * np.square(centered[1]).sum())
+    return float((centered[0] * centered[1]).sum() / scale) if scale > 0 else float("nan")
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -63,17 +65,18 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 def ranking(real: Mapping[str, Sequence[float]], dreamed: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
     """Whether dreams rank policies as the real environment does, from the returns of each in both.
 
-    spearman: of the mean returns. regret_at_1: real return lost by choosing the policy that is best in dreams, as a
-    share of the distance between the best and the worst real one. exploited/NAME: 1 where a policy's dream return
-    lies beyond its real interval by more than twice the width of that: it has learned the model's errors.
-    None: not applicable, as all policies return the same, so there is no ranking.
+    spearman: of the mean returns. regret_at_1: the real return lost by choosing the policy that is
+    best in dreams, as a share of the difference between the best and the worst. exploited/NAME: 1
+    if a policy's dream return is above its real interval by more than twice the width of the
+    interval, so the policy exploits errors of the world. None: not applicable, as all policies have
+    the same return.
 
-    Raises: ValueError when the two do not name the same policies, or fewer than two.
+    Raises: ValueError if both do not name the same policies, or fewer than two.
     """
     if set(real) != set(dreamed) or len(real) < 2:
         raise ValueError(f"ranking: expected the same two policies or more, got {sorted(real)} and {sorted(dreamed)}")
     names = list(real)
-    means = {name: (bootstrap([real[name]]), float(np.mean(dreamed[name]))) for name in names}
+    means = {name: (nested_bootstrap([real[name]]), float(np.mean(dreamed[name]))) for name in names}
     truth, dream = [means[n][0].mean for n in names], [means[n][1] for n in names]
     spread = max(truth) - min(truth)
     chosen = truth[int(np.argmax(dream))]
@@ -87,8 +90,10 @@ def ranking(real: Mapping[str, Sequence[float]], dreamed: Mapping[str, Sequence[
 
 
 def dream_returns(agent: DreamAgent, world: WorldModel, episodes: int, seed: int) -> Float[np.ndarray, "n"]:
-    """The return of each of `episodes` dreams that begin where real episodes begin, and may last as long as the longest
-    of these: cut at the trust horizon, they would not be comparable with returns of whole episodes."""
+    """The return of each of `episodes` dreams that start where real episodes start.
+
+    They may last as long as the longest real episode: returns of dreams that end at the trust
+    horizon could not be compared with returns of whole episodes."""
     how: dict[str, Any] = {"autoreset_mode": "Disabled", "horizon": world.info.longest or 0}  # 0: until they end
     dreams = DreamVectorEnv(episodes, world=world, obs=agent.obs, **how)
     rng = np.random.default_rng(seed)
@@ -99,6 +104,6 @@ def dream_returns(agent: DreamAgent, world: WorldModel, episodes: int, seed: int
         total += rewards * going
         over = terminated | truncated
         going &= ~over
-        if over.any() and going.any():  # those that are over dream on beside the others, and count no more
+        if over.any() and going.any():  # these start again beside the others, but no longer count
             seen, _ = dreams.reset(options={"reset_mask": over})
     return total

@@ -1,16 +1,12 @@
-"""Quick numbers for training to watch on held-out clips, and real clips to dream beside."""
+"""Quick numbers of held-out clips, for training to log."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
 from worldmodel.data.clips.clips import ClipBatches
 from worldmodel.data.clips.token_batches import TokenBatches
-from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.measures.images import psnr, squared_error
 from worldmodel.interfaces import Prior, Tokenizer
 from worldmodel.tokenizer import perplexity
@@ -18,7 +14,8 @@ from worldmodel.tokenizer import perplexity
 
 @torch.no_grad()
 def reconstruction(tokenizer: Tokenizer, batches: ClipBatches, count: int) -> dict[str, float]:
-    """PSNR of decoded against real clips, by all frames and the first alone, and how the codebook is used."""
+    """PSNR of decoded against real clips, over all frames and the first frames alone, and the use
+    of the codebook."""
     device = tokenizer.device
     errors, uses = [], torch.zeros(tokenizer.codes, device=device)
     for step in range(count):
@@ -39,7 +36,7 @@ def reconstruction(tokenizer: Tokenizer, batches: ClipBatches, count: int) -> di
 def likelihood(prior: Prior, batches: TokenBatches, count: int) -> dict[str, float]:
     """Bits per token and per frame under the true actions, and under those of another clip.
 
-    The first latent of a clip, which has no past to go by, is left out.
+    The first latent of a clip, which has no past, is left out.
     """
     device, nats, shuffled = prior.device, [], []
     for step in range(count):
@@ -53,20 +50,3 @@ def likelihood(prior: Prior, batches: TokenBatches, count: int) -> dict[str, flo
         "bits_per_frame": bits * math.prod(prior.grid),
         "bits_per_token_shuffled_actions": float(torch.stack(shuffled).mean()) / math.log(2),
     }
-
-
-def real_clips(
-    store: EpisodeStore, episodes: Sequence[int], *, length: int, clips: int, seed: int
-) -> tuple[UInt8[Tensor, "b t h w c"], np.ndarray]:
-    """Frames, and the actions between them in the env's own terms, of clips at random places of the episodes.
-
-    Raises: ValueError when no episode is so long.
-    """
-    rng = np.random.default_rng(seed)
-    places = [(i, start) for i in episodes for start in range(store.length(i) - length + 1)]
-    if not places:
-        longest = max((store.length(i) for i in episodes), default=0)
-        raise ValueError(f"no held-out episode has {length} frames (the longest has {longest}): lower the horizon")
-    chosen = [places[i] for i in rng.choice(len(places), min(clips, len(places)), replace=False)]
-    frames = np.stack([store.frames(i, start, start + length) for i, start in chosen])
-    return torch.from_numpy(frames), np.stack([store.actions(i)[start : start + length - 1] for i, start in chosen])

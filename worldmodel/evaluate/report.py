@@ -1,4 +1,4 @@
-"""All that is measured of a world on held-out episodes, section by section, and its numbers as JSON."""
+"""All measurements of a world on held-out episodes, section by section, and the numbers as JSON."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -35,36 +35,47 @@ from worldmodel.tokenizer import latents_of
 from worldmodel.world import WorldModel
 
 CLIP = 8  # latents of the clips for reconstruction and likelihood
-BATCH = 8  # clips in a batch of those for rewards and ends
-RESIDUAL_CLIPS = 64  # of training episodes, that the errors of decoding are counted in: millions of pixels
+BATCH = 8  # clips in a batch, for rewards and ends
+RESIDUAL_CLIPS = 64  # clips of training episodes whose decoding errors are counted: millions of pixels
 
 
 @dataclass
 class ReportConfig:
-    """How much is measured: `clips` of 8 latents for tokenizer and prior; dreams near and far after `context` real
-    frames; and what control, drift, memory and trust take. lpips, i3d: files with the weights of these networks (see
-    `Lpips` and `i3d_features`), for their figures."""
+    """How much is measured."""
 
     clips: int = 384
+    """Clips of 8 latents, for tokenizer and prior."""
     context: int = 6
+    """Real frames given to the dreams of `near` and `far`."""
     near: RolloutsConfig = field(default_factory=RolloutsConfig)
+    """Dreams near the given frames."""
     far: RolloutsConfig = field(default_factory=lambda: RolloutsConfig(24, 300, 1, (50, 100, 200, 300)))
+    """Dreams far from the given frames."""
     control: ControlConfig = field(default_factory=ControlConfig)
+    """Dreams under true, random and other actions."""
     inverse: InverseConfig = field(default_factory=InverseConfig)
+    """Recognition of the actions in dreams."""
     memory: MemoryConfig = field(default_factory=MemoryConfig)
+    """Dreams that turn away and back."""
     drift: DriftConfig = field(default_factory=DriftConfig)
+    """Dreams that run freely for many steps."""
     trust: HorizonConfig = field(default_factory=HorizonConfig)
+    """Measurement of the trust horizon."""
     seed: int = 0
+    """Clips, dreams and intervals are functions of the seed."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    """How the dreams of `near` and `far` are sampled."""
     lpips: Path | None = None
+    """File with the weights of LPIPS (see `Lpips`); without it, its metrics are absent."""
     i3d: Path | None = None
+    """File with the network of FVD (see `i3d_features`); without it, its metrics are absent."""
 
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """What is under test: a world, the episodes that it may be compared with, and how much is measured.
+    """A world under test, the episodes it is compared with, and how much is measured.
 
-    make_env: the environment that it imitates, where that can be played; some questions are put to it.
+    make_env: makes the environment that the world imitates; None if it cannot be played.
     """
 
     world: WorldModel
@@ -75,32 +86,32 @@ class EvaluationContext:
 
     @cached_property
     def train(self) -> list[int]:
-        """Episodes that the world learned from: what its rivals may learn from too."""
+        """The episodes that the world learned from; baselines learn from them too."""
         return train_validation_split(self.store)[0]
 
     @cached_property
     def held_out(self) -> list[int]:
-        """Episodes that it never saw."""
+        """The episodes that the world never saw."""
         return train_validation_split(self.store)[1]
 
     @cached_property
     def frame_metrics(self) -> dict[str, FrameMetric]:
-        """How frames are compared."""
+        """The ways to compare frames."""
         return make_frame_metrics(self.config.lpips, self.world.info.frame_shape)
 
     @cached_property
     def features(self) -> dict[str, Features]:
-        """How sets of clips are compared."""
+        """The ways to compare sets of clips."""
         own = {"frechet_encoder": encoder_features(self.world.tokenizer, self.clips.frames)}
         return own if self.config.i3d is None else own | {"fvd": i3d_features(self.config.i3d)}
 
     @cached_property
     def clips(self) -> HeldOut:
-        """Those for tokenizer and prior."""
+        """The clips for tokenizer and prior."""
         return self._draw(self.held_out, CLIP, self.config.clips)
 
     def baselines(self) -> Baselines:
-        """What the prior has to beat, as the training episodes teach it."""
+        """What the prior is compared with, learned from training episodes."""
         seen = self._draw(self.train, CLIP, RESIDUAL_CLIPS)
         residual = ResidualCoder.learn(seen.frames.numpy(), decode(self.world.tokenizer, seen).numpy())
         action_marginal = ActionMarginal.learn(self.store, self.train, self.tokens.info.time_stride)
@@ -108,11 +119,11 @@ class EvaluationContext:
 
     @property
     def batches(self) -> int:
-        """Batches of `latents` that hold as many clips as `clips`."""
+        """The number of batches of `latents` with as many clips as `clips`."""
         return -(-self.config.clips // BATCH)
 
     def latents(self) -> TokenBatches:
-        """Batches for rewards and ends: in these, ends come as often as they do in episodes."""
+        """Batches for rewards and ends: ends occur in them as often as in episodes."""
         shape = {"length": CLIP, "batch_size": BATCH, "seed": self.config.seed, "encoder": self.world.encoder}
         return TokenBatches(self.tokens, self.store, self.held_out, **shape)
 
@@ -130,23 +141,23 @@ class EvaluationContext:
         return section
 
     def with_simulator(self, measure: Callable[[Callable[[], gymnasium.Env]], Section], what: str) -> Section:
-        """A section that asks the environment; where it cannot be had: a note alone."""
+        """A section that needs the environment; only a note if there is none."""
         if self.make_env is None:
             return Section(notes=[f"{what}: left out, as there is no environment to play"])
         try:
             return measure(self.make_env)
-        except ImportError as error:  # its engine is not on this machine
+        except ImportError as error:  # its engine is not installed
             return Section(notes=[f"{what}: left out: {error}"])
 
     def summary(self) -> str:
-        """What was compared with what, in a line."""
+        """One paragraph on what was measured, and how."""
         info, codes = self.world.info, self.world.tokenizer.codes
         frame, grid = ("×".join(map(str, size)) for size in (info.frame_shape, self.world.tokenizer.grid))
         return (
             f"{info.env.get('name', 'Environment')}: frames of {frame} as {grid} tokens of {codes} codes. "
-            f"{len(self.train)} episodes to learn from; measured on {len(self.held_out)} held out, on arrays, with "
-            f"seed {self.config.seed}. Intervals are the middle 95 % of 10,000 bootstrap draws of episodes, or of "
-            "clips where there are fewer than 5 episodes."
+            f"{len(self.train)} episodes to learn from, {len(self.held_out)} held out to measure on, with "
+            f"seed {self.config.seed}. Intervals are the middle 95 % of 10,000 bootstrap draws of whole episodes, or "
+            "of single clips if there are fewer than 5 episodes; `resampled` says what is drawn for each metric."
         )
 
     def _draw(self, episodes: Sequence[int], latents: int, count: int, setting: str = "") -> HeldOut:
@@ -154,7 +165,7 @@ class EvaluationContext:
         return draw(self.store, self.tokens, episodes, latents=latents, count=count, **how)
 
 
-# A section is a line. Names of figures and curves begin with their part, so that all of a report's differ.
+# One line per section. Names of metrics and curves start with their part, so all names in a report differ.
 SECTIONS: dict[str, Callable[[EvaluationContext], Section]] = {
     "Tokenizer": lambda ctx: prefixed("tokenizer", fidelity(ctx.world.tokenizer, ctx.clips, ctx.frame_metrics)),
     "Prior": lambda ctx: prefixed("prior", token_likelihood(ctx.world, ctx.clips, ctx.baselines())),
@@ -174,23 +185,23 @@ SECTIONS: dict[str, Callable[[EvaluationContext], Section]] = {
 }
 
 
-def measure(case: EvaluationContext, show: bool = True) -> dict[str, Section]:
+def measure(ctx: EvaluationContext, show: bool = True) -> dict[str, Section]:
     """Every section by its title.
 
-    Raises: ValueError when no held-out episode is long enough, or a file with weights is not what it should be.
+    Raises: ValueError if no held-out episode is long enough, or a file with weights is wrong.
     """
     shown = progress(SECTIONS.items(), "evaluate", total=len(SECTIONS), unit="section", shown=show)
-    sections = {title: part(case) for title, part in shown}
-    if "ssim" not in case.frame_metrics:
-        sections["Dreams"].notes.append("ssim: left out, as frames are smaller than its window of 11 pixels a side")
-    for file, name in ((case.config.lpips, "lpips"), (case.config.i3d, "fvd")):
+    sections = {title: part(ctx) for title, part in shown}
+    if "ssim" not in ctx.frame_metrics:
+        sections["Dreams"].notes.append("ssim: left out, as frames are smaller than its window of 11×11 pixels")
+    for file, name in ((ctx.config.lpips, "lpips"), (ctx.config.i3d, "fvd")):
         if file is None:
-            sections["Dreams"].notes.append(f"{name}: absent, as no file with its weights is given")
+            sections["Dreams"].notes.append(f"{name}: absent, as there is no file with its weights")
     return sections
 
 
 def prefixed(part: str, section: Section) -> Section:
-    """The same with `part/` before the name of each figure and curve."""
+    """The same section with `part/` before the name of each metric and curve."""
     metrics, curves = (
         {f"{part}/{name}": value for name, value in named.items()} for named in (section.metrics, section.curves)
     )
@@ -198,14 +209,16 @@ def prefixed(part: str, section: Section) -> Section:
 
 
 def to_json(sections: Mapping[str, Section]) -> dict[str, Any]:
-    """All numbers: each figure with its value, interval, count of samples and unit, and its target where it has one.
+    """All numbers: each metric (key `figures`) with its value, interval, unit, target if any, and
+    what is resampled.
 
-    Where a figure means nothing, `not_applicable` beside its value has the reason; those without any value are not
-    among the figures, but have their reasons in `not_applicable`. A curve is null where it is not a finite number.
+    If a metric means nothing, `not_applicable` beside its value has the reason. A metric without a
+    value is only in the top-level `not_applicable`, with its reason. Values of curves that are not
+    finite are null.
     """
     metrics, curves, absent = {}, {}, {}
     for section in sections.values():
-        assert not metrics.keys() & section.metrics.keys(), "two sections name their figures alike"
+        assert not metrics.keys() & section.metrics.keys(), "two sections have a metric of the same name"
         metrics |= {name: _metric_to_json(name, each) for name, each in section.metrics.items() if each.finite}
         absent |= {name: each.inapplicable for name, each in section.metrics.items() if not each.finite}
         curves |= {name: _finite_or_null(asdict(curve)) for name, curve in section.curves.items()}
@@ -216,6 +229,8 @@ def to_json(sections: Mapping[str, Section]) -> dict[str, Any]:
 def _metric_to_json(name: str, metric: Interval) -> dict[str, Any]:
     known = metric_info(name)
     values = {"value": metric.mean, "low": metric.low, "high": metric.high, "count": metric.count, "unit": known.unit}
+    if metric.resampled:
+        values["resampled"] = metric.resampled
     if metric.inapplicable:
         values["not_applicable"] = metric.inapplicable
     if known.target:
@@ -224,7 +239,7 @@ def _metric_to_json(name: str, metric: Interval) -> dict[str, Any]:
 
 
 def _finite_or_null(values: Any) -> Any:
-    """The same as strict JSON has it, which knows neither infinities nor what is not a number."""
+    """The same as strict JSON: null for infinities and NaN."""
     if isinstance(values, dict):
         return {name: _finite_or_null(value) for name, value in values.items()}
     if isinstance(values, list | tuple):

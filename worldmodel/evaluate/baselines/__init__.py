@@ -1,1 +1,1 @@
-"""What a prior is compared with."""
+"""Simpler predictors of tokens that a prior is compared with."""

@@ -1,4 +1,5 @@
-"""What a prior has to beat: coders of tokens that know how often codes occur, and that most stay where they are."""
+"""Coders of tokens that know only how often codes occur and how often a token stays; a prior should
+beat them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +9,13 @@ from jaxtyping import Float, Integer
 
 from worldmodel.data.clips.token_store import TokenStore
 
-COUNT_SMOOTHING = 1.0  # added to each code's count, so that a code unseen in training keeps a finite price
-WEIGHTS = np.linspace(0, 0.999, 1000)  # shares of copying that are tried
+COUNT_SMOOTHING = 1.0  # added to each code's count, so a code that is unseen in training has finite bits
+WEIGHTS = np.linspace(0, 0.999, 1000)  # weights of copying that are tried
 
 
 @dataclass(frozen=True)
 class CopyCoder:
-    """p(z) = w · [z is the token at the same place a latent earlier] + (1 − w) · how often z occurs.
+    """p(z) = w · [z is the token at the same place one latent earlier] + (1 − w) · frequency of z.
 
     With w = 0 it is the marginal coder.
     """
@@ -24,7 +25,7 @@ class CopyCoder:
 
     @classmethod
     def learn(cls, tokens: TokenStore, episodes: Sequence[int]) -> "CopyCoder":
-        """The frequencies of these episodes, and the weight that gives them the fewest bits."""
+        """The frequencies in these episodes, and the weight that needs the fewest bits for them."""
         counts, kept = np.full(tokens.info.codes, COUNT_SMOOTHING), np.zeros(tokens.info.codes)
         changed = 0
         for index in episodes:
@@ -43,14 +44,14 @@ class CopyCoder:
         return CopyCoder(self.frequency, 0.0)
 
     def bits(self, tokens: Integer[np.ndarray, "n s y x"]) -> Float[np.ndarray, "n s1 y x"]:
-        """−log2 p of each token of all latents but the first, which has none before."""
+        """−log2 p of each token of all latents but the first, which has no latent before it."""
         new, same = tokens[:, 1:], tokens[:, 1:] == tokens[:, :-1]
         return -np.log2(self.weight * same + (1 - self.weight) * self.frequency[new])
 
 
 @dataclass(frozen=True)
 class ResidualCoder:
-    """What decoding leaves out of each pixel, at the price of how often such an error occurs."""
+    """Codes the decoding error of each pixel, by how often such an error occurs."""
 
     frequency: Float[np.ndarray, "511"]  # of errors of −255 to 255 grey levels
 
@@ -63,11 +64,11 @@ class ResidualCoder:
     def bits(
         self, frames: Integer[np.ndarray, "n t h w c"], decoded: Integer[np.ndarray, "n t h w c"]
     ) -> Float[np.ndarray, "n t"]:
-        """Bits of each frame for whoever has its decoded tokens already."""
+        """Bits of each frame, given its decoded tokens."""
         prices = -np.log2(self.frequency)
         return np.stack([prices[_errors(a, b)].sum((1, 2, 3)) for a, b in zip(frames, decoded, strict=True)])
 
 
 def _errors(frames: np.ndarray, decoded: np.ndarray) -> np.ndarray:
-    """0 to 510: what is added to the decoded pixels, and 255."""
+    """Error of each decoded pixel plus 255: 0 to 510."""
     return frames.astype(np.int64) - decoded + 255

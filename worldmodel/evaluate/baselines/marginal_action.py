@@ -1,4 +1,4 @@
-"""A prior that is told no action, made exactly from one that is: what knowing the action is worth."""
+"""Marginalizes the prior over actions, to measure how many bits the action saves."""
 
 import itertools
 import math
@@ -15,23 +15,24 @@ from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.interfaces import Prior
 from worldmodel.nn.actions import ActionEncoder
 
-MAX_ACTIONS = 64  # actions into one latent that are tried one by one; with more of them there is no such figure
+MAX_ACTIONS = 64  # actions into one latent that are summed over; with more of them there is no such metric
 COUNT_SMOOTHING = 1.0  # added to the count of each action
 
 
 @dataclass(frozen=True)
 class ActionMarginal:
-    """p(z | past) = Σₐ π(a) p(z | past, a): a sum over all actions a into the latent, π being how often each is taken.
+    """p(z | past) = Σₐ π(a) p(z | past, a): a sum over all actions a into the latent; π(a) is the
+    frequency of a.
 
-    It knows the actions of the past, so it has more to go by than a prior that was trained without any.
+    It knows the past actions, so it knows more than a prior that was trained without actions.
     """
 
-    vectors: Float[Tensor, "m a"]  # encoded; those of a time stride side by side
+    vectors: Float[Tensor, "m a"]  # encoded; the actions of a time stride side by side
     share: Float[Tensor, "m"]
 
     @classmethod
     def learn(cls, store: EpisodeStore, episodes: Sequence[int], stride: int) -> "ActionMarginal | None":
-        """With the frequencies in these episodes; None where actions are not discrete, or too many to try."""
+        """With the frequencies in these episodes; None if actions are not discrete, or too many."""
         space = store.info.action_space
         if not isinstance(space, Discrete) or space.n**stride > MAX_ACTIONS:
             return None
@@ -46,15 +47,18 @@ class ActionMarginal:
         return cls(torch.from_numpy(vectors), torch.from_numpy(counts / counts.sum()))
 
     def entropy(self) -> float:
-        """Bits of the actions into a latent. As p(z | past) ≥ π(a) p(z | past, a), knowing them saves no more than that
-        on average, where they are taken as π says."""
+        """Bits of the actions into a latent.
+
+        As p(z | past) ≥ π(a) p(z | past, a), knowing the actions saves no more on average, if they
+        occur as π says."""
         return float(-(self.share * self.share.log2()).sum())
 
     @torch.no_grad()
     def bits(
         self, prior: Prior, tokens: Int[Tensor, "b s y x"], leading: Float[Tensor, "b s a"]
     ) -> Float[Tensor, "b s1"]:
-        """−log2 p of each latent but the first, all of its tokens together; the actions before it are the true ones."""
+        """−log2 p of each latent but the first, over all its tokens; the actions before it are the
+        true ones."""
         state = prior.start(tokens[:, :1], torch.zeros_like(leading[:, :1]))
         log_shares, found = self.share.log().to(leading.device), []
         for s in range(1, tokens.shape[1]):

@@ -1,4 +1,5 @@
-"""How alike two videos are, frame by frame: squared error and PSNR, SSIM, and LPIPS where its weights are at hand."""
+"""How similar two videos are, frame by frame: squared error and PSNR, SSIM, and LPIPS if its
+weights are given."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ from worldmodel.io.tensors_file import load_tensors
 from worldmodel.tokenizer.vqvae import to_float
 
 SIGMA, RADIUS = 1.5, 5  # pixels: width of SSIM's Gaussian window, and where it is cut
-K1, K2 = 0.01, 0.03  # of SSIM, in shares of the 255 grey levels: they keep dark and even places from dividing by nought
+K1, K2 = 0.01, 0.03  # of SSIM, in shares of the 255 grey levels: they prevent division by 0 in dark and flat places
 
 
 def psnr(error: float | np.ndarray) -> float | np.ndarray:
-    """Decibels of a mean squared error of 8-bit pixels. Averages are taken of errors, never of decibels: one
-    perfectly predicted frame would have infinitely many."""
+    """Decibels of a mean squared error of 8-bit pixels.
+
+    Average errors, never decibels: a perfectly predicted frame has infinitely many."""
     return 10 * np.log10(255.0**2 / np.maximum(error, 1e-10))
 
 
@@ -30,10 +32,12 @@ def squared_error(a: UInt8[Tensor, "b t h w c"], b: UInt8[Tensor, "b t h w c"]) 
 
 
 def ssim(a: UInt8[Tensor, "b t h w c"], b: UInt8[Tensor, "b t h w c"]) -> Float[np.ndarray, "b t"]:
-    """Structural similarity of each frame, 1 where they are equal (Wang et al. 2004), the mean over its colours.
+    """Structural similarity of each frame (Wang et al. 2004), mean over its colours; 1 for equal
+    frames.
 
-    With the paper's Gaussian window, at the places where it lies inside the frame: what scikit-image computes with
-    `gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255`.
+    The paper's Gaussian window, at all places where it lies inside the frame. scikit-image computes
+    the same with `gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255`.
+
     Raises: ValueError for frames that are smaller than the window.
     """
     if min(a.shape[2:4]) < 2 * RADIUS + 1:
@@ -52,7 +56,8 @@ def ssim(a: UInt8[Tensor, "b t h w c"], b: UInt8[Tensor, "b t h w c"]) -> Float[
 
 
 def _window(size: int) -> Float[Tensor, "m n"]:
-    """A row of Gaussian weights for each place where the window fits into `size` pixels: blurring is a product."""
+    """A row of Gaussian weights for each place where the window fits into `size` pixels: a blur is
+    a matrix product."""
     weights = torch.exp(-0.5 * (torch.arange(-RADIUS, RADIUS + 1).double() / SIGMA) ** 2)
     rows = torch.zeros(size - 2 * RADIUS, size, dtype=torch.float64)
     for i, row in enumerate(rows):
@@ -61,20 +66,21 @@ def _window(size: int) -> Float[Tensor, "m n"]:
 
 
 class Lpips:
-    """Learned perceptual distance of frames, 0 where they are equal: of AlexNet's features (Zhang et al. 2018, arXiv
-    1801.03924).
+    """Learned perceptual distance of frames by AlexNet's features (Zhang et al. 2018, arXiv
+    1801.03924); 0 if equal.
 
-    The weights are not ours to ship. With the package `lpips` at hand once, `safetensors.torch` makes the file:
-    `save_file({k: v.clone() for k, v in lpips.LPIPS(net="alex").state_dict().items()}, path)`.
+    The weights may not be distributed with this package. Make the file once with the packages
+    `lpips` and `safetensors.torch`: `save_file({k: v.clone() for k, v in
+    lpips.LPIPS(net="alex").state_dict().items()}, path)`.
     """
 
-    # Name, stride, padding of each convolution; two of them are pooled before.
+    # Name, stride, padding of each convolution; the input of POOLED is max-pooled.
     LAYERS = (("slice1.0", 4, 2), ("slice2.3", 1, 2), ("slice3.6", 1, 1), ("slice4.8", 1, 1), ("slice5.10", 1, 1))
     POOLED = ("slice2.3", "slice3.6")
-    SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of colours in [-1, 1], as AlexNet wants them
+    SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of colours in [-1, 1], as AlexNet expects
 
     def __init__(self, path: str | Path):
-        """Raises: ValueError when the file does not hold these weights."""
+        """Raises: ValueError if the file does not hold these weights."""
         try:
             found = load_tensors(path)
         except (OSError, ValueError) as error:
@@ -93,7 +99,7 @@ class Lpips:
         return total.view(a.shape[:2]).double().numpy()
 
     def _features(self, frames: UInt8[Tensor, "b t h w c"]) -> list[Tensor]:
-        """What each layer sees, `n c y x`, of length one over the channels."""
+        """The features of each layer, `n c y x`, of length one over the channels."""
         shift, scale = (torch.tensor(x)[:, None, None] for x in (self.SHIFT, self.SCALE))
         colours = to_float(frames.cpu()).transpose(1, 2).flatten(0, 1).expand(-1, 3, -1, -1)  # grey three times
         x, found = (colours - shift) / scale, []
@@ -107,10 +113,10 @@ class Lpips:
 
 @dataclass(frozen=True)
 class FrameMetric:
-    """One way to say how alike videos are.
+    """One way to compare videos.
 
-    compare: uint8 `b t h w c` twice → a number for each frame, `b t`. told: what is told of means of these. sign: −1
-    where less of what is told is more alike.
+    compare: uint8 `b t h w c` twice → a number for each frame, `b t`. display: from means of these
+    to what a report shows. sign: −1 if smaller displayed values are more similar.
     """
 
     compare: Callable[[Tensor, Tensor], np.ndarray]
@@ -118,18 +124,20 @@ class FrameMetric:
     sign: int = 1
 
     def per_frame(self, a: UInt8[Tensor, "b t h w c"], b: UInt8[Tensor, "b t h w c"]) -> Float[np.ndarray, "b t"]:
-        """The numbers to take means of; a clip at a time, as they are of doubles that would fill the memory."""
+        """The numbers to average, clip by clip: float64 copies of all clips would fill the
+        memory."""
         return np.concatenate([self.compare(x[None], y[None]) for x, y in zip(a, b, strict=True)])
 
     def gain(self, mine: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """By how much the first of two means is more alike than the second, in the unit of what is told."""
+        """How much more similar the first of two means is than the second, in displayed units."""
         return self.sign * (self.display(mine) - self.display(other))
 
 
 def make_frame_metrics(lpips: Path | None = None, frame_shape: tuple[int, ...] | None = None) -> dict[str, FrameMetric]:
-    """PSNR, and SSIM for frames that are not smaller than its window; LPIPS too where its weights are given.
+    """PSNR, SSIM for frames that are not smaller than its window, and LPIPS if its weights are
+    given.
 
-    Raises: ValueError when that file does not hold them.
+    Raises: ValueError if the file `lpips` does not hold them.
     """
     found = {"psnr": FrameMetric(squared_error, lambda error: np.asarray(psnr(error)))}
     if frame_shape is None or min(frame_shape[:2]) > 2 * RADIUS:

@@ -1,4 +1,5 @@
-"""A report as one HTML page that needs no other file: what reached its target, then each section, pictures first."""
+"""A report as one HTML page that needs no other file: targets first, then each section, pictures
+first."""
 
 import base64
 import math
@@ -8,16 +9,16 @@ from html import escape
 import numpy as np
 from jaxtyping import UInt8
 
-from worldmodel.evaluate.output.catalogue import MetricInfo, metric_info, verdict
+from worldmodel.evaluate.output.catalogue import RESAMPLED, MetricInfo, metric_info, resampling, verdict
 from worldmodel.evaluate.output.plots import plot
 from worldmodel.evaluate.statistics.results import Curve, Interval, Section
 from worldmodel.io.video import gif_bytes, png_bytes
 
-MAX_OPEN_ROWS = 16  # of a table that is open from the beginning
+MAX_OPEN_ROWS = 16  # longer tables are folded
 FPS, MAX_GIF_FRAMES = (
     8.0,
     60,
-)  # of clips: slow enough to compare by eye, and little enough to load; longer ones run faster
+)  # of clips, to compare by eye; longer clips skip frames
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 1080px; margin: 2em auto;
@@ -38,21 +39,28 @@ summary { cursor: pointer; color: #555; }
 
 def html_page(title: str, lead: str, sections: Mapping[str, Section]) -> str:
     """The page. title and lead: plain text above all sections."""
-    body = [f"<h1>{escape(title)}</h1><p class=lead>{escape(lead)}</p>", _targets(sections)]
+    body = [f"<h1>{escape(title)}</h1><p class=lead>{escape(lead)}</p>", _targets(sections), _resampled(sections)]
     body += [_section(name, section) for name, section in sections.items()]
     head = f"<meta charset=utf-8><title>{escape(title)}</title><style>{STYLE}</style>"
     return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(body)}</body></html>\n"
 
 
 def _targets(sections: Mapping[str, Section]) -> str:
-    """The figures that something is asked of."""
+    """The metrics that have a target."""
     every = {name: metric for section in sections.values() for name, metric in section.metrics.items()}
     asked = {name: metric for name, metric in every.items() if metric_info(name).target}
     judged = [metric_info(name).reached(metric) for name, metric in asked.items()]
     left = judged.count(None)
-    words = f"{judged.count(True)} of {len(asked) - left} targets reached by the whole of their 95 % intervals."
+    words = f"{judged.count(True)} of {len(asked) - left} targets are reached by the whole 95 % interval."
     words += f" {left} more {'is' if left == 1 else 'are'} not applicable here." if left else ""
     return f"<p>{words}</p>{_table(asked)}" if asked else ""
+
+
+def _resampled(sections: Mapping[str, Section]) -> str:
+    """What the intervals of this report draw again."""
+    used = {metric.resampled for section in sections.values() for metric in section.metrics.values()}
+    lines = "; ".join(f"{escape(name)}: {escape(text)}" for name, text in RESAMPLED.items() if name in used)
+    return f"<p class=note>Resampled for the intervals: {lines}.</p>" if lines else ""
 
 
 def _section(title: str, section: Section) -> str:
@@ -62,34 +70,35 @@ def _section(title: str, section: Section) -> str:
     notes = "".join(f"<p class=note>{escape(note)}</p>" for note in section.notes)
     table = _table(section.metrics) if section.metrics else ""
     if len(section.metrics) > MAX_OPEN_ROWS:
-        table = f"<details><summary>All {len(section.metrics)} figures</summary>{table}</details>"
+        table = f"<details><summary>All {len(section.metrics)} metrics</summary>{table}</details>"
     return f"<h2>{escape(title)}</h2>{notes}<div class=looks>{looks}</div>{table}"
 
 
 def _gif(clip: UInt8[np.ndarray, "t h w 3"]) -> bytes:
-    """A GIF of at most so many frames, spread evenly."""
+    """A GIF of at most MAX_GIF_FRAMES frames, spread evenly."""
     return gif_bytes(clip[:: -(-len(clip) // MAX_GIF_FRAMES)], FPS)
 
 
 def _plots(curves: Mapping[str, Curve]) -> Iterable[str]:
-    """A plot for each group of curves, in the order of their names."""
+    """A plot for each group of curves, in the order of their first names."""
     groups: dict[str, dict[str, Curve]] = {}
     for name, curve in curves.items():
-        group, who = _split(name)
-        groups.setdefault(group, {})[who] = curve
+        group, member = _split(name)
+        groups.setdefault(group, {})[member] = curve
     for group, members in groups.items():
         known, what = metric_info(next(name for name in curves if name.startswith(group))), _title(group.rstrip("/"))
         yield _image("svg+xml", plot(members, known.steps, known.unit or what), what, "plot")
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Group and member: `part/what/who` is the curve `who` of the plot `part/what/`; `part/what` has one of its own."""
-    group, _, who = name.rpartition("/")
-    return (f"{group}/", who) if "/" in group else (name, who)
+    """Group and member of a curve: `part/what/member` is in the plot `part/what/`; `part/what` has
+    its own plot."""
+    group, _, member = name.rpartition("/")
+    return (f"{group}/", member) if "/" in group else (name, member)
 
 
 def _title(name: str) -> str:
-    """The last part of a name, to be read."""
+    """The last part of a name, as a caption."""
     return name.rpartition("/")[2].replace("_", " ")
 
 
@@ -100,7 +109,7 @@ def _image(kind: str, data: bytes, caption: str, role: str) -> str:
 
 
 def _table(metrics: Mapping[str, Interval]) -> str:
-    head = "<th>figure<th class=n>value<th class=n>95 % interval<th>unit<th class=n>samples<th>target<th>what it says"
+    head = "<th>metric<th class=n>value<th class=n>95 % interval<th>unit<th>resampled<th>target<th>meaning"
     rows = "".join(_row(name, metric, metric_info(name)) for name, metric in metrics.items())
     return f"<table><tr>{head}</tr>{rows}</table>"
 
@@ -108,9 +117,8 @@ def _table(metrics: Mapping[str, Interval]) -> str:
 def _row(name: str, metric: Interval, known: MetricInfo) -> str:
     exact = metric.low == metric.mean == metric.high
     between = f"{_number(metric.low)} … {_number(metric.high)}" if metric.finite and not exact else ""
-    samples = "" if exact and metric.count == 1 else str(metric.count)
     cells = [f"<td class=name>{escape(name)}", f"<td class=n>{_number(metric.mean)}", f"<td class=n>{between}"]
-    cells += [f"<td>{escape(known.unit)}", f"<td class=n>{samples}", _target(known, metric)]
+    cells += [f"<td>{escape(known.unit)}", f"<td>{escape(resampling(metric))}", _target(known, metric)]
     return f"<tr>{''.join(cells)}<td>{escape(known.what)}</tr>"
 
 
@@ -124,7 +132,7 @@ def _target(known: MetricInfo, metric: Interval) -> str:
 
 
 def _number(value: float) -> str:
-    """Four digits, without powers of ten where they are not needed; a dash for what is no number."""
+    """Four digits, without powers of ten if possible; a dash if it is not finite."""
     if not math.isfinite(value):
         return "–"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -12,7 +12,8 @@ from worldmodel.io.video import log_video
 
 
 def log_report(sections: Mapping[str, Section], folder: Path) -> None:
-    """Write event files into `folder`, in place of those of an earlier report; curves run over their own steps."""
+    """Write event files into `folder`; those of an earlier report are removed. Curves have their
+    own steps."""
     shutil.rmtree(folder, ignore_errors=True)
     with SummaryWriter(str(folder)) as writer:
         for title, section in sections.items():

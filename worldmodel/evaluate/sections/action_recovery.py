@@ -1,4 +1,5 @@
-"""Whether actions can be told from imagined frames as from real ones, by a network that learned it from real ones."""
+"""Whether a network that learned to recognize actions in real frames recognizes them in imagined
+ones too."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,34 +14,42 @@ from torch.nn import functional as F
 
 from worldmodel.data.clips.clips import ClipBatches
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.evaluate.output.plots import confusion_table
-from worldmodel.evaluate.statistics.bootstrap import Statistic, interval, share
+from worldmodel.evaluate.sections.charts import confusion_table
+from worldmodel.evaluate.statistics.bootstrap import Resampler, Statistic, share
 from worldmodel.evaluate.statistics.results import Section
 from worldmodel.evaluate.testbed.dream_clips import WorldProtocol, clips_of
 from worldmodel.prior import SamplerConfig
 
-NOT_RECOGNIZED = "actions are told from real frames no better than by always naming the commonest one"
-PAIRS_PER_CLIP = 8  # pairs of neighbouring frames in a clip that the network learns from: one read gives them all
+NOT_RECOGNIZED = "actions are recognized in real frames no better than by always naming the most frequent one"
+PAIRS_PER_CLIP = 8  # pairs of neighbouring frames in a training clip
 
 
 @dataclass
 class InverseConfig:
-    """steps, batch_size (clips of 9 frames), learning_rate, width: of the network's training. clips, horizon: held-out
-    clips, and frames of them that are dreamed after `context` real ones."""
+    """The network that recognizes actions, and the clips it is tested on."""
 
     steps: int = 600
+    """Training steps of the network."""
     batch_size: int = 8
+    """Clips of 9 frames in a training step."""
     learning_rate: float = 1e-3
+    """Learning rate at the start; it falls to 0 as a cosine."""
     width: int = 32
+    """Channels of the first layer of the network."""
     clips: int = 64
+    """Held-out clips."""
     context: int = 6
+    """Real frames given to each dream."""
     horizon: int = 16
+    """Frames dreamed of each clip."""
     seed: int = 0
+    """The network, clips and dreams are functions of the seed."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    """How dreams are sampled."""
 
 
 class InverseDynamics(nn.Module):
-    """Two neighbouring frames → scores of the actions that may lie between them."""
+    """Two neighbouring frames → logits of the action between them."""
 
     def __init__(self, frame_shape: tuple[int, int, int], actions: int, width: int):
         super().__init__()
@@ -55,24 +64,25 @@ class InverseDynamics(nn.Module):
             nn.Flatten(),
         )
         features = self.body(torch.zeros(1, 3 * colours, height, width_pixels)).shape[1]
-        self.scores = nn.Linear(features, actions)
+        self.logits = nn.Linear(features, actions)
 
     def forward(self, frames: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b t1 a"]:
         pixels = frames.float().div(127.5).sub(1).movedim(-1, 2)
         before, after = pixels[:, :-1], pixels[:, 1:]
         pairs = torch.cat([before, after, after - before], dim=2)
-        return self.scores(self.body(pairs.flatten(0, 1))).unflatten(0, pairs.shape[:2])
+        return self.logits(self.body(pairs.flatten(0, 1))).unflatten(0, pairs.shape[:2])
 
     @torch.no_grad()
-    def name(self, frames: UInt8[Tensor, "b t h w c"]) -> Int[np.ndarray, "b t1"]:
-        """The likeliest action between each two frames, counted from 0."""
+    def recognize(self, frames: UInt8[Tensor, "b t h w c"]) -> Int[np.ndarray, "b t1"]:
+        """The likeliest action between neighbouring frames, counted from 0."""
         return np.concatenate([self(clip[None]).argmax(-1).numpy() for clip in frames])
 
 
 def train_inverse_dynamics(store: EpisodeStore, episodes: Sequence[int], config: InverseConfig) -> InverseDynamics:
-    """The network after `steps` batches of real clips: a function of the seed, and no other chance is touched.
+    """The network after `steps` batches of real clips: a function of the seed; global random states
+    stay as they are.
 
-    Raises: ValueError when no episode has two frames.
+    Raises: ValueError if no episode has two frames.
     """
     length = min(1 + PAIRS_PER_CLIP, max(store.length(index) for index in episodes))
     batches = ClipBatches(store, episodes, length=length, batch_size=config.batch_size, seed=config.seed)
@@ -97,18 +107,22 @@ def action_recovery(
     held_out: Sequence[int],
     config: InverseConfig | None = None,
 ) -> Section:
-    """How often the network names the action between two frames: of held-out real clips, and of dreams of the same
-    clips under the same actions. What can be told of real frames is the ceiling; the ratio is what dreams keep of it.
+    """How often the network recognizes the action between two frames: in held-out real clips, and
+    in dreams of the same clips under the same actions. The accuracy in real frames is the ceiling;
+    the ratio is what dreams keep of it.
 
-    Accuracy counts all pairs alike, balanced accuracy all actions alike; `commonest` is the accuracy of who always
-    says the commonest action. Only pairs of imagined frames count: the step out of the real ones changes the look as
-    well. Blur costs as disobedience does, for the network has seen sharp frames alone. Intervals are paired over clips.
-    Raises: ValueError when the episodes are too short for the context.
+    Accuracy gives all pairs equal weight, balanced accuracy all actions; `commonest` is the
+    accuracy of always naming the most frequent action. Only pairs of imagined frames count: the
+    first imagined frame also differs from the last real one in style. Blur lowers the accuracy as
+    wrong actions do, as the network has seen only sharp frames. Intervals draw episodes with all
+    their clips, paired.
+
+    Raises: ValueError if the episodes are too short for the context.
     """
     config = config or InverseConfig()
     space = world.info.action_space
     if not isinstance(space, Discrete):
-        return Section(notes=[f"action recovery: left out, as it names discrete actions; these are {space}"])
+        return Section(notes=[f"action recovery: left out, as it needs discrete actions; these are {space}"])
     clips = clips_of(
         world,
         store,
@@ -121,53 +135,55 @@ def action_recovery(
     model = train_inverse_dynamics(store, train, config)
     dreamed = clips.dream(world, clips.actions, config.sampler, config.seed)
     truth = clips.actions[:, 1:] - int(space.start)
-    counts = {"real": clips.truth, "imagined": dreamed}
-    tables = {name: _confusions(truth, model.name(video.cpu()), int(space.n)) for name, video in counts.items()}
-    section = Section(metrics=_accuracy_metrics(tables["real"], tables["imagined"]))
+    videos = {"real": clips.truth, "imagined": dreamed}
+    tables = {name: _confusions(truth, model.recognize(video.cpu()), int(space.n)) for name, video in videos.items()}
+    section = Section(metrics=_accuracy_metrics(clips.resampler, tables["real"], tables["imagined"]))
     names = world.info.action_names or tuple(map(str, range(int(space.n))))
     for which, table in tables.items():
         section.pictures[f"control/confusion_{which}"] = confusion_table(table.sum(0), names, which)
     return section
 
 
-def _confusions(truth: Int[np.ndarray, "b t"], named: Int[np.ndarray, "b t"], actions: int) -> np.ndarray:
-    """How often each action of a clip was named as which: `b action action`."""
+def _confusions(truth: Int[np.ndarray, "b t"], recognized: Int[np.ndarray, "b t"], actions: int) -> np.ndarray:
+    """How often each action of a clip was recognized as each action: `b true recognized`."""
     table = np.zeros((len(truth), actions, actions))
-    np.add.at(table, (np.arange(len(truth))[:, None], truth, named), 1)
+    np.add.at(table, (np.arange(len(truth))[:, None], truth, recognized), 1)
     return table
 
 
-def _accuracy_metrics(real: Float[np.ndarray, "b k k"], imagined: Float[np.ndarray, "b k k"]) -> dict:
-    """Accuracies of both, their ratio, and what the commonest action alone would reach."""
+def _accuracy_metrics(
+    resampler: Resampler, real: Float[np.ndarray, "b k k"], imagined: Float[np.ndarray, "b k k"]
+) -> dict:
+    """Accuracies of both, their ratio, and the accuracy of the most frequent action alone."""
     hits = [np.diagonal(table, axis1=1, axis2=2) for table in (real, imagined)]
     taken = real.sum(2)
     commonest = np.eye(taken.shape[1])[taken.sum(0).argmax()] * taken
     metrics = {}
     for name, statistic in (("action", accuracy), ("balanced_action", balanced_accuracy)):
-        metrics[f"control/{name}_accuracy_real"] = interval(statistic, hits[0], taken)
-        metrics[f"control/{name}_accuracy_imagined"] = interval(statistic, hits[1], taken)
-        kept = interval(partial(_kept, statistic), hits[1], hits[0], taken)
-        above = interval(partial(_above, statistic), hits[0], commonest, taken)
+        metrics[f"control/{name}_accuracy_real"] = resampler.interval(statistic, hits[0], taken)
+        metrics[f"control/{name}_accuracy_imagined"] = resampler.interval(statistic, hits[1], taken)
+        kept = resampler.interval(partial(_kept, statistic), hits[1], hits[0], taken)
+        above = resampler.interval(partial(_above, statistic), hits[0], commonest, taken)
         metrics[f"control/{name}_accuracy_ratio"] = kept.unless("" if above.low > 0 else NOT_RECOGNIZED)
-    return metrics | {"control/action_accuracy_commonest": interval(accuracy, commonest, taken)}
+    return metrics | {"control/action_accuracy_commonest": resampler.interval(accuracy, commonest, taken)}
 
 
 def _above(statistic: Statistic, hits: np.ndarray, commonest: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """By how much an accuracy is above that of always naming the commonest action."""
+    """How much higher an accuracy is than that of always naming the most frequent action."""
     return statistic(hits, taken) - statistic(commonest, taken)
 
 
 def _kept(statistic: Statistic, imagined: np.ndarray, real: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """What dreams keep of an accuracy."""
+    """The ratio of the accuracy in dreams to that in real frames."""
     return share(statistic(imagined, taken), statistic(real, taken))
 
 
 def accuracy(hits: Float[np.ndarray, "*r k"], taken: Float[np.ndarray, "*r k"]) -> Float[np.ndarray, "*r"]:
-    """Share of all pairs that are named rightly."""
+    """Share of all pairs whose action is recognized."""
     return hits.sum(-1) / taken.sum(-1)
 
 
 def balanced_accuracy(hits: Float[np.ndarray, "*r k"], taken: Float[np.ndarray, "*r k"]) -> Float[np.ndarray, "*r"]:
-    """The mean over the actions that occur of the share that is named rightly."""
+    """Share of the pairs of an action that are recognized, mean over the actions that occur."""
     share = np.divide(hits, taken, out=np.zeros_like(hits), where=taken > 0)
     return share.sum(-1) / (taken > 0).sum(-1)

@@ -1,4 +1,5 @@
-"""Whether dreams follow their actions: against random ones, and against what the simulator does under others."""
+"""Whether dreams follow their actions: against random ones, and against the simulator under other
+actions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ import torch
 from gymnasium.spaces import Discrete
 
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.evaluate.statistics.bootstrap import curve, interval
+from worldmodel.evaluate.statistics.bootstrap import Resampler
 from worldmodel.evaluate.statistics.results import Section
 from worldmodel.evaluate.testbed.dream_clips import (
     WorldProtocol,
@@ -19,28 +20,36 @@ from worldmodel.evaluate.testbed.dream_clips import (
     gain,
     picture,
     random_actions,
-    stride_of,
 )
-from worldmodel.evaluate.testbed.simulator import Moment, dream_after, is_reproducible, moments, true_frames_after
+from worldmodel.evaluate.testbed.simulator import (
+    Moment,
+    dream_after,
+    is_reproducible,
+    moments,
+    true_frames_after,
+)
 from worldmodel.io.video import contact_sheet
 from worldmodel.prior import SamplerConfig
 
 
 @dataclass
 class ControlConfig:
-    """How much is dreamed to tell control.
-
-    clips: held-out clips, each dreamed twice. context: real frames given. steps: frames ahead at which figures are
-    given (4 is Genie's). branches: moments of the simulator from which two futures are played, after `walk` steps.
-    """
+    """How much is dreamed to measure control."""
 
     clips: int = 64
+    """Held-out clips, each dreamed under true and under random actions."""
     context: int = 6
+    """Real frames given to each dream."""
     steps: tuple[int, ...] = (1, 4, 10)
+    """Frames ahead at which metrics are given (Genie uses 4)."""
     branches: int = 32
+    """Moments of the simulator from which two futures are played."""
     walk: int = 20
+    """Steps from the start of an episode to its moment."""
     seed: int = 0
+    """Dreams and clips are functions of the seed."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    """How dreams are sampled."""
 
     def __post_init__(self) -> None:
         if min(self.steps, default=0) < 1 or min(self.clips, self.branches) < 1:
@@ -50,18 +59,20 @@ class ControlConfig:
 def controllability(
     world: WorldProtocol, store: EpisodeStore, episodes: Sequence[int], config: ControlConfig | None = None
 ) -> Section:
-    """ΔtPSNR of Genie (Bruce et al. 2024, arXiv 2402.15391, section 3): PSNR(x_t, x̂_t) − PSNR(x_t, x̂'_t) in dB, where
-    x̂ is dreamed under the true actions and x̂' under random ones. Nought: the actions do nothing.
+    """ΔtPSNR of Genie (Bruce et al. 2024, arXiv 2402.15391, section 3): PSNR(x_t, x̂_t) − PSNR(x_t,
+    x̂'_t) in dB.
 
-    Random actions are uniform over the action space and new at every step. Both dreams of a clip have one seed, so
-    chance is no difference between them. Intervals are paired over clips.
-    Raises: ValueError when the episodes are too short for the context.
+    x̂ is dreamed under the true actions and x̂' under random ones, uniform over the action space
+    and new at every step. 0 means that actions have no effect. Both dreams of a clip have the same
+    seed, so they differ by their actions alone. Intervals draw episodes with all their clips.
+
+    Raises: ValueError if the episodes are too short for the context.
     """
     config = config or ControlConfig()
     if world.info.action_space is None:
         return Section(notes=["control: left out, as this world has no actions"])
     if isinstance(world.info.action_space, Discrete) and world.info.action_space.n < 2:
-        return Section(notes=["control: left out, as this world has one action alone"])
+        return Section(notes=["control: left out, as this world has only one action"])
     clips = clips_of(
         world,
         store,
@@ -73,9 +84,10 @@ def controllability(
     )
     count, steps = clips.actions.shape[:2]
     drawn = random_actions(world.info.reachable, count, steps, config.seed)
-    told, blind = (clips.dream(world, a, config.sampler, config.seed) for a in (clips.actions, drawn))
-    section = _compared("control/delta_psnr", errors(told, clips.truth), errors(blind, clips.truth), config.steps)
-    rows = [picture(video[0]) for video in (clips.truth, told, blind)]
+    right, wrong = (clips.dream(world, a, config.sampler, config.seed) for a in (clips.actions, drawn))
+    better, worse = errors(right, clips.truth), errors(wrong, clips.truth)
+    section = _compared("control/delta_psnr", clips.resampler, better, worse, config.steps)
+    rows = [picture(video[0]) for video in (clips.truth, right, wrong)]
     section.pictures["control/random_actions"] = _sheet(rows, ["real", "true actions", "random actions"])
     return section
 
@@ -83,11 +95,13 @@ def controllability(
 def counterfactuals(
     world: WorldProtocol, make_env: Callable[[], gymnasium.Env], config: ControlConfig | None = None
 ) -> Section:
-    """What the simulator does when, at one moment, another action is taken: does the dream know?
+    """Whether the dream shows what the simulator does if another action is taken at one moment.
 
-    From each moment two actions are held: the true frames under the other one are compared with the dream under the
-    other one, and with the dream under the original. The gain, in dB, is what knowing the action is worth; the curve
-    of the two truths, how far apart they are. Without an environment that repeats itself: a note alone.
+    From each moment two actions are held. The true frames under the other action are compared with
+    the dream under the other action, and with the dream under the original one. The gain, in dB, is
+    the value of knowing the action; the curve of the two truths shows how far apart they are. Each
+    moment is of an episode of its own, and intervals draw these. An environment that does not
+    repeat itself gives only a note.
     """
     config = config or ControlConfig()
     space = world.info.action_space
@@ -97,37 +111,47 @@ def counterfactuals(
     try:
         found = moments(env, config.branches, max(config.walk, config.context), config.seed)
         if not found or not is_reproducible(env, found[0]):
-            why = "its seed and actions do not lead to the same frames again" if found else "its episodes are too short"
-            return Section(notes=[f"counterfactuals: left out of this environment: {why}"])
-        return _judge(world, env, found, space, config)
+            reason = (
+                "its seed and actions do not lead to the same frames again" if found else "its episodes are too short"
+            )
+            return Section(notes=[f"counterfactuals: left out of this environment: {reason}"])
+        return _counterfactuals(world, env, found, space, config)
     finally:
         env.close()
 
 
-def _judge(
+def _counterfactuals(
     world: WorldProtocol, env: gymnasium.Env, found: list[Moment], space: Discrete, config: ControlConfig
 ) -> Section:
     """Both futures of each moment, real and dreamed."""
-    rng, stride = np.random.default_rng(config.seed), stride_of(world)
+    rng, stride = np.random.default_rng(config.seed), world.frames_per_step
     horizon = -(-max(config.steps) // stride) * stride
     pairs = [_two_actions(space, rng, horizon) for _ in found]
     real = [[true_frames_after(env, moment, held) for held in pair] for moment, pair in zip(found, pairs, strict=True)]
     whole = [i for i, both in enumerate(real) if min(map(len, both)) == horizon]
     if not whole:
-        return Section(notes=["counterfactuals: left out, as every episode ended on the way"])
+        return Section(notes=["counterfactuals: left out, as every episode ended before the horizon"])
     there, sampler = [found[i] for i in whole], config.sampler
     first, other = (
         dream_after(world, there, [pairs[i][k] for i in whole], config.context, sampler, config.seed) for k in (0, 1)
     )
     truths = [torch.from_numpy(np.stack([real[i][k] for i in whole])) for k in (0, 1)]
-    told, blind = errors(other, truths[1]), errors(first, truths[1])
-    section = _compared("control/counterfactual_gain", told, blind, config.steps)
-    apart = errors(truths[0], truths[1])
-    for step in config.steps:
+    return _compare_futures(truths, first, other, config.steps)
+
+
+def _compare_futures(
+    truths: list[torch.Tensor], first: torch.Tensor, other: torch.Tensor, steps: Sequence[int]
+) -> Section:
+    """Metrics of two true futures, and the dreams of both."""
+    resampler, apart = Resampler.by_row(len(first), "moments of the simulator"), errors(*truths)
+    better, worse = errors(other, truths[1]), errors(first, truths[1])
+    section = _compared("control/counterfactual_gain", resampler, better, worse, steps)
+    for step in steps:
         name = f"control/counterfactual_gain@{step}"
         if name in section.metrics and not apart[:, step - 1].any():
             section.metrics[name] = section.metrics[name].unless("both actions truly led to the same frame")
-    section.curves["control/counterfactual_truths"] = curve(range(1, horizon + 1), decibels, apart)
+    steps_ahead = range(1, 1 + apart.shape[1])
+    section.curves["control/counterfactual_truths"] = resampler.curve(steps_ahead, decibels, apart)
     rows = [picture(video[0]) for video in (truths[0], truths[1], other, first)]
     section.pictures["control/counterfactual"] = _sheet(rows, ["real", "real, other", "dream, other", "dream"])
     return section
@@ -140,18 +164,17 @@ def _two_actions(space: Discrete, rng: np.random.Generator, steps: int) -> np.nd
     return np.repeat((space.start + both).astype(space.dtype)[:, None], steps, axis=1)
 
 
-def _compared(name: str, better: np.ndarray, worse: np.ndarray, steps: Sequence[int]) -> Section:
-    """By how much one dream is nearer to the truth than another, in dB, from squared errors `n t` of both."""
-    reach = better.shape[1]
-    section = Section(curves={name: curve(range(1, reach + 1), gain, worse, better)})
-    for step in steps:
-        if step <= reach:
-            section.metrics[f"{name}@{step}"] = interval(gain, worse[:, step - 1], better[:, step - 1])
-    for which, error in ((f"{name}/told", better), (f"{name}/blind", worse)):
-        section.curves[which] = curve(range(1, reach + 1), decibels, error)
+def _compared(name: str, resampler: Resampler, better: np.ndarray, worse: np.ndarray, steps: Sequence[int]) -> Section:
+    """How much nearer to the truth one dream is than another, in dB, from the squared errors `n t`
+    of both."""
+    ahead = range(1, 1 + better.shape[1])
+    section = Section(curves={name: resampler.curve(ahead, gain, worse, better)})
+    section.metrics |= {f"{name}@{step}": section.curves[name].at(step) for step in steps if step in ahead}
+    for which, error in ((f"{name}/right_actions", better), (f"{name}/wrong_actions", worse)):
+        section.curves[which] = resampler.curve(ahead, decibels, error)
     return section
 
 
 def _sheet(rows: list[np.ndarray], labels: list[str]) -> np.ndarray:
-    """Videos below each other; above each column, how many frames ahead it is."""
+    """Videos below each other; the number of frames ahead stands above each column."""
     return contact_sheet(rows, labels, titles=[str(n + 1) for n in range(len(rows[0]))])

@@ -1,4 +1,5 @@
-"""Up to which step dreams are to be trusted: measured on held-out clips, and kept with the weights."""
+"""The trust horizon: the step up to which dreams can be trusted, measured on held-out clips, kept
+with the weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,42 +10,54 @@ import torch
 from jaxtyping import Float
 
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.evaluate.statistics.bootstrap import bounds, curve, leading_true, resampled
+from worldmodel.evaluate.statistics.bootstrap import Resampler, bounds, leading_true
 from worldmodel.evaluate.statistics.results import Interval, Section
 from worldmodel.evaluate.testbed.dream_clips import WorldProtocol, clips_of, decibels, errors, gain
 from worldmodel.io.model_folder import CONFIG, check_kind, read_checked_json, write_checked_json
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import WorldModel
 
-SMOOTHING_REACH = 2  # steps on either side that a step is judged with, so that no single noisy one ends the trust
+SMOOTHING_REACH = 2  # steps on either side that are averaged with a step, so one noisy step does not end the horizon
 
 
 @dataclass
 class HorizonConfig:
-    """How far is measured: `clips` of `horizon` frames after `context` real ones (fewer where episodes are shorter)."""
+    """How much is dreamed to measure the trust horizon."""
 
     clips: int = 64
+    """Held-out clips."""
     context: int = 6
+    """Real frames given to each dream."""
     horizon: int = 100
+    """Frames dreamed of each clip; fewer if episodes are shorter."""
     seed: int = 0
+    """Dreams and clips are functions of the seed."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    """How dreams are sampled."""
 
     def __post_init__(self) -> None:
         if self.clips < 2 or self.horizon < 1:
-            raise ValueError(f"horizon: expected 2 clips or more, to exchange their actions, and 1 step, got {self}")
+            raise ValueError(
+                f"horizon: expected 2 clips or more, to exchange their actions, and 1 step or more, got {self}"
+            )
 
 
 def trust_horizon(
     world: WorldProtocol, store: EpisodeStore, episodes: Sequence[int], config: HorizonConfig | None = None
 ) -> Section:
-    """The last step h such that at every step up to h the dream under the true actions is nearer to the truth than both
-    of what it has to beat: the last real frame held still, as the world draws it (else mere blur would end trust in a
-    world that moves slowly), and the dream under the actions of another clip. Nearer: the mean squared error, averaged
-    over the steps h − 2 … h + 2, is lower at 95 % confidence by a bootstrap paired over clips.
+    """The last step up to which the dream under the true actions is nearer to the truth than the
+    baselines.
 
-    `horizon/steps` has that step as `low`; `mean` is where the means alone stop beating them, `high` where even the
-    upper bound does. Curves are the gains in dB. Without actions there is but the still frame to beat.
-    Raises: ValueError when the episodes are too short for the context.
+    Baselines are the last real frame held still, decoded by the world (if not decoded, mere blur
+    would end the horizon of a world that moves slowly), and the dream under the actions of another
+    clip; only the still frame in a world without actions. Nearer at step h: the mean squared error,
+    averaged over the steps h − 2 … h + 2, is lower at 95 % confidence. The bootstrap draws episodes
+    with all their clips, paired.
+
+    `horizon/steps` has this step as `low`. `mean` is where the means alone stop to be lower, `high`
+    where even the upper bounds do. Curves are the gains in dB.
+
+    Raises: ValueError if the episodes are too short for the context.
     """
     config = config or HorizonConfig()
     clips = clips_of(
@@ -62,27 +75,30 @@ def trust_horizon(
         videos["shuffled"] = clips.dream(world, np.roll(clips.actions, 1, axis=0), config.sampler, config.seed)
     dream = errors(clips.dream(world, clips.actions, config.sampler, config.seed), clips.truth)
     baselines = {name: errors(video, clips.truth) for name, video in videos.items()}
-    return horizon_of(dream, baselines)
+    return horizon_of(clips.resampler, dream, baselines)
 
 
-def horizon_of(dream: Float[np.ndarray, "n t"], baselines: dict[str, Float[np.ndarray, "n t"]]) -> Section:
-    """The trust horizon from squared errors by clip and step, of the dream and of each thing it has to beat."""
+def horizon_of(
+    resampler: Resampler, dream: Float[np.ndarray, "n t"], baselines: dict[str, Float[np.ndarray, "n t"]]
+) -> Section:
+    """The trust horizon from the squared errors of the dream and of each baseline, by clip and
+    step."""
     steps, sides = range(1, dream.shape[1] + 1), []
     section = Section()
     for name, error in baselines.items():
         won = smooth(error - dream)
-        sides.append(np.stack([won.mean(0), *bounds(resampled(won))]))
-        section.curves[f"horizon/gain_over_{name}"] = curve(steps, gain, smooth(error), smooth(dream))
+        sides.append(np.stack([won.mean(0), *bounds(resampler.means(won))]))
+        section.curves[f"horizon/gain_over_{name}"] = resampler.curve(steps, gain, smooth(error), smooth(dream))
     mean, low, high = (leading_true(np.min(side, axis=0) > 0) for side in zip(*sides, strict=True))
-    section.metrics["horizon/steps"] = Interval(float(mean), float(low), float(high), len(dream))
-    section.curves["horizon/psnr"] = curve(steps, decibels, dream)
+    section.metrics["horizon/steps"] = Interval(float(mean), float(low), float(high), len(resampler), resampler.name)
+    section.curves["horizon/psnr"] = resampler.curve(steps, decibels, dream)
     if low == len(steps):
         section.notes.append(f"horizon: dreams held for all {low} steps that were measured, and may hold for more")
     return section
 
 
 def smooth(values: Float[np.ndarray, "n t"]) -> Float[np.ndarray, "n t"]:
-    """Each step's mean with up to REACH neighbours on either side; fewer at the ends."""
+    """Each step's mean with up to SMOOTHING_REACH neighbours on either side; fewer at the ends."""
     t = values.shape[1]
     near = np.abs(np.arange(t)[:, None] - np.arange(t)) <= SMOOTHING_REACH
     return values @ (near / near.sum(0))
@@ -94,9 +110,10 @@ def trusted(section: Section) -> int:
 
 
 def keep_horizon(folder: str | Path, steps: int) -> None:
-    """Write the trust horizon into the world in `folder`; its weights stay, and dreams end there by default.
+    """Write the trust horizon into the config of the world in `folder`; its dreams end there by
+    default.
 
-    Raises: ValueError for a folder that holds no world, or fewer than 0 steps.
+    Raises: ValueError for a folder without a world, or fewer than 0 steps.
     """
     path = Path(folder) / CONFIG
     description = read_checked_json(path)
@@ -108,11 +125,11 @@ def keep_horizon(folder: str | Path, steps: int) -> None:
 
 
 def kept_horizon(folder: str | Path, world: WorldModel) -> int | None:
-    """The trust horizon that was measured of just these weights, drawn at this temperature, and is kept in `folder`;
-    None where there is none."""
+    """The trust horizon kept in `folder`, if it was measured of these weights at this temperature;
+    None if not."""
     try:
         kept = WorldModel.load(folder)
-    except ValueError:  # no world yet, or a damaged one
+    except ValueError:  # no world yet, or it is damaged
         return None
     mine, theirs = world.state_dict(), kept.state_dict()
     same = mine.keys() == theirs.keys() and all(torch.equal(x.cpu(), theirs[name]) for name, x in mine.items())

@@ -1,4 +1,5 @@
-"""How well dreams keep to what truly happened: frame by frame ahead of the last real one, and as a set of clips."""
+"""How near dreams are to what truly happened: frame by frame after the last real one, and as a set
+of clips."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from worldmodel.evaluate.measures.frechet import Features, frechet_interval
 from worldmodel.evaluate.measures.images import FrameMetric
-from worldmodel.evaluate.statistics.bootstrap import curve, leading_true
+from worldmodel.evaluate.statistics.bootstrap import Resampler, leading_true
 from worldmodel.evaluate.statistics.results import Section, exact
 from worldmodel.evaluate.testbed.held_out import HeldOut, decode, same_actions
 from worldmodel.io.video import contact_sheet
@@ -17,19 +18,22 @@ from worldmodel.prior import SamplerConfig
 from worldmodel.world import WorldModel
 
 NOTHING_MOVED = "nothing moved up to there: the last real frame is the truth"
-SET_FRAMES = 16  # frames of the clips that sets are compared by: the last ones of each dream
-COLUMNS, VIDEOS = 10, 2  # moments on the contact sheet; clips shown as moving pictures
+SET_FRAMES = 16  # the last frames of each dream, by which sets of clips are compared
+COLUMNS, VIDEOS = 10, 2  # moments on the contact sheet; clips shown as videos
 
 
 @dataclass
 class RolloutsConfig:
-    """How many held-out `clips` are dreamed for so many frames (`horizon`), `samples` times each; figures are given at
-    frames `at` ahead."""
+    """How much is dreamed beside held-out clips."""
 
     clips: int = 48
+    """Held-out clips."""
     horizon: int = 30
+    """Frames dreamed of each clip; fewer if episodes are shorter."""
     samples: int = 4
+    """Dreams of each clip."""
     at: tuple[int, ...] = (1, 5, 10, 30)
+    """Frames ahead at which metrics are given."""
 
     def __post_init__(self) -> None:
         if min(self.clips, self.horizon, self.samples) < 1:
@@ -38,7 +42,8 @@ class RolloutsConfig:
 
 @dataclass(frozen=True)
 class Continuations:
-    """What truly followed, and what was said instead, uint8 `n t h w c` each: dreams by sample, rivals by name."""
+    """What truly followed, the dreams by sample, and the baselines by name: uint8 `n t h w c`
+    each."""
 
     truth: UInt8[Tensor, "n t h w c"]
     dreams: list[Tensor]
@@ -56,11 +61,13 @@ def rollouts(
     frame_metrics: Mapping[str, FrameMetric],
     features: Mapping[str, Features],
 ) -> Section:
-    """How alike dreams and the truth are by frames ahead, beside the last real frame held still, dreams under another
-    clip's actions, and the truth decoded from its own tokens; differences are paired by clip. Fréchet distances of
-    the same, by each kind of features.
+    """How similar dreams and the truth are by frames ahead, and their Fréchet distances by each
+    kind of features.
 
-    clips: of `context` frames and those to follow; the horizon is what they have, and `config.horizon` at most.
+    Baselines are the last real frame held still, dreams under another clip's actions, and the truth
+    decoded from its own tokens; differences are paired by clip.
+
+    clips: `context` frames each, then those to follow; the horizon is no longer than these.
     """
     continuations = imagine(world, clips, config, context=context, sampler=sampler, seed=seed)
     section = Section()
@@ -74,8 +81,8 @@ def rollouts(
     section.metrics["least_gain_over_copy"] = gain.at(gain.steps[weakest]).unless(idle)
     section.metrics["frames_above_copy"] = exact(above)
     section.metrics["share_above_copy"] = exact(above / len(gain.steps))
-    for name, look in features.items():
-        _compare_sets(section, continuations, name, look)
+    for name, extract in features.items():
+        _compare_sets(section, clips, continuations, name, extract)
     _show(section, continuations)
     return section
 
@@ -83,7 +90,8 @@ def rollouts(
 def imagine(
     world: WorldModel, clips: HeldOut, config: RolloutsConfig, *, context: int, sampler: SamplerConfig, seed: int
 ) -> Continuations:
-    """The dreams of all clips after `context` real frames, sample i with seed `seed + i`, and their rivals."""
+    """The dreams of all clips after `context` real frames, sample i with seed `seed + i`, and the
+    baselines."""
     horizon = min(world.whole_latents(1 + config.horizon), world.whole_latents(clips.frames.shape[1] - context + 1)) - 1
     ahead = slice(context, context + horizon)
     given, truth = clips.frames[:, :context], clips.frames[:, ahead]
@@ -100,42 +108,43 @@ def imagine(
 def _judge(
     section: Section, clips: HeldOut, continuations: Continuations, name: str, frame_metric: FrameMetric
 ) -> None:
-    """Curves of one likeness: of each, and of what dreams gain over it, under the same draws of episodes."""
+    """Curves of one frame metric: of dreams and baselines, and of the gains of dreams over
+    baselines."""
     samples = np.stack([frame_metric.per_frame(dream, continuations.truth) for dream in continuations.dreams])
     values = {"dream": samples.mean(0)}
     if len(samples) > 1:
         values[f"best_of_{len(samples)}"] = best(samples, frame_metric)
     values |= {
-        who: frame_metric.per_frame(video, continuations.truth) for who, video in continuations.baselines.items()
+        source: frame_metric.per_frame(video, continuations.truth) for source, video in continuations.baselines.items()
     }
-    found = {who: clips.samples(each) for who, each in values.items()}
-    steps = range(1, 1 + samples.shape[2])
-    for who, each in found.items():
-        section.curves[f"{name}/{who}"] = curve(steps, frame_metric.display, each)
-    for who in ("copy_last_frame", "shuffled_actions"):
-        gain = curve(steps, frame_metric.gain, found["dream"], found[who])
-        section.curves[f"{name}_gained/{who}"] = gain
+    found = {source: clips.unit_means(each) for source, each in values.items()}
+    steps, resampler = range(1, 1 + samples.shape[2]), clips.resampler
+    for source, each in found.items():
+        section.curves[f"{name}/{source}"] = resampler.curve(steps, frame_metric.display, each)
+    for source in ("copy_last_frame", "shuffled_actions"):
+        gain = resampler.curve(steps, frame_metric.gain, found["dream"], found[source])
+        section.curves[f"{name}_gained/{source}"] = gain
 
 
 def best(samples: Float[np.ndarray, "m n t"], frame_metric: FrameMetric) -> Float[np.ndarray, "n t"]:
-    """For each clip, the sample that is most like the truth over all frames."""
+    """For each clip, the sample that is most similar to the truth over all frames."""
     chosen = (frame_metric.sign * frame_metric.display(samples.mean(2))).argmax(0)
     return samples[chosen, np.arange(samples.shape[1])]
 
 
 def _pick(section: Section, at: tuple[int, ...]) -> None:
-    """Figures of all curves at these frames ahead, as far as they go."""
+    """Metrics: all curves at these frames ahead, as far as they go."""
     for name, found in section.curves.items():
         section.metrics |= {f"{name}@{step}": found.at(step) for step in at if step in found.steps}
 
 
 def unmoved(continuations: Continuations) -> Bool[np.ndarray, "t"]:
-    """At which frames ahead the truth is the last real frame itself, in every clip."""
+    """The frames ahead at which the truth equals the last real frame, in every clip."""
     return (continuations.truth == continuations.baselines["copy_last_frame"]).all(-1).all(-1).all(-1).all(0).numpy()
 
 
 def _mark_inapplicable(section: Section, clips: HeldOut, continuations: Continuations) -> None:
-    """Say of gains where there is nothing to gain."""
+    """Mark the gains where nothing can be gained."""
     idle, no_others = unmoved(continuations), same_actions(clips)
     for name, metric in section.metrics.items():
         if "_gained/shuffled_actions@" in name:
@@ -144,15 +153,15 @@ def _mark_inapplicable(section: Section, clips: HeldOut, continuations: Continua
             section.metrics[name] = metric.unless(NOTHING_MOVED)
 
 
-def _compare_sets(section: Section, continuations: Continuations, name: str, look: Features) -> None:
-    """Distances between the last frames of the truth and of what was said instead."""
-    seen = look(continuations.truth[:, -SET_FRAMES:])
-    for who, video in {"dream": continuations.dreams[0], **continuations.baselines}.items():
-        section.metrics[f"{name}/{who}"] = frechet_interval(look(video[:, -SET_FRAMES:]), seen)
+def _compare_sets(section: Section, clips: HeldOut, continuations: Continuations, name: str, extract: Features) -> None:
+    """Distances between the last frames of the truth and of each dream and baseline."""
+    resampler, real = Resampler.by_episode(clips.episodes), extract(continuations.truth[:, -SET_FRAMES:])
+    for source, video in {"dream": continuations.dreams[0], **continuations.baselines}.items():
+        section.metrics[f"{name}/{source}"] = frechet_interval(resampler, extract(video[:, -SET_FRAMES:]), real)
 
 
 def _show(section: Section, continuations: Continuations) -> None:
-    """A contact sheet of the first clip, and some clips as moving pictures."""
+    """A contact sheet of the first clip, and some clips as videos."""
     truth, wrong = continuations.truth, continuations.baselines["shuffled_actions"]
     videos = {"real": truth, "dream": continuations.dreams[0], "other actions": wrong}
     moments = np.unique(np.linspace(0, truth.shape[1] - 1, COLUMNS).round().astype(int))

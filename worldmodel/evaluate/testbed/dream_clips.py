@@ -1,6 +1,6 @@
-"""What the measurements of dreams share: what they ask of a world, and the clips and actions that they play."""
+"""What the measurements of dreams share: what they need from a world, and the clips and actions
+they use."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -10,23 +10,29 @@ from gymnasium import Space
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from worldmodel.data.clips.clips import ClipSampler
 from worldmodel.data.collect.policies import make_policy
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.measures.images import psnr, squared_error
-from worldmodel.evaluate.metrics import real_clips
+from worldmodel.evaluate.statistics.bootstrap import Resampler
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import WorldInfo
 
 
 @runtime_checkable
 class WorldProtocol(Protocol):
-    """What is asked of a world: `WorldModel` has these methods, and so may whatever stands in for one.
+    """What the measurements need from a world: `WorldModel` has it, and so may anything that takes
+    its place.
 
-    A state has the newest `frame`, `b h w c`; a step has `frames`, `b t h w c`, `tokens`, `b y x`, and `bits`, `b`.
+    A state has the newest `frame`, `b h w c`; a step has `frames`, `b t h w c`, `tokens`, `b y x`,
+    and `bits`, `b`.
     """
 
     @property
     def info(self) -> WorldInfo: ...
+
+    @property
+    def frames_per_step(self) -> int: ...
 
     def whole_latents(self, frames: int) -> int: ...
 
@@ -45,16 +51,24 @@ class WorldProtocol(Protocol):
 
 
 @dataclass(frozen=True)
-class Clips:
-    """Real clips: the frames that a dream is given, those that truly followed, and the actions of both."""
+class DreamClips:
+    """Real clips to dream after: the frames given, the frames that truly followed, and the actions
+    of both."""
 
+    episodes: tuple[int, ...]
     given: UInt8[Tensor, "b k h w c"]
     truth: UInt8[Tensor, "b t h w c"]
     lead: np.ndarray  # between the given frames, `b k-1 *space`
-    actions: np.ndarray  # into the true ones, `b t *space`
+    actions: np.ndarray  # into the true frames, `b t *space`
+
+    @property
+    def resampler(self) -> Resampler:
+        """Draws episodes with all their clips."""
+        return Resampler.by_episode(self.episodes)
 
     def dream(self, world: WorldProtocol, actions: np.ndarray, sampler: SamplerConfig, seed: int) -> Tensor:
-        """What the world imagines after the given frames under these actions (`b t *space`): uint8 `b t h w c`."""
+        """What the world imagines after the given frames under these actions (`b t *space`): uint8
+        `b t h w c`."""
         both = np.concatenate([self.lead, actions], axis=1)
         return world.imagine(self.given, both, actions.shape[1], sampler, seed)
 
@@ -68,11 +82,14 @@ def clips_of(
     horizon: int,
     clips: int,
     seed: int,
-) -> Clips:
-    """Clips at random places of the episodes: `context` frames given and `horizon` to follow, in whole latents.
+) -> DreamClips:
+    """Up to `clips` different clips of the episodes: `context` frames given and `horizon` to
+    follow, in whole latents.
 
-    Where half of the episodes are shorter, so is the horizon: few long ones would make a sample of a kind.
-    Raises: ValueError when they are too short for any.
+    The horizon is shorter if half of the episodes are shorter: a few long episodes are no fair
+    sample.
+
+    Raises: ValueError if the episodes are too short for any clip.
     """
     given = world.whole_latents(context)
     lengths = sorted(store.length(index) for index in episodes)
@@ -82,17 +99,17 @@ def clips_of(
             f"half of the episodes have fewer than {given} + {horizon} frames, too few to dream after; "
             "lower context, a key of this part of report, or collect longer episodes"
         )
-    frames, actions = real_clips(store, episodes, length=given + follow, clips=clips, seed=seed)
-    return Clips(frames[:, :given], frames[:, given:], actions[:, : given - 1], actions[:, given - 1 :])
-
-
-def stride_of(world: WorldProtocol) -> int:
-    """Frames per step of the world."""
-    return next(n for n in itertools.count(1) if world.whole_latents(1 + n) == 1 + n)
+    sampler = ClipSampler(store, episodes, length=given + follow, seed=seed, setting="context")
+    real = sampler.draw_distinct(clips)
+    frames, actions = real.frames, real.actions
+    return DreamClips(
+        real.episodes, frames[:, :given], frames[:, given:], actions[:, : given - 1], actions[:, given - 1 :]
+    )
 
 
 def random_actions(space: Space | None, count: int, steps: int, seed: int, hold: float = 1.0) -> np.ndarray:
-    """Uniform random actions, `count steps *space`, each held for a geometric number of steps, `hold` on average."""
+    """Uniform random actions, `count steps *space`, each held for a geometric number of steps,
+    `hold` on average."""
     if space is None:
         return np.zeros((count, steps))
     rng = np.random.default_rng(seed)
@@ -101,21 +118,23 @@ def random_actions(space: Space | None, count: int, steps: int, seed: int, hold:
 
 
 def errors(video: UInt8[Tensor, "b t h w c"], truth: UInt8[Tensor, "b t h w c"]) -> Float[np.ndarray, "b t"]:
-    """Mean squared error of each frame, in squared grey levels; clip by clip, as doubles are large."""
+    """Mean squared error of each frame, in squared grey levels; clip by clip, as float64 copies are
+    large."""
     return np.concatenate([squared_error(a[None], b[None]) for a, b in zip(video, truth, strict=True)])
 
 
 def decibels(error: np.ndarray) -> np.ndarray:
-    """PSNR of mean squared errors: what `curve` and `interval` take to say how good a dream is."""
+    """PSNR of mean squared errors, in dB: a statistic for intervals."""
     return np.asarray(psnr(error))
 
 
 def gain(worse: np.ndarray, better: np.ndarray) -> np.ndarray:
-    """By how many decibels the second of two mean squared errors is the better one."""
+    """How many dB the PSNR of the second mean squared error is above that of the first: a statistic
+    for intervals."""
     return decibels(better) - decibels(worse)
 
 
 def picture(frames: UInt8[Tensor, "t h w c"]) -> UInt8[np.ndarray, "t h w 3"]:
-    """Frames for people: grey ones get three channels."""
+    """Frames to look at: grey ones get three channels."""
     array = frames.cpu().numpy()
     return np.repeat(array, 3, axis=3) if array.shape[3] == 1 else array
