@@ -41,6 +41,7 @@ def test_delta_psnr_is_the_difference_of_the_decibels_of_mean_errors(store):
     told, blind = (section.curves[f"control/delta_psnr/{name}"].mean for name in ("right_actions", "wrong_actions"))
     assert section.curves["control/delta_psnr"].mean == pytest.approx(np.subtract(told, blind))
     assert section.metrics["control/delta_psnr@4"].mean == pytest.approx(told[3] - blind[3])
+    assert {metric.resampled for metric in section.metrics.values()} == {"episodes"}
     assert section.pictures["control/random_actions"].shape[2] == 3
 
 

@@ -120,6 +120,15 @@ def test_a_true_world_neither_freezes_nor_collapses_and_stays_like_the_data(stor
     assert section.curves["drift/bits"].mean == pytest.approx([3] * 4)
 
 
+def test_intervals_draw_the_episodes_of_the_contexts_and_of_the_real_frames(store, tokens):
+    section = drift(TrueMaze(), store, tokens, [0, 1, 2, 3], [4, 5, 6, 7, 8, 9], replace(SMALL, steps=20))
+    drawn = {name: (metric.count, metric.resampled) for name, metric in section.metrics.items()}
+    exact = {name for name, (_, resampled) in drawn.items() if not resampled}
+    assert exact == {"drift/token_divergence_20_over_real"}
+    assert {resampled for _, resampled in drawn.values()} == {"", "episodes"}
+    assert drawn["drift/frozen_real"] == drawn["drift/variety_20"] == (6, "episodes")
+
+
 def test_a_frozen_world_is_caught_and_a_collapsed_one_too(store, tokens):
     frozen = measured(Frozen(), store, tokens).metrics
     assert frozen["drift/frozen"].low == 1 and frozen["drift/frozen_real"].mean < 0.2

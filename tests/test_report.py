@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.helpers_evaluate import brightening, brightening_tokens, brightening_world
 from tests.helpers_models import REWARDS
-from worldmodel.evaluate.output.catalogue import MetricInfo, metric_info
+from worldmodel.evaluate.output.catalogue import RESAMPLED, MetricInfo, metric_info
 from worldmodel.evaluate.output.html import html_page
 from worldmodel.evaluate.output.plots import plot
 from worldmodel.evaluate.output.tensorboard import log_report
@@ -70,6 +70,16 @@ def test_each_part_has_figures_and_what_is_absent_is_said(sections):
     )
     for said in ("horizon: 10 frames of the 300", "lpips: absent", "fvd: absent"):
         assert any(note.startswith(said) for note in values["notes"]), said
+
+
+def test_every_interval_says_what_it_draws_in_the_json_and_on_the_page(case, sections):
+    metrics = {name: metric for section in sections.values() for name, metric in section.metrics.items()}
+    wide = {name: metric for name, metric in metrics.items() if metric.finite and metric.low < metric.high}
+    assert len(wide) > 60 and all(metric.resampled in RESAMPLED for metric in wide.values())
+    figures, page = to_json(sections)["figures"], html_page("Title", case.summary(), sections)
+    for name, metric in wide.items():
+        assert figures[name]["resampled"] == metric.resampled
+        assert f"{metric.count} {metric.resampled}" in page
 
 
 def test_targets_are_reached_when_the_whole_interval_lies_beyond_them():
