@@ -29,7 +29,8 @@ from yaml import YAMLError
 import envs
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.config import from_mapping, to_dict, unknown_key
-from worldmodel.io.hub import DEFAULT_TEMPERATURE, is_bundled, sampling_temperature
+from worldmodel.io.hub.names import bundled_name
+from worldmodel.io.hub.report import DEFAULT_TEMPERATURE, sampling_temperature
 from worldmodel.io.model_folder import CONFIG, read_checked_json, read_config
 from worldmodel.io.untrusted import errors_name
 from worldmodel.kernels.threads import set_threads
@@ -137,7 +138,7 @@ def name_run(values: DictConfig) -> None:
     episodes of another world's run would be the wrong ones."""
     world = OmegaConf.select(values, "world", default=None)
     asked = any(override.lstrip("+").startswith("run=") for override in HydraConfig.get().overrides.task)
-    name = None if world is None else is_bundled(str(world))
+    name = None if world is None else bundled_name(str(world))
     if name is not None and not asked:
         values.run = f"runs/{name}"
 

@@ -12,7 +12,8 @@ from worldmodel.evaluate.output.html import html_page
 from worldmodel.evaluate.output.tensorboard import log_report
 from worldmodel.evaluate.report import EvaluationContext, ReportConfig, measure, to_json
 from worldmodel.evaluate.sections.horizon import keep_horizon, trusted
-from worldmodel.io.hub import read_report, world_folder
+from worldmodel.io.hub.names import world_folder
+from worldmodel.io.hub.report import read_report
 from worldmodel.io.model_folder import CONFIG, read_checked_json, write_checked_json
 from worldmodel.tokenizer import fingerprint, load_tokenizer, tokenize
 from worldmodel.world import WorldModel

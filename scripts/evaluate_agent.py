@@ -16,7 +16,7 @@ from worldmodel.agents.sb3 import PolicyAgent
 from worldmodel.evaluate.agents import dream_returns, ranking, returns
 from worldmodel.evaluate.statistics.nested import nested_bootstrap
 from worldmodel.io.config import to_dict
-from worldmodel.io.hub import world_folder
+from worldmodel.io.hub.names import world_folder
 from worldmodel.io.model_folder import read_checked_json, read_config, write_checked_json
 from worldmodel.io.progress import progress
 from worldmodel.world import WorldModel

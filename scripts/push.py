@@ -5,7 +5,8 @@ from _run import script
 from dataclasses import dataclass
 from pathlib import Path
 
-from worldmodel.io.hub import push, world_folder
+from worldmodel.io.hub.names import world_folder
+from worldmodel.io.hub.transfer import push
 
 
 @dataclass

@@ -10,7 +10,7 @@ from worldmodel.data.clips.split import train_validation_split
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.open import open_episodes
 from worldmodel.dream.rollout import Beginning, Recording, beginning, dream, film, own_beginning, plan
-from worldmodel.io.hub import world_folder
+from worldmodel.io.hub.names import world_folder
 from worldmodel.io.model_folder import write_checked_json
 from worldmodel.io.progress import progress
 from worldmodel.io.video import write_video

@@ -23,7 +23,7 @@ from worldmodel.dream.env import action_space
 from worldmodel.evaluate.agents import returns
 from worldmodel.evaluate.statistics.nested import nested_bootstrap
 from worldmodel.io.config import to_dict
-from worldmodel.io.hub import world_folder
+from worldmodel.io.hub.names import world_folder
 from worldmodel.io.lock import writer_lock
 from worldmodel.io.model_folder import CONFIG, read_checked_json, read_config, write_checked_json
 from worldmodel.io.progress import progress

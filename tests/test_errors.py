@@ -234,7 +234,8 @@ def test_a_script_without_a_world_names_the_script_that_makes_one(script, tmp_pa
     more = ["repo=a/b"] if script == "push" else []
     monkeypatch.setattr("sys.argv", [f"{script}.py", f"run={tmp_path / 'none'}", *more])
     assert leaves(entry(script)) == 2
-    assert "none/world holds no world (config.json is missing); run scripts/train_prior.py" in capsys.readouterr().err
+    words = "none/world holds no world (config.json is missing); make one with `python scripts/train_prior.py run=…`"
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ from tests.helpers_hub import Door, Hub, hub_server
 from tests.helpers_models import small_world
 from worldmodel.evaluate.report import to_json
 from worldmodel.evaluate.statistics.results import Interval, Section
-from worldmodel.io import hub as doors
-from worldmodel.io.hub import model_card, pull, push, resolve_world
+from worldmodel.io.hub import names, transfer
+from worldmodel.io.hub.card import model_card
+from worldmodel.io.hub.names import resolve_world
+from worldmodel.io.hub.transfer import pull, push
 from worldmodel.world import WorldModel
 
 ROOT = Path(__file__).parents[1]
@@ -108,7 +110,7 @@ def test_weights_that_were_changed_on_the_hub_are_refused(hub, world):
 
 def test_a_repository_without_a_world_and_one_that_is_not_there_say_so(hub):
     hub.repos["someone/empty"] = {"README.md": b"soon"}
-    with pytest.raises(ValueError, match=r"holds no world, as config\.json, weights\.safetensors is missing"):
+    with pytest.raises(ValueError, match=r"holds no world: config\.json, weights\.safetensors is missing"):
         pull("someone/empty")
     with pytest.raises(OSError, match="404"):
         pull("someone/nothing")
@@ -127,7 +129,7 @@ def unreachable(monkeypatch, how: str, hub: Hub) -> None:
     if how == "offline":
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     if how == "silent":
-        monkeypatch.setattr(doors, "TIMEOUT", 0.01)
+        monkeypatch.setattr(transfer, "TIMEOUT", 0.01)
         monkeypatch.setattr(hub, "status", 0)
         monkeypatch.setattr(Hub, "commit", lambda self, repo: time.sleep(0.5) or "0" * 40)
 
@@ -144,7 +146,7 @@ def test_without_the_hub_the_copy_in_the_cache_is_used_with_a_word(hub, world, m
         assert pull(REPO, revision=here.name) == here  # by commit
     if how == "silent":  # it answers 404 at once for what it does not know
         return
-    with pytest.raises(OSError, match=r"hf://someone/other: .*the cache holds no whole copy") as caught:
+    with pytest.raises(OSError, match=r"hf://someone/other: .*the cache holds no complete copy") as caught:
         pull("someone/other")
     assert "\n" not in str(caught.value)
 
@@ -153,7 +155,7 @@ def test_half_a_copy_in_the_cache_is_none(hub, world, monkeypatch):
     push(world, REPO)
     (pull(REPO) / "weights.safetensors").unlink()
     unreachable(monkeypatch, "refused", hub)
-    with pytest.raises(OSError, match="the cache holds no whole copy of it"):
+    with pytest.raises(OSError, match="the cache holds no complete copy of it"):
         pull(REPO)
 
 
@@ -202,7 +204,7 @@ def test_what_is_no_world_is_not_pushed(hub, tmp_path):
 
 
 def test_places_on_the_hub_are_told_from_folders(monkeypatch):
-    monkeypatch.setattr(doors, "pull", lambda repo, revision=None: Path(f"{repo} at {revision}"))
+    monkeypatch.setattr(names, "pull", lambda repo, revision=None: Path(f"{repo} at {revision}"))
     assert resolve_world("hf://a/b") == Path("a/b at None")
     assert resolve_world(Path("hf://a/b@v1.0")) == Path("a/b at v1.0")
     for folder in ("runs/demo/world", "./hf", "hf:/a", "hf://a/b/c", "hf://../x@y z"):
@@ -267,7 +269,7 @@ def test_a_repository_that_can_be_none_is_refused_by_its_key(hub, world, repo):
 @pytest.mark.parametrize("endpoint", ["ftp://x", "hub.org", "http://", "http://[::1", "file:///etc", "not one", "//x"])
 def test_an_endpoint_that_is_no_address_is_refused_by_its_key(world, endpoint):
     for ask in (lambda: push(world, REPO, endpoint=endpoint), lambda: pull(REPO, endpoint=endpoint)):
-        with pytest.raises(ValueError, match=r"^endpoint: expected an address like"):
+        with pytest.raises(ValueError, match=r"^endpoint: expected a URL like"):
             ask()
 
 

@@ -22,7 +22,8 @@ from worldmodel.evaluate.sections.drift import DriftConfig, drift
 from worldmodel.evaluate.sections.fidelity import size
 from worldmodel.evaluate.statistics.bootstrap import Resampler, ratio, share
 from worldmodel.evaluate.statistics.results import Curve, Interval, Section, absent
-from worldmodel.io.hub import load_report, model_card, read_report
+from worldmodel.io.hub.card import model_card
+from worldmodel.io.hub.report import load_report, read_report
 from worldmodel.io.model_folder import read_json, write_checked_json
 
 NONE = (math.nan, math.inf, -math.inf)

@@ -18,8 +18,9 @@ from tests.helpers_models import random_frames, small_world
 from tests.test_examples import maze_world
 from tests.test_scripts import ROOT, TINY, run
 from worldmodel.evaluate.sections.horizon import keep_horizon
-from worldmodel.io import hub
-from worldmodel.io.hub import bundled_worlds, load_report, resolve_world
+from worldmodel.io.hub import names
+from worldmodel.io.hub.names import bundled_worlds, resolve_world
+from worldmodel.io.hub.report import load_report
 from worldmodel.io.model_folder import read_checked_json, read_json, write_json
 from worldmodel.world import WorldModel, to_float16_if_lossless
 
@@ -33,7 +34,7 @@ def worlds(tmp_path, monkeypatch) -> Path:
     world = small_world()
     world.round_weights()
     world.save(tmp_path / "worlds" / "tiny")
-    monkeypatch.setattr(hub, "WORLDS", tmp_path / "worlds")
+    monkeypatch.setattr(names, "WORLDS", tmp_path / "worlds")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path / "worlds"
@@ -43,7 +44,7 @@ def named(script: str, *settings: str, folder: Path, worlds: Path) -> str:
     """Run a script in a folder, by a package that has these worlds; what it printed."""
     begin = (
         f"import pathlib, runpy, sys; sys.path.insert(0, {str(ROOT / 'scripts')!r})\n"
-        f"from worldmodel.io import hub; hub.WORLDS = pathlib.Path({str(worlds)!r})\n"
+        f"from worldmodel.io.hub import names; names.WORLDS = pathlib.Path({str(worlds)!r})\n"
         f"runpy.run_path({str(ROOT / script)!r} + '.py', run_name='__main__')"
     )
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -78,13 +79,16 @@ def test_a_folder_of_that_name_without_a_world_is_named_and_the_world_of_the_pac
                 ask("tiny")
         assert WorldModel.load("worldmodel:tiny").info == WorldModel.load(worlds / "tiny").info
         Path("tiny").rmdir() if Path("tiny").is_dir() else Path("tiny").unlink()
-    with pytest.raises(ValueError, match="come along: tiny"):
+    with pytest.raises(ValueError, match="the package has: tiny"):
         resolve_world("worldmodel:tinny")
 
 
 def test_an_unknown_name_is_told_those_that_there_are_and_a_path_is_left_as_it_is(worlds):
     for ask in (resolve_world, WorldModel.load):
-        with pytest.raises(ValueError, match=r"'tinny': no such folder, and none of the worlds that come along: tiny"):
+        with pytest.raises(
+            ValueError,
+            match=r"'tinny': no such folder, and no world .* the package has: tiny",
+        ):
             ask("tinny")
     assert (
         resolve_world("runs/tiny") == Path("runs/tiny")
@@ -92,7 +96,7 @@ def test_an_unknown_name_is_told_those_that_there_are_and_a_path_is_left_as_it_i
         and resolve_world("..") == Path("..")
     )
     shutil.rmtree(worlds)
-    with pytest.raises(ValueError, match="come along: none"):
+    with pytest.raises(ValueError, match="the package has: none"):
         resolve_world("tiny")
 
 

@@ -14,7 +14,7 @@ from worldmodel.backends import BackendKind, compiled_prior, compiled_tokenizer
 from worldmodel.data.clips.start_contexts import StartContexts
 from worldmodel.info import WorldInfo
 from worldmodel.interfaces import Prior, Tokenizer
-from worldmodel.io.hub import resolve_world
+from worldmodel.io.hub.names import resolve_world
 from worldmodel.io.model_folder import (
     build_module,
     check_finite,

@@ -19,7 +19,7 @@ from worldmodel.data.episodes.repair import find_damaged
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.open import open_episodes
 from worldmodel.evaluate.measures.images import Lpips
-from worldmodel.io.hub import load_report
+from worldmodel.io.hub.report import load_report
 from worldmodel.io.model_folder import load_weights, read_checked_json, write_checked_json
 from worldmodel.tokenizer import load_tokenizer
 from worldmodel.tokenizer.storage import save_tokenizer
