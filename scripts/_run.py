@@ -99,22 +99,24 @@ def composed(schema: type, name: str) -> list[Any]:
 @contextlib.contextmanager
 def readable() -> Iterator[None]:
     """Whatever Hydra refuses becomes a ValueError on one line, instead of a page of advice about Hydra."""
-    before, told = os.environ.get("HYDRA_FULL_ERROR"), io.StringIO()
+    before, output = os.environ.get("HYDRA_FULL_ERROR"), io.StringIO()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors, print none
     try:
-        with contextlib.redirect_stderr(told):
+        with contextlib.redirect_stderr(output):
             yield
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise refusal(error) from error
     except SystemExit as leaving:
         if leaving.code == 2:  # an argument that is no setting and no option
-            raise ValueError(told.getvalue().rpartition("error: ")[2].strip() + "; --help lists the keys") from leaving
+            raise ValueError(
+                output.getvalue().rpartition("error: ")[2].strip() + "; --help lists the keys"
+            ) from leaving
         raise
     finally:
         os.environ.pop("HYDRA_FULL_ERROR")
         if before is not None:
             os.environ["HYDRA_FULL_ERROR"] = before
-    print(told.getvalue(), end="", file=sys.stderr)
+    print(output.getvalue(), end="", file=sys.stderr)
 
 
 def refusal(error: Exception) -> ValueError:
@@ -153,7 +155,7 @@ def real_env(info: WorldInfo) -> Callable[[], gymnasium.Env]:
     return partial(envs.make, from_mapping(envs.schema(info.env["name"]), info.env, "env"))
 
 
-def made_with(config: Any, world: Path, store: EpisodeStore | None) -> dict[str, Any]:
+def provenance(config: Any, world: Path, store: EpisodeStore | None) -> dict[str, Any]:
     """What decides a result: the settings, the world with its weights and temperature, and the episodes, if any.
 
     Raises: ValueError where the world's config.json is damaged.
@@ -165,7 +167,7 @@ def made_with(config: Any, world: Path, store: EpisodeStore | None) -> dict[str,
     return made | ({} if drawn == DEFAULT_TEMPERATURE else {"temperature": list(drawn)})
 
 
-def made_already(path: Path, made: dict[str, Any]) -> bool:
+def is_up_to_date(path: Path, made: dict[str, Any]) -> bool:
     """Whether the result at `path` is whole and was made with just this."""
     try:
         return read_checked_json(path).get("made_with") == made
@@ -173,7 +175,7 @@ def made_already(path: Path, made: dict[str, Any]) -> bool:
         return False
 
 
-def begin_with(model: nn.Module, earlier: nn.Module) -> None:
+def load_matching(model: nn.Module, earlier: nn.Module) -> None:
     """Take over the weights of an earlier model, but those of other shapes: new rewards make another outcome head.
 
     Raises: ValueError when most of it is of another shape.
@@ -191,6 +193,6 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def shown(metrics: dict[str, float]) -> str:
+def format_metrics(metrics: dict[str, float]) -> str:
     """Metrics on one line."""
     return ", ".join(f"{name.rpartition('/')[2]} {value:.4g}" for name, value in metrics.items())

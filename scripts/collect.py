@@ -49,7 +49,7 @@ def main(config: CollectConfig) -> None:
         print(f"not kept of the observation: {', '.join(seen.unused)}")
     store = EpisodeStore.create(config.run / "episodes", seen.info)
     if config.after is not None:
-        begin_with(config.after, store)
+        load_matching(config.after, store)
     report = collect(make_env, store, config.episodes, retries=config.retries, **safety, **how)
     frames = sum(store.lengths.values())
     print(f"episodes: {len(store.indices)} with {frames:,} frames in {store.folder}", end="")
@@ -61,7 +61,7 @@ def main(config: CollectConfig) -> None:
         raise SystemExit(1)
 
 
-def begin_with(run: Path, store: EpisodeStore) -> None:
+def load_matching(run: Path, store: EpisodeStore) -> None:
     """Take over the episodes of an earlier run, and say of how many the settings are others."""
     came = store.link_from(EpisodeStore.open(run / "episodes"))
     others = len(store.origins())

@@ -43,14 +43,14 @@ def main(config: DataConfig) -> None:
 def info(config: DataConfig) -> None:
     store = open_episodes(config.episodes)
     for name, value in summarize(store).items():
-        print(f"  {name:14} {told(value)}")
+        print(f"  {name:14} {format_value(value)}")
     print(f"contact sheet: {write_png(config.run / 'episodes.png', sheet(store))}")
 
 
-def told(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Numbers on one line."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {told(each)}" for name, each in value.items())
+        return ", ".join(f"{name} {format_value(each)}" for name, each in value.items())
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 

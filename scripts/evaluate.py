@@ -1,7 +1,7 @@
 """Measure a world on held-out episodes: writes OUT/report.html to look at and OUT/report.json with
 all metrics."""
 
-from _run import made_already, made_with, real_env, script
+from _run import is_up_to_date, provenance, real_env, script
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +42,8 @@ class EvaluateConfig:
 def main(config: EvaluateConfig) -> None:
     path, html_path, log_folder = config.out / "report.json", config.out / "report.html", config.out / "report"
     store, folder = open_episodes(config.episodes), world_folder(config.world)
-    made = made_with(config.report, folder, store) | {"resampled": "episodes"}  # earlier reports drew clips
-    if not (html_path.is_file() and made_already(path, made)):
+    made = provenance(config.report, folder, store) | {"resampled": "episodes"}  # earlier reports drew clips
+    if not (html_path.is_file() and is_up_to_date(path, made)):
         world = WorldModel.load(folder, config.device)
         if folder == config.run / "world":
             check_tokenizer(config.run / "tokenizer", world)

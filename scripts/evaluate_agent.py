@@ -1,7 +1,7 @@
 """Returns of random, planner and trained agents in the real environment, and whether dreams rank
 them equally."""
 
-from _run import made_already, real_env, script
+from _run import is_up_to_date, real_env, script
 
 from dataclasses import dataclass
 from functools import partial
@@ -60,7 +60,7 @@ class EvaluateAgentConfig:
 @script(EvaluateAgentConfig)
 def main(config: EvaluateAgentConfig) -> None:
     made = {"settings": to_dict(config), "weights": weights(config)}
-    if not made_already(config.out, made):
+    if not is_up_to_date(config.out, made):
         write_checked_json(config.out, {"made_with": made, **play(config)})
     found = read_checked_json(config.out)
     for name, mean in found["returns"].items():

@@ -42,8 +42,8 @@ def folder(config: ImproveConfig, number: int) -> Path:
 
 
 def steps(config: ImproveConfig, number: int) -> list[tuple[str, dict[str, Any]]]:
-    """The scripts of one round and what they are told: the first as the preset says, the others go on from there."""
-    told: dict[str, dict[str, Any]] = {
+    """The scripts of one round and their settings: the first as the preset says, the others go on from there."""
+    settings_of: dict[str, dict[str, Any]] = {
         "collect": {"episodes": config.episodes * (number + 1), "seed": config.seed},
         "train_tokenizer": {"fit.seed": config.seed},
         "train_prior": {"fit.seed": config.seed},
@@ -51,11 +51,11 @@ def steps(config: ImproveConfig, number: int) -> list[tuple[str, dict[str, Any]]
     }
     if number:
         before = folder(config, number - 1)
-        told["collect"] |= {"after": before, "policy": f"worldmodel.agents.sb3:collecting:{before / 'agent'}"}
-        told["train_tokenizer"] |= {"init": before, "fit.steps": config.tokenizer_steps}
-        told["train_prior"] |= {"init": before, "fit.steps": config.prior_steps}
-        told["train_agent"] |= {"init": before / "agent", "ppo.steps": config.agent_steps}
-    return [(name, {"run": folder(config, number), **settings}) for name, settings in told.items()]
+        settings_of["collect"] |= {"after": before, "policy": f"worldmodel.agents.sb3:load_policy:{before / 'agent'}"}
+        settings_of["train_tokenizer"] |= {"init": before, "fit.steps": config.tokenizer_steps}
+        settings_of["train_prior"] |= {"init": before, "fit.steps": config.prior_steps}
+        settings_of["train_agent"] |= {"init": before / "agent", "ppo.steps": config.agent_steps}
+    return [(name, {"run": folder(config, number), **settings}) for name, settings in settings_of.items()]
 
 
 def call(config: ImproveConfig, name: str, settings: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Imagine a long video after a few real frames: rollout.mp4, rollout.gif, sheet.png and tokens.npy in RUN/rollout."""
 
-from _run import made_already, made_with, script
+from _run import is_up_to_date, provenance, script
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Literal
 from worldmodel.data.clips.split import train_validation_split
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.open import open_episodes
-from worldmodel.dream.rollout import Beginning, Recording, beginning, dream, film, own_beginning, plan
+from worldmodel.dream.rollout import Beginning, Recording, beginning, dream, film, plan, stored_beginning
 from worldmodel.io.hub.names import world_folder
 from worldmodel.io.model_folder import write_checked_json
 from worldmodel.io.progress import progress
@@ -46,8 +46,8 @@ def main(config: RolloutConfig) -> None:
     config.world = world_folder(config.world)
     record, video = config.out / "rollout.json", config.out / "rollout.mp4"
     store = real_episodes(config)
-    made = made_with(config, config.world, store)
-    if not (video.is_file() and made_already(record, made)):
+    made = provenance(config, config.world, store)
+    if not (video.is_file() and is_up_to_date(record, made)):
         record.unlink(missing_ok=True)  # from here on the files are in between
         imagine(config, store, video)
         write_checked_json(record, {"made_with": made})
@@ -66,7 +66,9 @@ def real_episodes(config: RolloutConfig) -> EpisodeStore | None:
 def imagine(config: RolloutConfig, store: EpisodeStore | None, video: Path) -> None:
     """Dream, and write what there is to see as it comes."""
     world = WorldModel.load(config.world, config.device)
-    begin = own_beginning(world, config.episode, config.seed) if store is None else real_beginning(config, world, store)
+    begin = (
+        stored_beginning(world, config.episode, config.seed) if store is None else real_beginning(config, world, store)
+    )
     actions = plan(config.actions, world.info, begin.next_actions, config.horizon, config.seed)
     if config.actions != "episode":  # what truly happened went another way
         begin.next_frames = begin.next_frames[:0]

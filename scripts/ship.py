@@ -57,15 +57,15 @@ def main(config: ShipConfig) -> None:
 
 def origin(config: ShipConfig, found: dict[str, Any] | None) -> dict[str, Any]:
     """What the world was made with: the commands, and such seeds as the run still knows."""
-    told: dict[str, Any] = {f"step {i}": command for i, command in enumerate(config.commands, 1)}
+    details: dict[str, Any] = {f"step {i}": command for i, command in enumerate(config.commands, 1)}
     if (episodes := config.run / "episodes" / "dataset.json").is_file():
-        told["seed of the episodes"] = read_checked_json(episodes).get("seed")
+        details["seed of the episodes"] = read_checked_json(episodes).get("seed")
     for part in ("tokenizer", "prior"):
         if (checkpoint := latest(config.run / part)) is not None:
-            told[f"seed of the {part}"] = checkpoint.progress["fit"]["seed"]
+            details[f"seed of the {part}"] = checkpoint.progress["fit"]["seed"]
     if found is not None:
-        told["seed of the evaluation"] = found["made_with"]["settings"]["seed"]
-    return told | {"weights": "rounded to float16 before anything was measured; sums are made in float32"}
+        details["seed of the evaluation"] = found["made_with"]["settings"]["seed"]
+    return details | {"weights": "rounded to float16 before anything was measured; sums are made in float32"}
 
 
 if __name__ == "__main__":

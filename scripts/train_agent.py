@@ -1,6 +1,6 @@
 """Train an agent wholly in the dreams of RUN/world (or, to compare, in the real environment); it goes to OUT."""
 
-from _run import begin_with, made_already, real_env, script
+from _run import is_up_to_date, load_matching, real_env, script
 
 import shutil
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def main(config: TrainAgentConfig) -> None:
     config.world = world_folder(config.world)
     record = config.out / "agent.json"
     made = made_of(config)
-    if not made_already(record, made):
+    if not is_up_to_date(record, made):
         world = WorldModel.load(config.world)
         check_world(config, world)
         with writer_lock(config.out, "training"):
@@ -123,7 +123,7 @@ def train(config: TrainAgentConfig, world: WorldModel, made: dict[str, Any]) -> 
     normal, scale = VecNormalize(env, norm_obs=False, gamma=config.ppo.gamma), world.info.action_scale
     model = make_ppo(normal, config.ppo, config.seed, config.out, scale)
     if config.init is not None:
-        begin_with(model.policy, PolicyAgent.load(config.init).policy)
+        load_matching(model.policy, PolicyAgent.load(config.init).policy)
     check = RealReturn(config, world, make_env)
     resume = Resume(config.out, made, check.progress, config.seed)
     saved = resume.find()

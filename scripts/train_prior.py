@@ -1,6 +1,6 @@
 """Train the PixelCNN prior on the tokens of RUN/episodes; the joined world goes to RUN/world, logs to RUN/prior."""
 
-from _run import begin_with, parameters, script, shown
+from _run import format_metrics, load_matching, parameters, script
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from worldmodel.io.video import log_video
 from worldmodel.nn.actions import ActionEncoder, Scale, fit_action_scale, space_to_json
 from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, reward_values
 from worldmodel.tokenizer import VQVAE, load_tokenizer, tokenize
-from worldmodel.training.fit import FitConfig, first_rank, fit, sole_training
+from worldmodel.training.fit import FitConfig, fit, on_rank_zero, sole_training
 from worldmodel.world import WorldInfo, WorldModel
 
 CONTEXT, HORIZON = 5, 24  # frames of the video in TensorBoard: whole latents at any time stride
@@ -56,11 +56,11 @@ def train_prior(config: TrainPriorConfig) -> None:
     """Make tokens, train on them, and save the world."""
     store = open_episodes(config.episodes)
     tokenizer = load_tokenizer(config.run / "tokenizer")
-    first_rank(lambda: tokenize(tokenizer, store, config.run / "tokens"), config.fit)
+    on_rank_zero(lambda: tokenize(tokenizer, store, config.run / "tokens"), config.fit)
     tokens = tokenize(tokenizer, store, config.run / "tokens")  # they are there
     train, held_out = split_for_training(store)
     shape = {"length": config.clip_latents, "batch_size": config.fit.batch_size, "seed": config.fit.seed}
-    info = told_of(config, store, train)
+    info = world_info(config, store, train)
     encoder = ActionEncoder(info.action_space, info.action_scale)
     batches, checks = (TokenBatches(tokens, store, each, encoder=encoder, **shape) for each in (train, held_out))
     prior = new_prior(config, store, tokenizer, batches)
@@ -92,9 +92,12 @@ def train_prior(config: TrainPriorConfig) -> None:
         info.trained = {"tokenizer": course_of(config.run / "tokenizer"), "prior": result.course}
         info.trust_horizon = kept_horizon(config.run / "world", world)  # measured already, when this is run again
         world.save(config.run / "world")
-        print(f"world: {config.run / 'world'}, {parameters(prior):,} parameters in its prior; {shown(result.metrics)}")
+        print(
+            f"world: {config.run / 'world'}, {parameters(prior):,} parameters in its prior; "
+            f"{format_metrics(result.metrics)}"
+        )
 
-    first_rank(finish, config.fit)
+    on_rank_zero(finish, config.fit)
 
 
 def new_prior(config: TrainPriorConfig, store: EpisodeStore, tokenizer: VQVAE, batches: TokenBatches) -> PixelCNN:
@@ -111,7 +114,7 @@ def new_prior(config: TrainPriorConfig, store: EpisodeStore, tokenizer: VQVAE, b
         earlier = WorldModel.load(config.init / "world").prior
         if not isinstance(earlier, PixelCNN):
             raise ValueError(f"init: expected a world with a PixelCNN, got one with a {type(earlier).__name__}")
-        begin_with(prior, earlier)
+        load_matching(prior, earlier)
     return prior
 
 
@@ -129,7 +132,7 @@ def course_of(folder: Path) -> list[dict[str, Any]]:
         return []
 
 
-def told_of(config: TrainPriorConfig, store: EpisodeStore, train: Sequence[int]) -> WorldInfo:
+def world_info(config: TrainPriorConfig, store: EpisodeStore, train: Sequence[int]) -> WorldInfo:
     """What the world will say of the environment that it learned from, and of how its dreams are drawn."""
     about = store.info
     how = {"temperature": config.temperature, "temperature_until": config.temperature_until}

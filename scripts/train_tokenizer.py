@@ -1,6 +1,6 @@
 """Train the causal VQ-VAE on RUN/episodes; its weights and logs go to RUN/tokenizer."""
 
-from _run import begin_with, parameters, script, shown
+from _run import format_metrics, load_matching, parameters, script
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from worldmodel.evaluate import reconstruction
 from worldmodel.io.config import to_dict
 from worldmodel.io.video import log_video
 from worldmodel.tokenizer import VQVAE, TokenizerConfig, fingerprint, load_tokenizer, save_tokenizer
-from worldmodel.training.fit import FitConfig, first_rank, fit, sole_training
+from worldmodel.training.fit import FitConfig, fit, on_rank_zero, sole_training
 
 BEGIN = 16  # batches whose patches the tokenizer begins with
 
@@ -49,7 +49,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> None:
     batches, checks = (ClipBatches(store, episodes, **shape) for episodes in (train, held_out))
     tokenizer.init_from_data(torch.cat([batches[step].frames for step in range(BEGIN)]))
     if config.init is not None:
-        begin_with(tokenizer, load_tokenizer(config.init / "tokenizer"))
+        load_matching(tokenizer, load_tokenizer(config.init / "tokenizer"))
 
     def evaluate(model: VQVAE, step: int, writer: SummaryWriter) -> dict[str, float]:
         frames = checks[0].frames[:4].to(model.device)
@@ -65,9 +65,12 @@ def train_tokenizer(config: TrainTokenizerConfig) -> None:
 
     def finish() -> None:
         save_tokenizer(result.model, config.run / "tokenizer")
-        print(f"tokenizer: {config.run / 'tokenizer'}, {parameters(tokenizer):,} parameters; {shown(result.metrics)}")
+        print(
+            f"tokenizer: {config.run / 'tokenizer'}, {parameters(tokenizer):,} parameters; "
+            f"{format_metrics(result.metrics)}"
+        )
 
-    first_rank(finish, config.fit)
+    on_rank_zero(finish, config.fit)
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ def test_an_agent_collects_and_goes_on_behind_earlier_episodes(tmp_path):
     make = lambda: MazeEnv(MazeConfig(height=40, width=48, max_steps=6))  # noqa: E731
     first = EpisodeStore.create(tmp_path / "first", replace(counter_info(), **shape))
     collect(make, first, 2, policy="random", progress=False)
-    policy = f"worldmodel.agents.sb3:collecting:{tmp_path / 'agent'}"
+    policy = f"worldmodel.agents.sb3:load_policy:{tmp_path / 'agent'}"
     more = EpisodeStore.create(tmp_path / "more", replace(counter_info(policy=policy), **shape))
     assert more.link_from(first) == 2 and more.link_from(first) == 0
     collect(make, more, 4, policy=policy, progress=False)

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from worldmodel.training.prefetch import Ahead
+from worldmodel.training.prefetch import Prefetcher
 
 
 def test_items_come_in_order_and_end():
-    with Ahead(iter(range(5))) as stream:
+    with Prefetcher(iter(range(5))) as stream:
         assert list(stream) == [0, 1, 2, 3, 4]
         assert next(stream, "no more") == "no more"
 
@@ -22,7 +22,7 @@ def test_the_next_item_is_fetched_while_this_one_is_in_use():
             fetched.append(i)
             yield i
 
-    with Ahead(stream()) as ahead:
+    with Prefetcher(stream()) as ahead:
         assert next(ahead) == 0
         time.sleep(0.05)
         assert 1 in fetched and 3 not in fetched  # one is ready, one in hand
@@ -33,7 +33,7 @@ def test_an_error_of_the_stream_reaches_whoever_asks():
         yield 1
         raise OSError("the disk is gone")
 
-    with Ahead(stream()) as ahead:
+    with Prefetcher(stream()) as ahead:
         assert next(ahead) == 1
         for _ in range(2):  # however often
             with pytest.raises(OSError, match="the disk is gone"):
@@ -50,7 +50,7 @@ def test_closing_ends_the_thread_and_lets_go_of_the_stream():
         finally:
             closed.set()
 
-    with Ahead(stream()) as ahead:
+    with Prefetcher(stream()) as ahead:
         next(ahead)
     assert closed.wait(2) and not ahead._thread.is_alive()
     assert next(ahead, "closed") == "closed"

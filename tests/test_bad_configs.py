@@ -64,13 +64,13 @@ def test_a_config_of_something_else_is_one_line(run, what, name, monkeypatch, ca
 
 
 def test_a_result_that_was_changed_is_made_anew(tmp_path):
-    path, made_already = tmp_path / "agent.json", shared("_run").made_already
+    path, is_up_to_date = tmp_path / "agent.json", shared("_run").is_up_to_date
     write_checked_json(path, {"made_with": {"x": 1}, "real_returns": {"0": 0.5}})
-    assert made_already(path, {"x": 1}) and not made_already(path, {"x": 2})
+    assert is_up_to_date(path, {"x": 1}) and not is_up_to_date(path, {"x": 2})
     path.write_text(path.read_text().replace("0.5", "9.5"))
-    assert not made_already(path, {"x": 1})
+    assert not is_up_to_date(path, {"x": 1})
     write_json(path, {"made_with": {"x": 1}, "real_returns": {"0": 0.5}})  # by an older version, without a seal
-    assert made_already(path, {"x": 1})
+    assert is_up_to_date(path, {"x": 1})
 
 
 def test_a_script_runs_as_a_module_too(tmp_path):

@@ -111,7 +111,9 @@ def test_type_errors_of_our_doors_are_told_and_those_of_our_slips_are_not(capsys
     config = {"run": [], "episodes": 3}
     assert leaves(lambda: from_mapping(schema("collect"), config)) == 2
     assert capsys.readouterr().err == "error: run: expected Path, got list []\n"
-    assert leaves(lambda: shared("_run").shown({"loss": None})) == 1  # no number, where our own code formats one
+    assert (
+        leaves(lambda: shared("_run").format_metrics({"loss": None})) == 1
+    )  # no number, where our own code formats one
     assert OURS in capsys.readouterr().err
 
 

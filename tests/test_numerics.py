@@ -48,8 +48,8 @@ def test_a_codebook_learns_with_the_last_part_of_a_step_and_from_all_of_them():
     parted.load_state_dict(whole.state_dict())
     z, before = torch.randn(40, 3), parted.codebook.clone()
     whole(z)
-    parted.parts = 2
-    for parted.part, half in enumerate(z.split(20)):
+    for index, half in enumerate(z.split(20)):
+        parted.set_microbatch(index, 2)
         assert torch.equal(parted.codebook, before)
         parted(half)
     torch.testing.assert_close(parted.state_dict(), whole.state_dict())
@@ -164,8 +164,8 @@ def test_accumulate_below_one_is_refused():
 
 
 def test_first_rank_works_at_once_where_there_is_one(tmp_path):
-    from worldmodel.training.fit import first_rank
+    from worldmodel.training.fit import on_rank_zero
 
     done: list[int] = []
-    first_rank(lambda: done.append(1), CONFIG)
+    on_rank_zero(lambda: done.append(1), CONFIG)
     assert done == [1]

@@ -7,7 +7,7 @@ from gymnasium.spaces import Box, Discrete
 
 from tests.helpers_dreams import noise_store
 from tests.helpers_models import small_world
-from worldmodel.dream.rollout import Recording, beginning, dream, film, name_of, own_beginning, plan
+from worldmodel.dream.rollout import Recording, beginning, dream, film, name_of, plan, stored_beginning
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import WorldInfo
 
@@ -74,7 +74,7 @@ def test_a_beginning_beyond_the_episode_is_refused(tmp_path):
 
 def test_without_a_known_truth_the_film_shows_the_dream_alone(tmp_path):
     world = small_world()
-    begin, recording, actions = own_beginning(world, 3, seed=4), Recording(horizon=4), np.array([1, 2, 3, 1])
+    begin, recording, actions = stored_beginning(world, 3, seed=4), Recording(horizon=4), np.array([1, 2, 3, 1])
     steps = recording.listen(dream(world, begin.state, actions, SamplerConfig()))
     pictures = list(recording.watch(film(begin, steps, actions, world.info, scale=2)))
     assert np.array_equal(pictures[0][:32:2, ::2], recording.sheet[0].imagined)
@@ -85,12 +85,12 @@ def test_without_a_known_truth_the_film_shows_the_dream_alone(tmp_path):
 
 def test_a_world_begins_from_the_context_asked_for_or_one_that_the_seed_draws_and_random_actions_follow():
     world = small_world()
-    assert torch.equal(own_beginning(world, 3, seed=0).state.tokens, world.start_from_context(3).tokens)
-    drawn = [own_beginning(world, None, seed).state for seed in (5, 5, *range(9))]
+    assert torch.equal(stored_beginning(world, 3, seed=0).state.tokens, world.start_from_context(3).tokens)
+    drawn = [stored_beginning(world, None, seed).state for seed in (5, 5, *range(9))]
     assert (
         torch.equal(drawn[0].tokens, drawn[1].tokens) and len({tuple(s.tokens.flatten().tolist()) for s in drawn}) > 2
     )
-    actions = plan("episode", world.info, own_beginning(world, None, 0).next_actions, 6, 0)
+    actions = plan("episode", world.info, stored_beginning(world, None, 0).next_actions, 6, 0)
     assert np.array_equal(actions, plan("random", world.info, REAL, 6, 0))
     with pytest.raises(ValueError, match="came with 0 contexts"):
-        own_beginning(small_world(starts=0), None, 0)
+        stored_beginning(small_world(starts=0), None, 0)

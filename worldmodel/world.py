@@ -27,8 +27,7 @@ from worldmodel.io.tensors_file import Shapes
 from worldmodel.io.untrusted import errors_name
 from worldmodel.io.upgrades import current_names, current_prior, current_tokenizer
 from worldmodel.nn.actions import ActionEncoder
-from worldmodel.prior import SamplerConfig, uniform
-from worldmodel.prior.pixelcnn import PRIORS
+from worldmodel.prior import PRIORS, SamplerConfig, uniform
 from worldmodel.state import DreamState, Step
 from worldmodel.tokenizer import TOKENIZERS, latents_of
 

@@ -32,7 +32,7 @@ class RandomAgent:
         return make_policy(self.name, self.action_space, rng, self.hold)
 
 
-class Chunked:
+class ChunkedPolicy:
     """A policy that decides whenever its frames fill a latent.
 
     `decide` gets the frames since it was last asked, `t h w c` (the first of an episode alone, then `time_stride` of
@@ -52,4 +52,4 @@ class Chunked:
         return self.ahead.pop(0)
 
 
-__all__ = ["Agent", "Chunked", "Policy", "RandomAgent"]
+__all__ = ["Agent", "ChunkedPolicy", "Policy", "RandomAgent"]

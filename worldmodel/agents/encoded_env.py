@@ -11,7 +11,7 @@ from worldmodel.interfaces import Tokenizer
 from worldmodel.world import WorldModel
 
 
-class Eyes:
+class ObservationEncoder:
     """The frames of one episode, as they come → what a dream would show instead (`obs` as in `DreamVectorEnv`)."""
 
     def __init__(self, tokenizer: Tokenizer, obs: Observation):
@@ -19,7 +19,7 @@ class Eyes:
         self._encoder, self._decoder = None, None
 
     @torch.no_grad()
-    def look(self, frames: np.ndarray) -> np.ndarray:
+    def observe(self, frames: np.ndarray) -> np.ndarray:
         """The observation after these frames, `t h w c`: the first of the episode alone, then `time_stride` at once."""
         video = torch.from_numpy(np.ascontiguousarray(frames))[None].to(self.tokenizer.device)
         tokens, self._encoder = self.tokenizer.encode_chunk(video, self._encoder)
@@ -45,13 +45,13 @@ class EncodedEnv(gymnasium.Wrapper):
         self.stride = world.tokenizer.time_stride
         self.observation_space = observation_space(world.tokenizer, obs)
         self.action_space = action_space(world)
-        self._eyes = Eyes(world.tokenizer, obs)
+        self._eyes = ObservationEncoder(world.tokenizer, obs)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """As the environment's, seen through the tokenizer."""
         frame, info = self.env.reset(seed=seed, options=options)
-        self._eyes = Eyes(self.tokenizer, self.obs)
-        return self._eyes.look(frame[None]), info
+        self._eyes = ObservationEncoder(self.tokenizer, self.obs)
+        return self._eyes.observe(frame[None]), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """As many real steps as a latent has frames; after an end the last frame stands."""
@@ -63,7 +63,7 @@ class EncodedEnv(gymnasium.Wrapper):
                 frame, reward, terminated, truncated, info = self.env.step(each)
                 total += float(reward)
             frames.append(np.array(frame))
-        return self._eyes.look(np.stack(frames)), total, terminated, truncated, info
+        return self._eyes.observe(np.stack(frames)), total, terminated, truncated, info
 
 
 def check_spaces(env: gymnasium.Env, world: WorldModel) -> None:

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from gymnasium import Space, spaces
 
-from worldmodel.agents import Chunked, Policy
+from worldmodel.agents import ChunkedPolicy, Policy
 from worldmodel.nn.actions import clip_to_space
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, WorldModel
 
 CONTEXT = 8  # latents that are looked at before each decision: as far back as the convolutions of six blocks see
-STILL = 0.05  # least deviation of a Gaussian proposal, in half widths of the box
-UNSURE = 0.02  # share of the uniform distribution in a categorical proposal: none dies out
+MIN_STD = 0.05  # least deviation of a Gaussian proposal, in half widths of the box
+UNIFORM_MIX = 0.02  # share of the uniform distribution in a categorical proposal: none dies out
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Categorical:
     def fit(self, best: np.ndarray) -> None:
         choice = best.reshape(*best.shape[:2], -1) - self.start
         share = (choice[..., None] == np.arange(self.options.max())).mean(0)
-        self.table = (1 - UNSURE) * share + UNSURE * self.uniform
+        self.table = (1 - UNIFORM_MIX) * share + UNIFORM_MIX * self.uniform
 
     def centre(self) -> np.ndarray:
         return self._actions(self.table.argmax(-1))
@@ -107,7 +107,7 @@ class Gaussian:
 
     def fit(self, best: np.ndarray) -> None:
         self.mean = best.mean(0, dtype=np.float64)
-        self.deviation = np.maximum(best.std(0, dtype=np.float64), STILL * self.half)
+        self.deviation = np.maximum(best.std(0, dtype=np.float64), MIN_STD * self.half)
 
     def centre(self) -> np.ndarray:
         return clip_to_space(self.mean, self.space)
@@ -187,7 +187,7 @@ class Planner:
 
     def episode(self, rng: np.random.Generator) -> Policy:
         """A policy for one episode from its frames: each decision looks at the last frames and plans from there."""
-        return Chunked(_Plans(self, rng))
+        return ChunkedPolicy(_Plans(self, rng))
 
 
 class _Plans:

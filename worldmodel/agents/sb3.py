@@ -18,8 +18,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from torch import Tensor, nn
 
-from worldmodel.agents import Chunked, Policy
-from worldmodel.agents.encoded_env import Eyes
+from worldmodel.agents import ChunkedPolicy, Policy
+from worldmodel.agents.encoded_env import ObservationEncoder
 from worldmodel.agents.sb3_actions import Acting, ActingVecEnv
 from worldmodel.dream.env import (
     DreamEnv,
@@ -253,13 +253,13 @@ class PolicyAgent:
 
     def episode(self, rng: np.random.Generator) -> Policy:
         """A policy for one episode: it draws its actions, as it did in training."""
-        eyes = Eyes(self.tokenizer, self.obs)
+        encoder = ObservationEncoder(self.tokenizer, self.obs)
 
         def decide(frames: np.ndarray) -> Iterable[Any]:
-            action = self.act(eyes.look(frames)[None], rng)[0]
+            action = self.act(encoder.observe(frames)[None], rng)[0]
             return action if self.tokenizer.time_stride > 1 else [action]
 
-        return Chunked(decide)
+        return ChunkedPolicy(decide)
 
     def act(self, observations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Actions of the environment for a batch of observations."""
@@ -329,7 +329,7 @@ def _loaded(folder: str) -> PolicyAgent:
     return PolicyAgent.load(folder)
 
 
-def collecting(folder: str, rng: np.random.Generator) -> Policy:
-    """The agent in `folder` as a policy of `collect`: policy=worldmodel.agents.sb3:collecting:FOLDER."""
+def load_policy(folder: str, rng: np.random.Generator) -> Policy:
+    """The agent in `folder` as a policy of `collect`: policy=worldmodel.agents.sb3:load_policy:FOLDER."""
     torch.set_num_threads(1)  # as many processes collect as there are cores
     return _loaded(folder).episode(rng)

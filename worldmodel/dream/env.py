@@ -138,7 +138,7 @@ class DreamVectorEnv(VectorEnv):
         if not isinstance(self.sampler, SamplerConfig | None):
             raise TypeError(f"sampler: expected a SamplerConfig, a mapping of its settings, or None, got {sampler!r}")
         self.truncate_on_surprise = np.inf if truncate_on_surprise is None else truncate_on_surprise
-        self.limit = _limit(self.world, horizon, max_episode_steps)
+        self.limit = _step_limit(self.world, horizon, max_episode_steps)
         self.single_observation_space = observation_space(self.world.tokenizer, obs)
         self.single_action_space = action_space(self.world)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -148,7 +148,7 @@ class DreamVectorEnv(VectorEnv):
         self._seeds = [own for _, own in chances]
         self._beginnings: dict[int, DreamState] = {}
         self._state: DreamState | None = None
-        self._begun, self._over = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
+        self._started, self._done = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
         self._elapsed = np.zeros(num_envs, np.int64)
 
     @property
@@ -161,7 +161,7 @@ class DreamVectorEnv(VectorEnv):
 
     def _now(self, places: Sequence[int]) -> DreamState:
         """Where the dreams stand, where those at these places have begun."""
-        if self._state is None or not self._begun[places].all():
+        if self._state is None or not self._started[places].all():
             raise ResetNeeded("the dream has not begun: call reset() first")
         return self._state
 
@@ -181,15 +181,15 @@ class DreamVectorEnv(VectorEnv):
         """
         options = _options(options)
         places = _masked(options.pop("reset_mask", None), self.num_envs)
-        told = np.isin(np.arange(self.num_envs), places)
-        if not (told | self._begun).all():
+        reset_now = np.isin(np.arange(self.num_envs), places)
+        if not (reset_now | self._started).all():
             raise ResetNeeded("reset_mask: some dreams have never begun: reset them all first")
         for place, own in zip(range(self.num_envs), _seeds(seed, self.num_envs), strict=True):
             if own is not None and place in places:
                 self._generators[place], self._seeds[place] = seeding.np_random(own)
-        self._begin(places, options)
+        self._reset_slots(places, options)
         nothing = np.zeros(self.num_envs)
-        infos = self._infos(nothing, nothing, told)
+        infos = self._infos(nothing, nothing, reset_now)
         return self._observe(), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -201,7 +201,7 @@ class DreamVectorEnv(VectorEnv):
         self._now(range(self.num_envs))
         if (actions := as_array(actions)).shape[:1] != (self.num_envs,):
             raise ValueError(f"expected one action for each of {self.num_envs} dreams, got shape {actions.shape}")
-        fresh = self._over.copy()  # next-step mode: these only begin anew
+        fresh = self._done.copy()  # next-step mode: these only begin anew
         if self.autoreset_mode != AutoresetMode.NEXT_STEP and fresh.any():
             over = np.flatnonzero(fresh).tolist()
             raise ResetNeeded(f'dreams {over} are over: reset them first, by options={{"reset_mask": ...}}')
@@ -209,15 +209,15 @@ class DreamVectorEnv(VectorEnv):
         terminated, truncated = (np.zeros(self.num_envs, bool) for _ in range(2))
         if len(live := np.flatnonzero(~fresh)):
             columns = (rewards, surprise, end, terminated, truncated)
-            for column, values in zip(columns, self._advance(live, actions[live]), strict=True):
+            for column, values in zip(columns, self._step_live(live, actions[live]), strict=True):
                 column[live] = values
         if fresh.any():
-            self._begin(np.flatnonzero(fresh), {})
-        if self.autoreset_mode == AutoresetMode.SAME_STEP and self._over.any():
-            infos = self._renew(surprise, end)
+            self._reset_slots(np.flatnonzero(fresh), {})
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and self._done.any():
+            infos = self._autoreset_same_step(surprise, end)
         else:
             infos = self._infos(surprise, end, np.ones(self.num_envs, bool))
-        flags = (self._given(each) for each in (rewards, terminated, truncated))
+        flags = (self._to_output(each) for each in (rewards, terminated, truncated))
         return self._observe(), *flags, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
@@ -259,7 +259,7 @@ class DreamVectorEnv(VectorEnv):
         state = state if len(at) == self.num_envs else state.select(self._index(at))
         generators = tuple(copy.deepcopy(self._generators[place]) for place in at)
         seeds = tuple(self._seeds[place] for place in at)
-        return Snapshot(DreamState.join([state]), self._elapsed[at], self._over[at], generators, seeds)
+        return Snapshot(DreamState.join([state]), self._elapsed[at], self._done[at], generators, seeds)
 
     def _restore(self, places: Sequence[int], snapshot: Snapshot, seed: int | None) -> None:
         if len(snapshot.elapsed) != len(places):
@@ -273,9 +273,9 @@ class DreamVectorEnv(VectorEnv):
             keys = [_key(self._generators[place]) for place in places]
             state = replace(state, dreams=torch.tensor(keys, device=self.world.device))
         self._put(list(places), state)
-        self._elapsed[list(places)], self._over[list(places)] = snapshot.elapsed, snapshot.over
+        self._elapsed[list(places)], self._done[list(places)] = snapshot.elapsed, snapshot.over
 
-    def _advance(self, live: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _step_live(self, live: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, ...]:
         """Step these dreams, `m`: rewards, bits, chances of the end, and whether each terminated or was truncated."""
         whole, stride = len(live) == self.num_envs, self.world.tokenizer.time_stride
         state = self._now(live.tolist())
@@ -287,7 +287,7 @@ class DreamVectorEnv(VectorEnv):
         values = (outcome.reward, step.bits.double(), outcome.end, outcome.ended)
         rewards, surprise, end, terminated = (each.cpu().numpy() for each in values)
         truncated = (self._elapsed[live] >= self.limit) | (surprise > self.truncate_on_surprise)
-        self._over[live] = terminated | truncated
+        self._done[live] = terminated | truncated
         return rewards, surprise, end, terminated, truncated
 
     def _put(self, places: Sequence[int] | np.ndarray, state: DreamState) -> None:
@@ -296,24 +296,24 @@ class DreamVectorEnv(VectorEnv):
             others = self._state or state.select(self._index([0] * self.num_envs))  # those have not begun
             state = others.scatter(self._index(places), state)
         self._state = state
-        self._begun[places] = True
+        self._started[places] = True
 
     def _index(self, places: Sequence[int] | np.ndarray) -> Tensor:
         return torch.as_tensor(places, device=self.world.device)
 
-    def _renew(self, surprise: np.ndarray, end: np.ndarray) -> dict[str, Any]:
+    def _autoreset_same_step(self, surprise: np.ndarray, end: np.ndarray) -> dict[str, Any]:
         """Same-step mode: what is over begins anew at once; its last observation and infos are handed over."""
-        over, last = self._over.copy(), self._observe()
+        over, last = self._done.copy(), self._observe()
         final: np.ndarray = np.full(self.num_envs, None, dtype=object)
         for place in np.flatnonzero(over):
             final[place] = last[place].copy() if isinstance(last, np.ndarray) else last[place].clone()
         final_info = self._infos(surprise, end, over)
-        self._begin(np.flatnonzero(over), {})
+        self._reset_slots(np.flatnonzero(over), {})
         infos = self._infos(np.where(over, 0.0, surprise), np.where(over, 0.0, end), np.ones(self.num_envs, bool))
         masks = {"_final_obs": over.copy(), "_final_info": over.copy()}
         return infos | {"final_obs": final, "final_info": final_info, **masks}
 
-    def _begin(self, places: np.ndarray, options: dict[str, Any]) -> None:
+    def _reset_slots(self, places: np.ndarray, options: dict[str, Any]) -> None:
         """Put new beginnings at these places."""
         if strange := sorted(set(options) - {"frames", "actions", "start"}):
             raise ValueError(f"options: expected frames and actions, start, or reset_mask; got {strange}")
@@ -325,7 +325,7 @@ class DreamVectorEnv(VectorEnv):
         else:
             fresh = DreamState.join([self._from_start(int(p), k, options) for p, k in zip(places, keys, strict=True)])
         self._put(places, fresh)
-        self._elapsed[places], self._over[places] = 0, False
+        self._elapsed[places], self._done[places] = 0, False
 
     def _from_frames(self, options: dict[str, Any], keys: list[int]) -> DreamState:
         try:
@@ -360,23 +360,23 @@ class DreamVectorEnv(VectorEnv):
         state = self._state
         assert state is not None
         if self.obs == "frames":
-            return self._given(state.frame[places])
+            return self._to_output(state.frame[places])
         tokens = state.tokens[places]
-        return self._given(tokens if self.obs == "tokens" else self.world.tokenizer.embed(tokens))
+        return self._to_output(tokens if self.obs == "tokens" else self.world.tokenizer.embed(tokens))
 
-    def _told(self, surprise: np.ndarray, end: np.ndarray, places: slice = slice(None)) -> dict[str, Any]:
+    def _info_values(self, surprise: np.ndarray, end: np.ndarray, places: slice = slice(None)) -> dict[str, Any]:
         """The infos of these dreams, without masks."""
         state = self._state
         assert state is not None
         tokens = state.tokens[places]
-        return {name: self._given(x) for name, x in zip(INFOS, (surprise, end, tokens), strict=True)}
+        return {name: self._to_output(x) for name, x in zip(INFOS, (surprise, end, tokens), strict=True)}
 
-    def _infos(self, surprise: np.ndarray, end: np.ndarray, told: np.ndarray) -> dict[str, Any]:
+    def _infos(self, surprise: np.ndarray, end: np.ndarray, reset_now: np.ndarray) -> dict[str, Any]:
         """Of the dreams that are `told` of, as Gymnasium masks them."""
-        found = self._told(surprise, end)
-        return found | {f"_{name}": told.copy() for name in found}
+        found = self._info_values(surprise, end)
+        return found | {f"_{name}": reset_now.copy() for name in found}
 
-    def _given(self, values: np.ndarray | Tensor) -> Any:
+    def _to_output(self, values: np.ndarray | Tensor) -> Any:
         """A copy as the user wants it: an array, or a tensor on the device, whose numbers are float32."""
         if not self.tensors:
             return as_array(values).copy()
@@ -451,17 +451,17 @@ class DreamEnv(gymnasium.Env):
         for name in ("frames", "actions"):
             if name in options:
                 options[name] = as_array(options[name])[None]
-        self.dreams._begin(np.array([self.place]), options)
+        self.dreams._reset_slots(np.array([self.place]), options)
         return self._seen(), self._infos(np.zeros(1), np.zeros(1))
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """What `action` leads to, as `gymnasium.Env.step` has it."""
         self.dreams._now([self.place])
-        if self.dreams._over[self.place]:
+        if self.dreams._done[self.place]:
             raise ResetNeeded("the dream is over: call reset() first")
         live = np.array([self.place])
-        reward, surprise, end, *flags = self.dreams._advance(live, as_array(action)[None])
-        outcome = (self.dreams._given(each)[0] for each in (reward, *flags))
+        reward, surprise, end, *flags = self.dreams._step_live(live, as_array(action)[None])
+        outcome = (self.dreams._to_output(each)[0] for each in (reward, *flags))
         if not self.dreams.tensors:
             outcome = (each.item() for each in outcome)
         return self._seen(), *outcome, self._infos(surprise, end)  # pyright: ignore[reportReturnType]
@@ -484,7 +484,7 @@ class DreamEnv(gymnasium.Env):
         return self.dreams._observe(slice(self.place, self.place + 1))[0]
 
     def _infos(self, surprise: np.ndarray, end: np.ndarray) -> dict[str, Any]:
-        return single(self.dreams._told(surprise, end, slice(self.place, self.place + 1)), 0)
+        return single(self.dreams._info_values(surprise, end, slice(self.place, self.place + 1)), 0)
 
 
 def single(infos: dict[str, Any], place: int) -> dict[str, Any]:
@@ -503,7 +503,7 @@ def _plain(spec: EnvSpec | None) -> EnvSpec | None:
     return spec
 
 
-def _limit(world: WorldModel, horizon: int | None, max_episode_steps: int | None) -> float:
+def _step_limit(world: WorldModel, horizon: int | None, max_episode_steps: int | None) -> float:
     """Steps after which dreams are truncated."""
     if horizon is None:
         trusted = world.info.trust_horizon

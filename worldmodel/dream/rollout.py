@@ -56,7 +56,7 @@ def beginning(
     return Beginning(state, video[context:], actions[context - 1 :])
 
 
-def own_beginning(world: WorldModel, number: int | None, seed: int) -> Beginning:
+def stored_beginning(world: WorldModel, number: int | None, seed: int) -> Beginning:
     """After one of the contexts that came with the world: this one or, without a number, one that the seed draws.
 
     Raises: ValueError when there is no such context.

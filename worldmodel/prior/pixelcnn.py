@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.io.config import check_range
-from worldmodel.io.kinds import Kinds
 from worldmodel.nn.causal_conv import CausalConv3d, Past
 from worldmodel.prior.categorical import FrameInputs, SamplerConfig
 from worldmodel.prior.core import SpatialCore
@@ -292,7 +291,3 @@ class PixelCNN(nn.Module):
 
 def _nats(logits: Float[Tensor, "b s y x k"], tokens: Int[Tensor, "b s y x"]) -> Float[Tensor, "b s y x"]:
     return F.cross_entropy(logits.float().flatten(0, -2), tokens.flatten(), reduction="none").view(tokens.shape)
-
-
-PRIORS = Kinds("prior", pixelcnn=(PixelCNN, PriorConfig))
-"""The kinds of prior that a world may have, by the `kind` of its config.json."""

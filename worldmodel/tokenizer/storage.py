@@ -16,7 +16,8 @@ from worldmodel.io.progress import progress
 from worldmodel.io.tensors_file import Shapes
 from worldmodel.io.untrusted import errors_name
 from worldmodel.io.upgrades import current_names, current_tokenizer
-from worldmodel.tokenizer.vqvae import TOKENIZERS, VQVAE
+from worldmodel.tokenizer.kinds import TOKENIZERS
+from worldmodel.tokenizer.vqvae import VQVAE
 
 CHUNK = 64  # latents encoded at once: enough to fill the cores, little enough for any memory
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.io.config import check_range
-from worldmodel.io.kinds import Kinds
 from worldmodel.nn.causal_conv import CausalConv3d, Past
 from worldmodel.tokenizer.bottlenecks import BOTTLENECKS, QuantizerConfig
 from worldmodel.tokenizer.layers import (
@@ -276,7 +275,3 @@ def to_float(frames: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b c t h w"]:
 def to_uint8(pixels: Float[Tensor, "b c t h w"]) -> UInt8[Tensor, "b t h w c"]:
     """The inverse of `to_float`, rounded and clipped."""
     return pixels.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).contiguous()
-
-
-TOKENIZERS = Kinds("tokenizer", vqvae=(VQVAE, TokenizerConfig))
-"""The kinds of tokenizer that a world may have, by the `kind` of its config.json."""

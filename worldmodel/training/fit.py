@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,9 +30,9 @@ from worldmodel.io.model_folder import read_checked_json, write_checked_json
 from worldmodel.io.progress import progress
 from worldmodel.kernels.threads import threads
 from worldmodel.training.interrupt import Interrupted, SignalGuard, leave_signals_to_parent
-from worldmodel.training.log import Window, open_writer
+from worldmodel.training.log import MetricAverages, open_writer
 from worldmodel.training.optim import Ema, FitConfig, adamw, learning_rate
-from worldmodel.training.prefetch import Ahead
+from worldmodel.training.prefetch import Prefetcher
 from worldmodel.training.run_signature import (
     Course,
     conditions,
@@ -77,8 +77,8 @@ def fit(
 
     `model.loss(batch)` returns a scalar loss and a dict of scalar metrics. `batches[step]` is a pure function of
     the step and has `.to(device)`; with n devices, device r takes batches[step * n + r]. With `accumulate` the
-    gradients of that many batches make one step, and modules that have `part` and `parts` are told before each one
-    which of how many it is, as what they learn beside gradients may have to wait for the last.
+    gradients of that many batches make one step. Modules that also
+    learn outside the gradients (`LearnsPerStep`) are told which microbatch of how many comes next.
     `evaluate(model, step, writer)` gets the averaged weights and a TensorBoard writer, and returns what to log.
     `identity` (JSON-able) is what else makes the run: a checkpoint of another identity is refused.
     A run that is finished already returns at once. The folder gets checkpoints/, logs/ and metrics.json.
@@ -123,12 +123,21 @@ def sole_training(folder: str | Path) -> Iterator[None]:
             _ours.reset(token)
 
 
-def first_rank(work: Callable[[], Any], config: FitConfig) -> None:
+def on_rank_zero(work: Callable[[], Any], config: FitConfig) -> None:
     """Do what is to be done once: on the first rank, while the others wait (30 minutes at most)."""
     fabric = _fabric(config)
     if fabric.is_global_zero:
         work()
     fabric.barrier()
+
+
+@runtime_checkable
+class LearnsPerStep(Protocol):
+    """A module with buffers that learn once a step, from all of its microbatches together."""
+
+    def set_microbatch(self, index: int, count: int) -> None:
+        """The next batch is number `index` of the `count` that make one step."""
+        ...
 
 
 class _Objective(nn.Module):
@@ -151,8 +160,9 @@ class _Run(Generic[M]):
         self.config, self.folder, self.step = config, folder, 0
         self.course: Course = []
         self.fabric = _fabric(config)
-        self.facts = facts_of(config, identity, self.fabric.world_size)
+        self.run_signature = facts_of(config, identity, self.fabric.world_size)
         self.model = model.to(self.fabric.device).train()
+        self.learners = [module for module in self.model.modules() if isinstance(module, LearnsPerStep)]
         self.ema: Ema[M] = Ema(model, config.ema_decay)
         self.adamw = adamw(model, config)
         self.objective, self.optimizer = self.fabric.setup(_Objective(model), self.adamw)
@@ -163,7 +173,7 @@ class _Run(Generic[M]):
         """Take the state of the newest checkpoint, if there is one."""
         if (found := latest(self.folder)) is None:
             return
-        refuse_other_run(found, self.facts, self.config.steps, self.folder)
+        refuse_other_run(found, self.run_signature, self.config.steps, self.folder)
         self.model.load_state_dict(found.tensors["model"])
         self.ema.model.load_state_dict(found.tensors["ema"])
         load_optimizer_tensors(self.adamw, found.tensors["optimizer"])
@@ -175,19 +185,19 @@ class _Run(Generic[M]):
         config = self.config
         self._record_conditions()
         with SignalGuard() as guard, self._writer() as writer, self._bar() as bar, self._stream(batches) as stream:
-            window = Window()
+            window = MetricAverages()
             while self.step < config.steps:
                 parts = [self._next(stream, guard, window) for _ in range(config.accumulate)]  # all, or no step
                 window.add(self._update(parts))
                 bar.update()
                 if self._due(config.log_every):
                     self._log(window, writer, bar)
-                    window = Window()
+                    window = MetricAverages()
                 if self._due(config.checkpoint_every):
                     self.save()
                 if config.eval_every and self._due(config.eval_every) and self.step < config.steps:
                     self.evaluate(evaluate, writer)
-                    window = Window()  # evaluation is no part of the speed of training
+                    window = MetricAverages()  # evaluation is no part of the speed of training
                 if self._stopped(guard):
                     self._stop(guard)
 
@@ -200,7 +210,7 @@ class _Run(Generic[M]):
                 "ema": self.ema.model.state_dict(),
                 "optimizer": optimizer_tensors(self.adamw),
             }
-            save(self.folder, Checkpoint(self.step, tensors, {**self.facts, "course": self.course}))
+            save(self.folder, Checkpoint(self.step, tensors, {**self.run_signature, "course": self.course}))
         self.saved = self.step
         self.fabric.barrier()
 
@@ -220,7 +230,7 @@ class _Run(Generic[M]):
         path = self.folder / "metrics.json"
         if evaluate is None:
             return {}
-        run = digest(self.ema.model, self.facts)
+        run = digest(self.ema.model, self.run_signature)
         known = self.fabric.broadcast(_measured(path, run) if self.fabric.is_global_zero else None)
         if known is not None:
             return known
@@ -244,7 +254,7 @@ class _Run(Generic[M]):
         for group in self.adamw.param_groups:
             group["lr"] = rate
         measured = [self._gradients(batch, part) for part, batch in enumerate(parts)]
-        self._tell(0, 1)  # whoever calls the model without `fit` gives it whole batches
+        self._set_microbatch(0, 1)  # outside of `fit` a batch is a whole one
         loss, metrics = measured[0] if len(measured) == 1 else _mean(measured)
         norm = self.fabric.clip_gradients(
             self.objective, self.optimizer, max_norm=self.config.clip_norm or 1e30, error_if_nonfinite=False
@@ -261,7 +271,7 @@ class _Run(Generic[M]):
     def _gradients(self, batch: Any, part: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Add those of one of the batches of a step; returns its loss and metrics."""
         parts, ranks = self.config.accumulate, self.fabric.world_size
-        self._tell(part, parts)
+        self._set_microbatch(part, parts)
         torch.manual_seed(_seed(self.config.seed, self.step, part * ranks + self.fabric.global_rank))
         batch = batch.to(self.fabric.device)
         with self.fabric.no_backward_sync(self.objective, enabled=part + 1 < parts):
@@ -269,10 +279,9 @@ class _Run(Generic[M]):
             self.fabric.backward(loss / parts)
         return loss.detach(), metrics
 
-    def _tell(self, part: int, parts: int) -> None:
-        told: list[Any] = [module for module in self.model.modules() if hasattr(module, "parts")]
-        for module in told:
-            module.part, module.parts = part, parts
+    def _set_microbatch(self, index: int, count: int) -> None:
+        for module in self.learners:
+            module.set_microbatch(index, count)
 
     def _refuse_broken(self) -> None:
         """Reading the flag waits for the device, so it is read where others do, not at every step."""
@@ -282,10 +291,10 @@ class _Run(Generic[M]):
                 "Try a lower learning_rate, a smaller clip_norm, or precision: 32-true"
             )
 
-    def _next(self, stream: Iterator[Any], guard: SignalGuard, window: Window) -> Any:
+    def _next(self, stream: Iterator[Any], guard: SignalGuard, window: MetricAverages) -> Any:
         alone = self.fabric.world_size == 1  # ranks must take the same number of steps: there, none breaks off here
         try:
-            with window.waiting(), guard.patiently() if alone else nullcontext():
+            with window.waiting(), guard.interruptible() if alone else nullcontext():
                 return next(stream)
         except KeyboardInterrupt:
             return self._stop(guard)
@@ -315,12 +324,12 @@ class _Run(Generic[M]):
                 pin_memory=self.fabric.device.type == "cuda",
             )
         )
-        return Ahead(loaded) if workers else nullcontext(loaded)
+        return Prefetcher(loaded) if workers else nullcontext(loaded)
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps
 
-    def _log(self, window: Window, writer: SummaryWriter, bar: tqdm) -> None:
+    def _log(self, window: MetricAverages, writer: SummaryWriter, bar: tqdm) -> None:
         self._refuse_broken()
         means = window.means()
         bar.set_postfix({name: f"{value:.3g}" for name, value in means.items()}, refresh=False)

@@ -19,7 +19,7 @@ class Interrupted(SystemExit):
 class SignalGuard:
     """Ctrl-C and SIGTERM become `signum`, to be read between steps; asked a second time, they stop at once.
 
-    Inside `patiently()`, where nothing is half done, they raise KeyboardInterrupt, so that a wait ends too.
+    Inside `interruptible()`, where nothing is half done, they raise KeyboardInterrupt, so that a wait ends too.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class SignalGuard:
             signal.signal(signum, handler)
 
     @contextmanager
-    def patiently(self) -> Iterator[None]:
+    def interruptible(self) -> Iterator[None]:
         """A wait that a signal may cut short with KeyboardInterrupt."""
         self._waiting = True
         try:

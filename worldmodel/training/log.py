@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 
-class Window:
+class MetricAverages:
     """Metrics of the steps since it was opened, kept on the device, and where the time of these steps went."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Window:
         return {"perf/steps_per_s": self.steps / seconds, "perf/data_wait": self.waited / seconds}
 
 
-class Silent(SummaryWriter):
+class NullWriter(SummaryWriter):
     """A writer that writes nothing, for all ranks but the first."""
 
     def __init__(self) -> None:
@@ -55,4 +55,4 @@ class Silent(SummaryWriter):
 
 def open_writer(folder: Path, step: int, loud: bool) -> SummaryWriter:
     """TensorBoard's writer of a run that has done `step` steps; what an earlier try logged after them is hidden."""
-    return SummaryWriter(str(folder / "logs"), purge_step=step + 1) if loud else Silent()
+    return SummaryWriter(str(folder / "logs"), purge_step=step + 1) if loud else NullWriter()

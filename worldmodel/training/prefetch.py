@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 
-class Ahead(Iterator[Any]):
+class Prefetcher(Iterator[Any]):
     """The items of a stream; a thread takes the next ones from the stream while one is in use.
 
     A data worker hands a batch over in a millisecond or two, which would be time that the trainer waits. To be
@@ -28,7 +28,7 @@ class Ahead(Iterator[Any]):
             raise self._end
         return item
 
-    def __enter__(self) -> "Ahead":
+    def __enter__(self) -> "Prefetcher":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -20,30 +20,30 @@ from worldmodel.training.run_state import Checkpoint
 
 # These are not compared: `steps` and `accelerator` are conditions, `accumulate` is part of `batches_per_step`, and the
 # others decide when a run is watched, not what it computes.
-FREE = {"steps", "log_every", "eval_every", "checkpoint_every", "workers", "accelerator", "accumulate"}
+RESUMABLE = {"steps", "log_every", "eval_every", "checkpoint_every", "workers", "accelerator", "accumulate"}
 
 Course = list[dict[str, Any]]  # each has `from_step`, and the conditions from there on
 
 
 def facts_of(config: FitConfig, identity: Mapping[str, Any], ranks: int) -> dict[str, Any]:
     """What a checkpoint is compared by, as JSON gives it back."""
-    fit = {name: value for name, value in asdict(config).items() if name not in FREE}
+    fit = {name: value for name, value in asdict(config).items() if name not in RESUMABLE}
     fit["batches_per_step"] = config.accumulate * ranks
     return json.loads(json.dumps({"fit": fit, "identity": dict(identity)}))
 
 
-def refuse_other_run(found: Checkpoint, facts: Mapping[str, Any], steps: int, folder: Path) -> None:
+def refuse_other_run(found: Checkpoint, run_signature: Mapping[str, Any], steps: int, folder: Path) -> None:
     """Raises ValueError where a checkpoint is of another run, or beyond `steps`."""
     remedy = f"choose another run name, or delete {folder} to start again"
-    theirs = {part: found.progress.get(part, {}) for part in facts}
+    theirs = {part: found.progress.get(part, {}) for part in run_signature}
     if "batches_per_step" not in theirs["fit"]:  # an older run, which mentions accumulate where it is not 1
         theirs["fit"] = {**theirs["fit"], "batches_per_step": theirs["fit"].get("accumulate", 1)}
         theirs["fit"].pop("accumulate", None)
     differing = [
-        f"{part}.{name}: {theirs[part].get(name)!r} there, {facts[part].get(name)!r} here"
-        for part in facts
-        for name in sorted({*facts[part], *theirs[part]})
-        if facts[part].get(name) != theirs[part].get(name)
+        f"{part}.{name}: {theirs[part].get(name)!r} there, {run_signature[part].get(name)!r} here"
+        for part in run_signature
+        for name in sorted({*run_signature[part], *theirs[part]})
+        if run_signature[part].get(name) != theirs[part].get(name)
     ]
     if any("batches_per_step" in each for each in differing):
         remedy = f"batches_per_step is fit.accumulate × the ranks of torchrun: set these as before, {remedy}"
@@ -77,9 +77,9 @@ def other_schedule(course: Course, config: FitConfig) -> str:
     )
 
 
-def digest(model: nn.Module, facts: Mapping[str, Any]) -> str:
+def digest(model: nn.Module, run_signature: Mapping[str, Any]) -> str:
     """sha256 of weights and of the run that they are of: what an evaluation belongs to."""
-    sha256 = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    sha256 = hashlib.sha256(json.dumps(run_signature, sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         sha256.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     return sha256.hexdigest()

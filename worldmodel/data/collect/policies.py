@@ -24,7 +24,7 @@ def make_policy(name: str, action_space: Space, rng: np.random.Generator, hold: 
     - "module:function": `function(observation, rng, action_space) -> action`, importable where Python runs.
       It must keep nothing from call to call, or episodes depend on which process collected them.
     - "module:maker:text": `maker(text, rng)` makes the policy of one episode, `observation -> action`, which may
-      remember what it saw: an agent from a folder is "worldmodel.agents.sb3:collecting:FOLDER".
+      remember what it saw: an agent from a folder is "worldmodel.agents.sb3:load_policy:FOLDER".
 
     Raises:
         ValueError: no such policy, or `hold` below 1.

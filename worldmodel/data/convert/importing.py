@@ -50,7 +50,7 @@ class Notes:
         absent = [self._named(name, values.get(name, f"{name} (never)")) for name in self.absent]
         left_out = [self._named(name, name, self.left_out) for name in self.left_out]
         parts = [
-            f"{told}: {', '.join(names)}" for told, names in (("missing", absent), ("left out", left_out)) if names
+            f"{label}: {', '.join(names)}" for label, names in (("missing", absent), ("left out", left_out)) if names
         ]
         return "; ".join(parts)
 

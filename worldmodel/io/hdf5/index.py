@@ -28,7 +28,7 @@ Source = Callable[[int, int], bytes]  # (start, size) to bytes; ValueError where
 
 
 @dataclass(frozen=True)
-class Chunked:
+class ChunkedPolicy:
     """An array in chunks: their shape, the bytes of an element, the filters, and where each chunk lies.
 
     places: one row for each chunk in row-major order: address, stored bytes, mask of filters left out.
@@ -55,7 +55,7 @@ def read_attributes(read: Source) -> dict[str, bytes]:
     return {name: value for name, value in found if value is not None}
 
 
-def read_arrays(read: Source) -> dict[str, Chunked]:
+def read_arrays(read: Source) -> dict[str, ChunkedPolicy]:
     """All arrays by their path, such as "frames" and "infos/health"; down to `MOST_DEPTH` groups.
 
     Raises:
@@ -79,7 +79,7 @@ def _limited(read: Source) -> Source:
     return limited
 
 
-def _arrays(read: Source, group: list[Message], prefix: str) -> Iterator[tuple[str, Chunked]]:
+def _arrays(read: Source, group: list[Message], prefix: str) -> Iterator[tuple[str, ChunkedPolicy]]:
     for name, address in _links(read, group):
         messages = _object(read, address)
         if any(kind == LAYOUT for kind, _, _ in messages):
@@ -230,7 +230,7 @@ def _heap_blocks(
                 yield block, first << max(0, row - 1)
 
 
-def _array(read: Source, messages: list[Message], name: str) -> Chunked:
+def _array(read: Source, messages: list[Message], name: str) -> ChunkedPolicy:
     layout = _only(messages, LAYOUT)
     version, kind = layout.number(1), layout.number(1)
     if (version, kind) != (4, 2):  # 0: in the header, 1: in one piece, maybe of other files, 3: virtual
@@ -242,7 +242,7 @@ def _array(read: Source, messages: list[Message], name: str) -> Chunked:
         raise ValueError(f"{name}: expected chunks of as many axes as the array has, got {chunk} of {shape}")
     count = math.prod(-(-size // part) for size, part in zip(shape, chunk, strict=True))
     places = _places(read, layout, flags, count, name)
-    return Chunked(tuple(chunk), itemsize, shape, _filters(messages), places)
+    return ChunkedPolicy(tuple(chunk), itemsize, shape, _filters(messages), places)
 
 
 def _shape(fields: _Fields) -> tuple[int, ...]:

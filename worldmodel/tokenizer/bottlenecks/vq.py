@@ -34,8 +34,8 @@ class VectorQuantizer(Bottleneck):
     """Encoder outputs → nearest codes, with a codebook that learns in training and is fixed in evaluation.
 
     Under distributed training the sums are all-reduced: the codebook stays identical on all ranks. Where a step takes
-    several batches, `part` of `parts` (see `training.fit`), one codebook quantizes them all and learns from their sums
-    with the last one. So it learns as from one large batch, except that restarts draw from the last part.
+    several microbatches, one codebook quantizes them all and learns from their sums with the last one. So it learns
+    as from one large batch, except that restarts draw from the last microbatch.
     """
 
     codebook: Tensor
@@ -47,8 +47,8 @@ class VectorQuantizer(Bottleneck):
         super().__init__()
         self.config = config
         self.codes = config.codes
-        self.part, self.parts = 0, 1
-        self._held: tuple[Tensor, Tensor] | None = None  # use and sums of the parts before; None between steps
+        self.set_microbatch(0, 1)
+        self._pending: tuple[Tensor, Tensor] | None = None  # use and sums of earlier microbatches of this step
         start = torch.randn(config.codes, config.code_width)
         if config.learning == "loss":
             self.codebook = nn.Parameter(start)
@@ -58,6 +58,10 @@ class VectorQuantizer(Bottleneck):
         self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
         self.register_buffer("cluster_size", torch.ones(config.codes))  # moving average of the use of each code
         self.register_buffer("embedding_sum", start.clone())  # moving average of the sum of each code's vectors
+
+    def set_microbatch(self, index: int, count: int) -> None:
+        """The next batch is number `index` of the `count` that make one training step."""
+        self._last_microbatch = index + 1 == count
 
     def forward(self, z: Float[Tensor, "*n x d"]) -> Quantized:
         with torch.autocast(z.device.type, enabled=False):
@@ -108,10 +112,10 @@ class VectorQuantizer(Bottleneck):
     def _learn(self, z: Float[Tensor, "n d"], codes: Int[Tensor, "n"]) -> None:
         """Appendix A.1: moving averages of use and sum; then restart the codes that are hardly used."""
         use, sums = self._use_and_sums(z, codes)
-        if self._held is not None:
-            use, sums = use + self._held[0], sums + self._held[1]
-        self._held = (use, sums) if self.part + 1 < self.parts else None
-        if self._held is not None:
+        if self._pending is not None:
+            use, sums = use + self._pending[0], sums + self._pending[1]
+        self._pending = None if self._last_microbatch else (use, sums)
+        if self._pending is not None:
             return
         if is_available() and is_initialized():
             all_reduce(use)
