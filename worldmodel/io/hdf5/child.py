@@ -139,11 +139,11 @@ def main(path: str) -> None:
 def answer(file: h5py.File, request: dict[str, Any]) -> tuple[bytes, bytes, Any]:
     """A line of JSON, and the bytes of the array that it announces."""
     try:
-        told, values = REQUESTS[request.pop("do")](file, **request)
+        answer_fields, values = REQUESTS[request.pop("do")](file, **request)
     except Exception as error:
         plain = isinstance(error, ValueError)
-        told, values = {"error": str(error) if plain else f"damaged: {type(error).__name__}: {error}"}, None
-    return json.dumps(told).encode(), b"\n", b"" if values is None else np.ascontiguousarray(values).data
+        answer_fields, values = {"error": str(error) if plain else f"damaged: {type(error).__name__}: {error}"}, None
+    return json.dumps(answer_fields).encode(), b"\n", b"" if values is None else np.ascontiguousarray(values).data
 
 
 if __name__ == "__main__":
