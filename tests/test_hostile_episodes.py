@@ -21,8 +21,9 @@ from worldmodel.data.episodes.episode_file import EpisodeFile
 from worldmodel.data.episodes.repair import find_damaged, quarantine
 from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
 from worldmodel.io import untrusted
+from worldmodel.io.hdf5.blocks import lookup3
 from worldmodel.io.hdf5.chunks import unpack
-from worldmodel.io.hdf5.index import lookup3, read_arrays
+from worldmodel.io.hdf5.index import read_arrays
 
 ARRAYS = ("frames", "actions", "rewards", "infos/now", "checks")
 OURS: dict[str, Any] = {"fletcher32": True, **hdf5plugin.Zstd(1)}

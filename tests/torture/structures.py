@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from worldmodel.io.hdf5.index import lookup3
+from worldmodel.io.hdf5.blocks import lookup3
 
 Block = tuple[int, int]  # from its signature to its checksum
 SIGNATURES = (b"\x89HDF", b"OHDR", b"OCHK", b"FRHP", b"FHDB", b"FHIB", b"BTHD", b"BTLF", b"FAHD", b"FADB")
