@@ -230,7 +230,7 @@ def test_an_error_on_closing_is_told_once_and_costs_nothing(tmp_path, capfd, err
     report = collect(make_env, store, 3, info_keys=("now",), progress=False, fresh_env=fresh_env)
     assert report.episodes == 3 and store.indices == (0, 1, 2)
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("close raised") and line.endswith("the episodes are whole all the same")
+    assert line.startswith("close raised") and line.endswith("the episodes are complete nevertheless")
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(128 + signal.SIGTERM)])

@@ -1,7 +1,7 @@
-"""What an environment gives, checked where it arrives: each fault is one `EngineError` that says what was expected.
+"""Checks what an environment returns: each fault is one `EngineError` that says what was expected.
 
-Environments are programs of others. Whatever they raise, in whatever call or attribute, and whatever they return
-that is not as Gymnasium has it, becomes that one error, in one line.
+Environments are programs of other people. Any exception that one raises, in any call or attribute, and any return value
+that Gymnasium does not allow becomes that one error, on one line.
 """
 
 import contextlib
@@ -17,19 +17,19 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-MAX_REWARD = float(np.finfo(np.float32).max)  # of a reward: episodes keep float32
+MAX_REWARD = float(np.finfo(np.float32).max)  # the largest reward: episodes store float32
 HERE = os.path.dirname(__file__)
-MAX_MESSAGE_CHARS = 500  # characters of an engine's own words
+MAX_MESSAGE_CHARS = 500  # of the message of an engine's exception
 RESET, STEP = ("observation", "info"), ("observation", "reward", "terminated", "truncated", "info")
 
 
 class EngineError(ValueError):
-    """An environment raised something, or gave what no environment may give; says what, and where."""
+    """An environment raised an exception, or returned something that Gymnasium does not allow; says what, and where."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step led to, checked; `observation` is the environment's own object, `frame` a copy of it."""
+    """The checked result of one step; `observation` is the environment's own object, `frame` a copy of it."""
 
     observation: Any
     frame: UInt8[np.ndarray, "h w c"]
@@ -41,9 +41,9 @@ class Step:
 
 @contextlib.contextmanager
 def engine_errors(what: str, number: int | None = None, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Whatever an environment raises becomes an EngineError, `sys.exit` included; Ctrl-C and SIGTERM pass.
+    """Turn any exception of an environment into an EngineError, `sys.exit` included; Ctrl-C and SIGTERM pass.
 
-    `what` is the call, `number` counts the calls, and errors of the types `passing` stay as they are.
+    what: the call. number: counts the calls. passing: types of exceptions that are not changed.
     """
     call = what if number is None else f"{what} {number}"
     try:
@@ -61,22 +61,22 @@ def engine_errors(what: str, number: int | None = None, passing: tuple[type[Exce
 
 @contextlib.contextmanager
 def report_close_errors() -> Iterator[None]:
-    """An environment that raised something when it was closed is told of on stderr, and costs nothing."""
+    """Report an error of closing an environment on stderr; it has no other effect."""
     try:
         yield
     except EngineError as error:
-        tqdm.write(f"{error}; the episodes are whole all the same", sys.stderr)
+        tqdm.write(f"{error}; the episodes are complete nevertheless", sys.stderr)
 
 
 def _is_stop_request(error: BaseException) -> bool:
-    """Whether a person or the machine asked this process to stop: the status is then 128 and the signal's number."""
+    """Whether a person or the system asked this process to stop: then the status is 128 plus the signal's number."""
     if isinstance(error, SystemExit):
         return isinstance(error.code, int) and 128 < error.code < 192
     return type(error) is KeyboardInterrupt
 
 
 def _one_line(error: BaseException) -> str:
-    """The message of an error on one line, without characters that steer a terminal."""
+    """The message of an error on one line, without control characters."""
     try:
         words = " ".join(str(error).split())[:MAX_MESSAGE_CHARS]
         return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in words)
@@ -85,10 +85,10 @@ def _one_line(error: BaseException) -> str:
 
 
 def checked_reset(env: gymnasium.Env, seed: int, shape: Sequence[int]) -> tuple[Any, UInt8[np.ndarray, "h w c"], Any]:
-    """Reset an environment: its observation, a copy of that as a frame of `shape` (h, w, c), and its info.
+    """Reset an environment; returns its observation, a copy of that as a frame of `shape` (h, w, c), and its info.
 
     Raises:
-        EngineError: it raised something, or returned something else.
+        EngineError: it raised an exception, or returned something else.
     """
     with engine_errors("reset"):
         observation, info = _parts(env.reset(seed=seed), RESET)
@@ -96,10 +96,10 @@ def checked_reset(env: gymnasium.Env, seed: int, shape: Sequence[int]) -> tuple[
 
 
 def checked_step(env: gymnasium.Env, action: Any, number: int, shape: Sequence[int]) -> Step:
-    """Step an environment for the `number`-th time, counted from 0.
+    """Step an environment; `number` counts the steps from 0.
 
     Raises:
-        EngineError: it raised something, or returned something else.
+        EngineError: it raised an exception, or returned something else.
     """
     with engine_errors("step", number):
         observation, reward, terminated, truncated, info = _parts(env.step(action), STEP)
@@ -147,7 +147,7 @@ def _mapping(info: Any) -> Mapping[str, Any]:
 
 
 def _scalar(value: Any) -> Any:
-    """Python's own number for those of NumPy and for arrays without axes."""
+    """Python numbers for NumPy scalars and arrays without axes; anything else unchanged."""
     return value.item() if getattr(value, "shape", None) == () else value
 
 

@@ -1,4 +1,4 @@
-"""Who acts while episodes are collected: "random", "sticky", or your own: "module:function", "module:maker:text"."""
+"""Policies of the collection: "random", "sticky", or your own: "module:function", "module:maker:text"."""
 
 import copy
 import importlib
@@ -12,19 +12,19 @@ from gymnasium.spaces import Box
 
 Policy = Callable[[Any], Any]  # observation -> action
 NAMES = ("random", "sticky")
-UNBOUNDED = 1e9  # a bound that far from 0 says nothing of the actions that are meant
-UNBOUNDED_INTEGER_RANGE = 2  # of integers without bounds: so far from the one that is nearest to 0
+UNBOUNDED = 1e9  # a bound this far from 0 counts as no bound
+UNBOUNDED_INTEGER_RANGE = 2  # integers without a bound are sampled this far from the one nearest to 0
 
 
 def make_policy(name: str, action_space: Space, rng: np.random.Generator, hold: float = 8.0) -> Policy:
-    """A fresh policy for one episode; all of its chance comes from `rng`.
+    """A new policy for one episode; all its randomness comes from `rng`.
 
     - "random": a new action at every step.
-    - "sticky": each random action is kept for a geometric number of steps, `hold` on average; gets further.
+    - "sticky": each random action is repeated for a geometric number of steps, `hold` on average. Explores further.
     - "module:function": `function(observation, rng, action_space) -> action`, importable where Python runs.
-      It must keep nothing from call to call, or episodes depend on which process collected them.
+      It must keep no state between calls, or episodes depend on the process that collected them.
     - "module:maker:text": `maker(text, rng)` makes the policy of one episode, `observation -> action`, which may
-      remember what it saw: an agent from a folder is "worldmodel.agents.sb3:load_policy:FOLDER".
+      keep state: an agent from a folder is "worldmodel.agents.sb3:load_policy:FOLDER".
 
     Raises:
         ValueError: no such policy, or `hold` below 1.
@@ -46,10 +46,10 @@ def make_policy(name: str, action_space: Space, rng: np.random.Generator, hold: 
 
 
 def _sampling_space(space: Space) -> Space:
-    """A copy of the space, to be sampled; bounds of a Box that no action is meant to reach count as none there.
+    """A copy of the space to sample from, in which far bounds of a Box (beyond `UNBOUNDED`) are removed.
 
-    Numbers of size 1 are drawn there. Gymnasium would draw from all that the bounds allow: numbers that overflow,
-    and of 64-bit integers always the least.
+    Numbers of about size 1 are sampled there. Gymnasium would sample from the whole range: floats that overflow, and
+    always the smallest 64-bit integer.
     """
     if not isinstance(space, Box) or space.dtype.kind == "b":
         return copy.deepcopy(space)  # seeding the env's own would reach into its randomness
@@ -67,7 +67,7 @@ def _sampling_space(space: Space) -> Space:
 
 
 class _Sticky:
-    """Keeps each random action for a geometric number of steps."""
+    """Repeats each random action for a geometric number of steps."""
 
     def __init__(self, space: Space, rng: np.random.Generator, hold: float):
         self.space, self.rng, self.hold = space, rng, hold

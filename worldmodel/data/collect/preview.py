@@ -1,6 +1,6 @@
-"""What an environment says of itself before episodes are collected from it.
+"""Describes an environment before episodes are collected from it.
 
-An engine may crash, hang or end its process while it starts, so it is asked in a process of its own as well.
+An engine may crash, hang or end its process while it starts, so this can run in a worker process too.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ from worldmodel.data.episodes.dataset_info import DatasetInfo
 
 @dataclass(frozen=True)
 class Preview:
-    """What all episodes will have in common, and the entries of the observation that none of them will hold."""
+    """The properties of all episodes, and the entries of the observation that the episodes will not contain."""
 
     info: DatasetInfo
     unused: tuple[str, ...] = ()
@@ -33,10 +33,10 @@ def preview(
     timeout: float | None = None,
     **settings: Any,
 ) -> Preview:
-    """Make an environment, describe it as `describe` does, and close it; with workers, in another process.
+    """Make an environment, describe it as `dataset_info_of` does, and close it; with workers, in another process.
 
     Raises:
-        EngineError: it raised something, ended its process, or took longer than `timeout` seconds.
+        EngineError: it raised an exception, ended its process, or took longer than `timeout` seconds.
         ValueError, TypeError, ImportError, OSError: as `make_env` raises them.
     """
     inspector = _Inspector(make_env, config, settings)
@@ -61,7 +61,7 @@ class _Inspector:
         return Attempt(task, Preview(dataset_info_of(self.env, self.config, **self.settings), _unused(self.env)))
 
     def close(self) -> None:
-        """Close the environment: after its description has arrived, since closing may never end."""
+        """Close the environment. Runs after the description was returned, as closing may hang."""
         if self.env is not None:
             with report_close_errors(), engine_errors("close"):
                 self.env.close()

@@ -1,4 +1,4 @@
-"""One episode, played: a function of its index, and what an environment says of all its episodes."""
+"""Plays one episode, as a function of its index, and describes the episodes of an environment."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,8 +18,8 @@ def dataset_info_of(env: gymnasium.Env, config: Mapping[str, Any], **settings: A
     """The `DatasetInfo` of episodes of an env; `settings` are the other fields (seed, policy, hold, ...).
 
     Raises:
-        ValueError: observations that are not uint8 `h w c`, or actions of a kind that has no encoding.
-        EngineError: the env raised something when it was asked.
+        ValueError: observations are not uint8 `h w c`, or the action space has no encoding.
+        EngineError: the env raised an exception.
     """
     with engine_errors("observation_space"):
         space = env.observation_space
@@ -46,19 +46,19 @@ def _action_names(env: gymnasium.Env) -> tuple[str, ...]:
 
 
 def run_episode(env: gymnasium.Env, info: DatasetInfo, index: int) -> Episode:
-    """Episode `index` of the dataset that `info` describes: a function of (info.seed, index).
+    """Play episode `index` of the dataset that `info` describes: a function of (info.seed, index).
 
     Raises:
-        EngineError: the env raised something, or gave a frame, reward or end that is none.
-        ValueError: an action outside the space, or an info that the env does not report or that is no number.
+        EngineError: the env raised an exception, or returned a malformed frame, reward or end.
+        ValueError: an action outside the space, or an info that the env does not report or that is not a number.
     """
     return play_episode(env, info, index)[0]
 
 
 def play_episode(env: gymnasium.Env, info: DatasetInfo, index: int) -> tuple[Episode, bool]:
-    """An episode, and whether `max_steps` cut it."""
-    env_seed, chance = env_and_policy_seeds(info, index)
-    policy = make_policy(info.policy, info.action_space, chance, info.hold)
+    """As `run_episode`; also returns whether `max_steps` cut the episode."""
+    env_seed, rng = env_and_policy_seeds(info, index)
+    policy = make_policy(info.policy, info.action_space, rng, info.hold)
     observation, frame, extra = checked_reset(env, env_seed, info.frame_shape)
     frames, infos = [frame], [_numbers(extra, info.info_keys, 0)]
     actions, rewards = [], []
@@ -82,7 +82,7 @@ def play_episode(env: gymnasium.Env, info: DatasetInfo, index: int) -> tuple[Epi
 
 
 def _is_action(action: Any, space: Space) -> bool:
-    """Whether it lies in the space and is finite: a space without bounds holds infinity too."""
+    """Whether it is in the space and finite: a space without bounds contains infinity too."""
     return bool(space.contains(action)) and bool(np.isfinite(action).all())
 
 
@@ -110,7 +110,7 @@ def _column(key: str, rows: list[np.ndarray]) -> np.ndarray:
 
 
 def env_and_policy_seeds(info: DatasetInfo, index: int) -> tuple[int, np.random.Generator]:
-    """What the env of episode `index` is reset with, and the chance that its policy has."""
+    """The seed of the env's reset in episode `index`, and the random generator of its policy."""
     sequence = np.random.SeedSequence((info.seed, index))
     env_seed = int(sequence.generate_state(1)[0] >> 1)  # 31 bits: engines keep seeds in a signed int
     return env_seed, np.random.default_rng(sequence.spawn(1)[0])
