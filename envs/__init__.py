@@ -1,6 +1,6 @@
-"""Real environments behind one contract; `make` turns the config of any of them into a Gymnasium environment.
+"""Real environments with one interface; `make` turns the config of any of them into a Gymnasium environment.
 
-Whatever `make` returns: observations are frames, uint8 [h, w, 3]; `reset(seed=...)` determines the whole episode;
+For every environment: observations are frames, uint8 [h, w, 3]; `reset(seed=...)` determines the whole episode;
 `env.get_wrapper_attr("action_names")` names the discrete actions (an empty tuple where they have no names);
 `render()` gives the last frame. `SCHEMAS` holds the config of each, by the name in configs/env/<name>.yaml.
 """
@@ -37,7 +37,7 @@ def schema(name: str) -> type:
     """The config dataclass of the environment `name`.
 
     Raises:
-        ValueError: no environment has this name; the message lists those there are.
+        ValueError: no environment has this name; the message lists the known ones.
     """
     if name not in SCHEMAS:
         raise unknown_name("environment", name, SCHEMAS, setting="env")
@@ -48,7 +48,7 @@ def make(config: Any) -> gymnasium.Env:
     """The environment that `config`, an instance of one of `SCHEMAS`, describes.
 
     Raises:
-        TypeError: `config` is none of these.
+        TypeError: `config` is not an instance of these.
         ValueError: it names a scenario, level, game or id that does not exist, or the engine could not be made.
         ImportError: its package is not installed; the message says how to install it.
     """
@@ -59,6 +59,6 @@ def make(config: Any) -> gymnasium.Env:
         return _CLASSES[type(config)](config)
     except (ValueError, TypeError, ImportError, RuntimeError):
         raise
-    except Exception as error:  # whatever an engine raises
+    except Exception as error:  # any exception of an engine
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ValueError(f"{config.name}: making the environment raised {message}") from error

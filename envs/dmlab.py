@@ -1,9 +1,9 @@
 """DeepMind Lab's levels as frames, through the engine's own Python API.
 
 Sources: Beattie et al. 2016, arXiv 1612.03801; the API as documented in github.com/google-deepmind/lab,
-docs/users/python_api.md and docs/users/actions.md, and as checked by python/dmlab_module.c. The engine is driven
+docs/users/python_api.md and docs/users/actions.md, and as checked by python/dmlab_module.c. The engine is used
 directly, because existing wrappers hide what a data set depends on: its seeds, its level cache, and its end, after
-which it has no observation left.
+which it has no observation.
 """
 
 import hashlib
@@ -116,22 +116,22 @@ class DmlabEnv(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[UInt8[np.ndarray, "h w 3"], dict[str, Any]]:
-        """The first frame of an episode that `seed` determines; without a seed, of one more episode."""
+        """The first frame of an episode that `seed` determines; without a seed, of the next episode."""
         self._refuse_closed()
         super().reset(seed=seed)
         self._engine.reset(episode=self._config.episode, seed=int(self.np_random.integers(SEEDS)))
         return self._observe(), {}
 
     def step(self, action: Any) -> tuple[UInt8[np.ndarray, "h w 3"], float, bool, bool, dict[str, Any]]:
-        """The frame that `action` leads to; at the end the last one again, for the engine shows no other.
+        """The frame that `action` leads to; at the end the last frame again, as the engine has no other.
 
         Raises:
-            ValueError: the action is not in the action space: the engine would do something undefined.
+            ValueError: the action is not in the action space; the engine's behaviour would be undefined.
         """
         self._refuse_closed()
         if not self.action_space.contains(action):
             raise ValueError(f"action: expected one in {self.action_space}, got {action!r}")
-        # Contiguous: the engine reads the seven numbers from memory without a look at the strides.
+        # Contiguous: the engine reads the seven numbers from memory and ignores the strides.
         move = np.ascontiguousarray(action if self._moves is None else self._moves[action], np.intc)
         reward = self._engine.step(move, num_steps=self._config.frame_skip)
         return self._observe(), float(reward), not self._engine.is_running(), False, {}
@@ -172,10 +172,10 @@ class DmlabEnv(gymnasium.Env):
 
 
 class LevelCache:
-    """Keeps compiled levels in a folder, under the two methods that the engine calls.
+    """Keeps compiled levels in a folder; the engine calls its two methods.
 
-    Compiling is most of the time of a reset wherever a level draws a new map per episode. Many processes may share
-    the folder: a level is written aside and renamed.
+    Compiling takes most of the time of a reset if a level has a new map in each episode. Several processes may share
+    the folder: a level is written under another name and then renamed.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -183,7 +183,7 @@ class LevelCache:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def fetch(self, key: str, pk3_path: str) -> bool:
-        """Copy the level `key` to `pk3_path`; False where it is not kept."""
+        """Copy the level `key` to `pk3_path`; False if it is not in the folder."""
         try:
             shutil.copyfile(self._path(key), pk3_path)
         except FileNotFoundError:
@@ -191,16 +191,16 @@ class LevelCache:
         return True
 
     def write(self, key: str, pk3_path: str) -> None:
-        """Keep the level at `pk3_path` under `key`."""
+        """Store the level at `pk3_path` under `key`."""
         if self._path(key).exists():
             return
-        # Not by the tempfile module: its files are readable by their owner alone, and others may share the folder.
-        aside = self._folder / f"{os.getpid()}-{secrets.token_hex(8)}.tmp"
+        # Not by the tempfile module: only their owner can read its files, and others may share the folder.
+        temporary = self._folder / f"{os.getpid()}-{secrets.token_hex(8)}.tmp"
         try:
-            shutil.copyfile(pk3_path, aside)
-            os.replace(aside, self._path(key))
+            shutil.copyfile(pk3_path, temporary)
+            os.replace(temporary, self._path(key))
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.pk3"  # a key may hold any character
@@ -229,7 +229,7 @@ def _start(config: DmlabConfig) -> Any:
 
 
 def _settings(config: DmlabConfig) -> dict[str, str]:
-    """What the engine reads, where every value is a string."""
+    """The engine's settings, all of them strings."""
     settings = {
         "width": config.width * config.supersample,
         "height": config.height * config.supersample,

@@ -1,4 +1,4 @@
-"""The errors that stand at the doors of every environment: unknown names, missing packages, values out of range."""
+"""Errors that all environments share: unknown names, missing packages, values out of range."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ MAX_LISTED = 12  # names that an error shows; a longer list hides the message
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], *, setting: str) -> ValueError:
-    """The error for a name that does not exist: the close ones first, then some of those there are."""
+    """The error for a name that does not exist; suggests close names and lists known ones."""
     known = sorted(known)
     by_lower = {k.lower(): k for k in known}
     close = [by_lower[k] for k in difflib.get_close_matches(name.lower(), by_lower, n=3)]
@@ -18,17 +18,17 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, setting: str) ->
 
 
 def missing_package(package: str, extra: str, note: str = "") -> ImportError:
-    """The error for an optional package: which one, and the extra that brings it."""
+    """The error for an optional package that is not installed; names the extra that installs it."""
     return ImportError(
         f"{package} is not installed: pip install worldmodel[{extra}]{note and '. ' + note}", name=package
     )
 
 
 def check_returned(what: str, values: Any, *names: str) -> Any:
-    """What an engine returned, held to be a tuple of so many values.
+    """Check that an engine returned a tuple with one value for each name; returns it.
 
     Raises:
-        TypeError: it is something else; the message names the values.
+        TypeError: it returned something else; the message names the values.
     """
     if not isinstance(values, tuple | list) or len(values) != len(names):
         got = f"{len(values)} values" if isinstance(values, tuple | list) else type(values).__name__
@@ -40,15 +40,15 @@ def check_returned(what: str, values: Any, *names: str) -> Any:
 
 
 def to_python(value: Any) -> Any:
-    """Python's own value for one number or flag of NumPy; anything else as it is, for the caller to judge."""
+    """The Python value of a NumPy scalar; anything else unchanged, for the caller to check."""
     return value.item() if getattr(value, "shape", None) == () else value
 
 
 def check_at_least(config: Any, least: float, *names: str) -> None:
-    """Refuse a config in which one of the fields `names` is below `least`.
+    """Check that no field in `names` is below `least`.
 
     Raises:
-        ValueError: it is; the message names the field.
+        ValueError: a field is; the message names it.
     """
     for name in names:
         if getattr(config, name) < least:
@@ -56,10 +56,10 @@ def check_at_least(config: Any, least: float, *names: str) -> None:
 
 
 def check_one_of(config: Any, name: str, allowed: Iterable[Any]) -> None:
-    """Refuse a config whose field `name` is none of `allowed`.
+    """Check that the field `name` is one of `allowed`.
 
     Raises:
-        ValueError: it is not; the message lists them.
+        ValueError: it is not; the message lists the allowed values.
     """
     if getattr(config, name) not in tuple(allowed):
         options = ", ".join(map(str, allowed))

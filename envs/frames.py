@@ -1,4 +1,4 @@
-"""From whatever an engine draws to frames, uint8 [h, w, 3]: area resize, and the base class of wrapped engines."""
+"""Turns images of engines into frames, uint8 [h, w, 3]: area resize, and the base class of wrapped engines."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,11 +14,11 @@ STEP = ("observation", "reward", "terminated", "truncated", "info")
 
 
 def to_rgb(image: Any) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture as three channels: grey ([h, w] or [h, w, 1]) is repeated, alpha is dropped.
+    """An image as three channels: grey ([h, w] or [h, w, 1]) is repeated, alpha is dropped.
 
     Raises:
         TypeError: the pixels are not uint8.
-        ValueError: the shape is no picture's.
+        ValueError: the shape is not that of an image.
     """
     image = np.asarray(image)
     if image.dtype != np.uint8:
@@ -31,9 +31,9 @@ def to_rgb(image: Any) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def area_resize(image: UInt8[np.ndarray, "H W 3"], height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Average over the area that each new pixel covers; a picture made larger repeats its pixels.
+    """Resize by averaging over the area of each new pixel; an enlarged image repeats its pixels.
 
-    Area averaging is what keeps a moving edge from flickering, and so keeps the tokens of a still scene still.
+    With area averaging, moving edges do not flicker, so the tokens of a still scene do not change.
     """
     if image.shape[:2] == (height, width):
         return np.array(image)
@@ -46,22 +46,22 @@ def frame_space(height: int, width: int) -> gymnasium.spaces.Box:
 
 
 def _as_float(value: Any) -> Any:
-    """A number as a float; anything else as it is, for the caller to judge."""
+    """A number as a float; anything else unchanged, for the caller to check."""
     return float(value) if isinstance(value, int | float) else value
 
 
 def _as_flag(value: Any) -> Any:
-    """0 and 1 as False and True; anything else as it is."""
+    """0 and 1 as False and True; anything else unchanged."""
     return bool(value) if isinstance(value, int) and value in (0, 1) else value
 
 
 class FrameEnv(gymnasium.Env):
-    """Turns an environment with any observation into one whose observation is a frame, and nothing but.
+    """Turns an environment with any observation into one whose observation is only a frame.
 
-    A subclass says by `picture` where the frame is in the observation. This is no `gymnasium.Wrapper`, because
-    what it changes is what the environment is: `unwrapped` should give frames too. `inner` is the engine's own.
+    The method `image` of a subclass extracts the image from the observation. This is not a `gymnasium.Wrapper`, because
+    `unwrapped` should return frames too. `inner` is the engine's own environment.
 
-    A copy (pickled, or by `copy.deepcopy`) is made anew from the config: it shows the same last frame, and must be
+    A copy (by pickle or `copy.deepcopy`) starts a new engine from the config: it has the same last frame, and must be
     reset before its first step. After `close`, `reset` and `step` raise RuntimeError.
     """
 
@@ -78,13 +78,13 @@ class FrameEnv(gymnasium.Env):
         self._frame = np.zeros((height, width, 3), np.uint8)
 
     def image(self, observation: Any) -> np.ndarray | None:
-        """The engine's picture, any size; None where it has none, as after the end: then the last frame stands."""
+        """The engine's image, of any size; None if it has none, as after the end: then the last frame is repeated."""
         return observation
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[UInt8[np.ndarray, "h w 3"], dict[str, Any]]:
-        """The first frame of an episode that `seed` determines; without a seed, of one more episode."""
+        """The first frame of an episode that `seed` determines; without a seed, of the next episode."""
         self._refuse_closed()
         super().reset(seed=seed)
         observation, info = check_returned("reset", self.inner.reset(seed=seed, options=options), "observation", "info")
@@ -110,7 +110,7 @@ class FrameEnv(gymnasium.Env):
         self.inner.close()
 
     def _step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """One step of the engine, with Python's own numbers where it has those of NumPy."""
+        """One step of the engine, with NumPy scalars converted to Python numbers."""
         observation, reward, terminated, truncated, info = check_returned("step", self.inner.step(action), *STEP)
         flags = _as_flag(to_python(terminated)), _as_flag(to_python(truncated))
         return observation, _as_float(to_python(reward)), *flags, info

@@ -1,4 +1,4 @@
-"""Any registered Gymnasium environment as frames: from its image observation, or from what it renders."""
+"""Any registered Gymnasium environment as frames: its image observation, or its rendering."""
 
 import os
 from dataclasses import dataclass, field
@@ -37,8 +37,8 @@ class GenericEnv(FrameEnv):
 
     Raises:
         ValueError: the id is unknown, or the environment cannot give frames in the way the config asks for.
-        TypeError: its action space is none of Discrete, MultiDiscrete, MultiBinary and Box, or its image
-            observation is not uint8.
+        TypeError: its action space is not Discrete, MultiDiscrete, MultiBinary or Box, or its image observation is
+            not uint8.
         ImportError: it needs a package that is not installed.
     """
 
@@ -54,7 +54,7 @@ class GenericEnv(FrameEnv):
         super().__init__(inner, config)
 
     def image(self, observation: Any) -> np.ndarray | None:
-        """The image in the observation, or what the environment renders."""
+        """The image in the observation, or the rendering."""
         if self._key is None:
             return np.asarray(self.inner.render())
         return observation[self._key] if self._key else observation
@@ -83,13 +83,13 @@ def _make(config: GenericConfig, **more: Any) -> gymnasium.Env:
     except gymnasium.error.Error as error:  # unregistered, malformed, or too old
         name = config.id.rpartition(":")[2]  # without the module that was imported first
         raise unknown_name("Gymnasium id", name, gymnasium.registry, setting="env.id") from error
-    except Exception as error:  # what the constructor of a stranger raises
+    except Exception as error:  # any exception of the environment's constructor
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ValueError(f"{config.id}: making it raised {message}; check env.kwargs") from error
 
 
 def _find_image(inner: gymnasium.Env, config: GenericConfig) -> tuple[str | None, tuple[str, ...]]:
-    """Where the image is, as `_image_key` says, and the entries of a dict observation that no frame will show."""
+    """The key of the image (see `_image_key`), and the entries of a dict observation that frames do not show."""
     if not isinstance(inner.action_space, ACTION_SPACES):
         expected = ", ".join(cls.__name__ for cls in ACTION_SPACES)
         raise TypeError(f"{config.id}: expected an action space of {expected}, got {inner.action_space}")
@@ -102,7 +102,7 @@ def _find_image(inner: gymnasium.Env, config: GenericConfig) -> tuple[str | None
 
 
 def _remake_for_rendering(inner: gymnasium.Env, config: GenericConfig) -> gymnasium.Env:
-    """The same environment again, made so that `render()` gives frames."""
+    """Make the environment again with a render mode that returns frames."""
     inner.close()
     modes = list(inner.metadata.get("render_modes") or ())
     if "rgb_array" not in modes:
@@ -111,7 +111,7 @@ def _remake_for_rendering(inner: gymnasium.Env, config: GenericConfig) -> gymnas
 
 
 def _image_key(space: spaces.Space, config: GenericConfig) -> str | None:
-    """Where the image is: a key of a dict observation, "" for the observation itself, None for a rendering."""
+    """The key of the image in a dict observation; "" for the observation itself, None for the rendering."""
     if config.frames == "render":
         return None
     entries = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
@@ -141,5 +141,5 @@ def _no_image(config: GenericConfig, space: spaces.Space) -> Exception:
         )
     return ValueError(
         f"{config.id}: expected an image observation [h, w], [h, w, 1] or [h, w, 3], got {space}; "
-        "set env.frames=render to see it as it is rendered"
+        "set env.frames=render to use its rendering"
     )

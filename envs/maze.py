@@ -1,7 +1,7 @@
-"""A first-person maze whose next frame is computable: the environment that is built in, and the ruler for tests.
+"""A first-person maze whose next frame is computable: the built-in environment, and a reference for tests.
 
 `next pose = step_pose(maze, pose, action)` and `frame = render(maze, pose)` are pure functions, and `info` carries
-the pose, so that the true future of any moment is known exactly: what a dream of it should have shown.
+the pose, so the true future of any moment is known exactly and can be compared with a dream.
 """
 
 from dataclasses import dataclass, replace
@@ -81,7 +81,7 @@ class MazeEnv(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[UInt8[np.ndarray, "h w 3"], dict[str, Any]]:
-        """The first frame of an episode that `seed` determines; without a seed, of one more episode."""
+        """The first frame of an episode that `seed` determines; without a seed, of the next episode."""
         super().reset(seed=seed)
         config = self._config
         layout = self.np_random if config.layout_seed is None else np.random.default_rng(config.layout_seed)
@@ -97,7 +97,7 @@ class MazeEnv(gymnasium.Env):
         """The frame that `action` leads to, and reward 1 if that is where the goal was.
 
         Raises:
-            ValueError: the action is none of `ACTIONS`.
+            ValueError: the action is not one of `ACTIONS`.
             RuntimeError: there was no reset before.
         """
         if self.maze is None:
@@ -138,7 +138,7 @@ class MazeEnv(gymnasium.Env):
 
 
 def step_pose(maze: Maze, pose: Pose, action: int) -> Pose:
-    """Where `action` leads from `pose`; whoever walks into a wall slides along it."""
+    """The pose after `action`; a body that walks into a wall slides along it."""
     ahead, aside, turn = MOVES[ACTIONS[action]]
     angle = np.deg2rad(pose.heading)
     dx = STRIDE * (ahead * np.cos(angle) - aside * np.sin(angle))
@@ -149,7 +149,7 @@ def step_pose(maze: Maze, pose: Pose, action: int) -> Pose:
 
 
 def _slide(walls: Bool[np.ndarray, "v u"], u: float, v: float, du: float) -> float:
-    """u + du, or less where the body, going along u, would enter a wall."""
+    """u + du, or less if the body, moving along u, would enter a wall."""
     if du == 0:
         return u
     edge = int(np.floor(u + du + np.copysign(BODY, du)))
@@ -177,7 +177,7 @@ def build_maze(rng: np.random.Generator, rooms: int, loops: float) -> Maze:
 
 
 def _dig(walls: Bool[np.ndarray, "rows columns"], rng: np.random.Generator, rooms: int) -> None:
-    """Open a tree of passages: from room to unvisited room, and back where there is none."""
+    """Open a tree of passages: from room to unvisited room, and back if there is none."""
     trail = [(1, 1)]
     walls[1, 1] = False
     while trail:
@@ -196,7 +196,7 @@ def _is_rock(walls: Bool[np.ndarray, "rows columns"], y: int, x: int) -> bool:
 
 
 def _clear_posts(walls: Bool[np.ndarray, "rows columns"]) -> None:
-    """Take away blocks that stand alone, so that opened walls make halls."""
+    """Remove blocks that stand alone, so that opened walls make halls."""
     for y in range(2, walls.shape[0] - 1, 2):
         for x in range(2, walls.shape[1] - 1, 2):
             walls[y, x] = walls[y - 1, x] or walls[y + 1, x] or walls[y, x - 1] or walls[y, x + 1]
@@ -209,7 +209,7 @@ def _paint(rng: np.random.Generator, side: int) -> Float[np.ndarray, "rows colum
 
 
 def _hang_signs(rng: np.random.Generator, side: int) -> Float[np.ndarray, "rows columns"]:
-    """A brighter or a darker sign for every block: a wall seen from near shows which it is, and how one moves."""
+    """A brighter or darker sign for every block: even from near, a wall then shows which one it is, and the motion."""
     return rng.choice(np.array([-0.45, -0.25, 0.3, 0.55], np.float32), (side, side))
 
 

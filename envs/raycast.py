@@ -1,8 +1,8 @@
 """A maze and a pose → the frame seen from there: a first-person ray caster in NumPy, a pure function.
 
 Every edge is smooth on purpose: rows of a wall's edge are weighted by how much of the pixel the wall covers,
-columns are cast at twice the width and averaged, patterns fade with distance. A frame then changes as smoothly as
-the pose does, without the flicker that would cost a tokenizer its codes.
+columns are cast at twice the width and averaged, patterns fade with distance. Frames then change as
+smoothly as the pose does, without flicker, on which a tokenizer would waste codes.
 """
 
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class _Hits(NamedTuple):
 
 
 def render(maze: Maze, pose: Pose, height: int = 64, width: int = 64) -> UInt8[np.ndarray, "h w 3"]:
-    """The frame seen from `pose`: the same arguments give the same bytes."""
+    """The frame seen from `pose`; the same arguments give the same bytes."""
     camera = _camera(height, width)
     angle = np.deg2rad(pose.heading)
     ahead = np.array([np.cos(angle), np.sin(angle)])

@@ -1,8 +1,8 @@
 """ViZDoom's scenarios as frames, through the Gymnasium wrapper that comes with the package.
 
 Source: Kempka et al. 2016 (ViZDoom), arXiv 1605.02097; https://vizdoom.farama.org. The wrapper seeds the engine
-before every episode, and that is enough: the same seed and actions give the same bytes again, in the same process
-after other episodes as in a fresh one (a test holds it to that).
+before every episode. The same seed and actions then give the same bytes, in the same process after other episodes and
+in a new process (a test checks this).
 """
 
 import contextlib
@@ -54,10 +54,10 @@ class VizdoomEnv(FrameEnv):
         inner = _make(config)
         super().__init__(inner, config, _action_names(inner))
         self._folder = tempfile.mkdtemp(prefix="vizdoom-")
-        self._shut = weakref.finalize(self, _shut, inner, self._folder)  # also where nobody calls close()
+        self._shut = weakref.finalize(self, _shut, inner, self._folder)  # also if nobody calls close()
 
     def image(self, observation: Any) -> np.ndarray | None:
-        """The screen; None after the end, when the engine has none."""
+        """The cropped screen; None after the end, when the engine has none."""
         if self.inner.unwrapped.state is None:  # pyright: ignore
             return None
         screen, (top, bottom, left, right) = observation["screen"], self.config.crop
@@ -65,18 +65,18 @@ class VizdoomEnv(FrameEnv):
         return screen[round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """As in `FrameEnv`. The engine starts in a folder of its own, because it leaves its settings where it
-        starts, and because engines that share this file could disturb each other."""
+        """As in `FrameEnv`. The engine starts in a temporary folder, because it writes its settings where it
+        starts, and engines that share this file could disturb each other."""
         if self._closed or self.inner.unwrapped.game.is_running():  # pyright: ignore
             return super().reset(seed=seed, options=options)
         with contextlib.chdir(self._folder):
             return super().reset(seed=seed, options=options)
 
     def step(self, action: Any):
-        """As in `FrameEnv`. An episode that runs out of time is truncated alone, where the wrapper says both.
+        """As in `FrameEnv`. An episode that runs out of time is only truncated; the wrapper says both.
 
-        After a true end the frame is black, as the wrapper has it: a world model could not tell an end that looks like
-        the frame before it from a moment in which nothing happened.
+        After a true end the frame is black, as in the wrapper: if it looked like the frame before it, a world model
+        could not distinguish an end from a step in which nothing happened.
         """
         frame, reward, terminated, truncated, info = super().step(action)
         if terminated and not truncated:

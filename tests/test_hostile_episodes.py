@@ -109,7 +109,7 @@ def test_a_chunk_of_a_few_bytes_is_refused_and_crashes_nothing(store: EpisodeSto
         identity = file[name].id
         identity.write_direct_chunk((0,) * len(identity.shape), bytes(size))
     fresh = EpisodeStore.open(store.folder)
-    with pytest.raises(EpisodeError, match=f"{size} stored bytes are no chunk of"):
+    with pytest.raises(EpisodeError, match=f"{size} stored bytes are not a chunk of"):
         fresh.read(0)
     assert list(find_damaged(fresh)) == [0]
 
@@ -132,7 +132,7 @@ def chunk_bytes(array: Any) -> int:
 def test_a_chunk_that_unpacks_to_another_size_is_refused(claim: str) -> None:
     frame = bytes([0x20, 100]) if claim == "more" else bytes([0x20, 50])
     frame = {"unknown": bytes([0x00, 0x58]), "dictionary": bytes([0x21, 0, 64]), "none": b""}.get(claim, frame)
-    with pytest.raises(ValueError, match="are no chunk of 64"):
+    with pytest.raises(ValueError, match="are not a chunk of 64"):
         unpack(b"\x28\xb5\x2f\xfd" + frame + bytes(20), np.zeros(64, np.uint8))
 
 

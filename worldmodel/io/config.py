@@ -1,7 +1,7 @@
 """Turn plain YAML values into typed configs, and back.
 
-A dataclass is the schema: its fields name the keys, its annotations the types, its defaults what may be left
-out. Nothing here imports a config library: any mapping will do, Hydra's `DictConfig` included.
+A dataclass is the schema: its fields are the keys, its annotations the types, and a field with a default may be left
+out. Nothing here imports a config library: any mapping works, Hydra's `DictConfig` included.
 """
 
 import dataclasses
@@ -20,14 +20,14 @@ MISSING = "???"  # how YAML says "the user must set this" (OmegaConf's conventio
 def from_mapping(schema: type[T], node: Any, path: str = "") -> T:
     """Build `schema`, a dataclass, from `node`, a mapping of plain values; nested ones from nested mappings.
 
-    Lists become tuples where the schema says so, an int is taken for a float, a str for a Path; a bool is never
-    an int. A key that Python keeps for itself has an underscore behind it in the schema: `from` is `from_` there.
-    `path` is where the node stands in the whole config and opens every message.
+    Lists become tuples where the schema has tuples, an int is accepted as a float and a str as a Path; a bool is never
+    an int. A key that is a Python keyword has an underscore at its end in the schema: `from` is `from_` there.
+    `path` is the node's place in the whole config; every message begins with it.
 
     Raises:
-        ValueError: an unknown key, a value that is missing, none of the allowed ones, or refused by the schema's
-            own checks.
-        TypeError: a value of the wrong type, or a schema with an annotation that YAML cannot express.
+        ValueError: an unknown key, or a value that is missing, not among the allowed ones, or refused by the
+            schema's own checks.
+        TypeError: a value of the wrong type, or an annotation that YAML cannot express.
     """
     if not isinstance(node, Mapping):
         raise TypeError(f"{path or 'config'}: expected a mapping of keys, got {_describe(node)}")
@@ -45,14 +45,14 @@ def from_mapping(schema: type[T], node: Any, path: str = "") -> T:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The plain, JSON-able values of a config; `typed(type(config), to_dict(config)) == config`."""
+    """The values of a config as JSON can hold them; `from_mapping(type(config), to_dict(config)) == config`."""
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise TypeError(f"expected an instance of a dataclass, got {_describe(config)}")
     return {_key(f): _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
 
 
 def check_range(config: Any, low: float, high: float, *names: str) -> None:
-    """Hold fields of a config to a range; to be called by its own checks.
+    """Check that fields of a config lie in a range; for the config's own `__post_init__`.
 
     Raises:
         ValueError: names the field, the range and what it got.
@@ -63,7 +63,7 @@ def check_range(config: Any, low: float, high: float, *names: str) -> None:
 
 
 def unknown_key(path: str, key: str, known: Iterable[str]) -> ValueError:
-    """The error for a key that does not exist below `path`: the closest one there is, or all of them."""
+    """The error for a key that does not exist below `path`; names the closest known key, or all of them."""
     known = [*known]
     close = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known) or 'none'}"
@@ -73,7 +73,7 @@ def unknown_key(path: str, key: str, known: Iterable[str]) -> ValueError:
 def _construct(schema: type[T], values: dict[str, Any], path: str) -> T:
     try:
         return schema(**values)
-    except ValueError as error:  # a check of the schema's own: say where in the config it happened
+    except ValueError as error:  # from the schema's own check: add the place in the config
         raise ValueError(f"{path}: {error}" if path else str(error)) from error
 
 
@@ -105,7 +105,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 
 def _convert_scalar(hint: Any, value: Any, path: str) -> Any:
     if hint not in (bool, int, float, str, Path, type(None)):
-        if isinstance(hint, type) and isinstance(value, hint):  # made of such values already
+        if isinstance(hint, type) and isinstance(value, hint):  # converted already
             return value
         raise TypeError(f"{path}: the schema's type {_name(hint)} has no YAML form")
     if isinstance(value, hint) and not (isinstance(value, bool) and hint is int):
@@ -135,7 +135,7 @@ def _convert_union(hint: Any, value: Any, path: str) -> Any:
 def _convert_literal(hint: Any, value: Any, path: str) -> Any:
     allowed = typing.get_args(hint)
     for option in allowed:
-        if option == value and type(option) is type(value):  # True == 1, but is not meant
+        if option == value and type(option) is type(value):  # True == 1, but is another value
             return value
     raise ValueError(f"{path}: expected one of {', '.join(map(repr, allowed))}, got {_describe(value)}")
 

@@ -1,10 +1,11 @@
-"""One writer for a folder: a lock that says who holds it, and that the kernel gives up when its process dies.
+"""One writer for a folder: a lock that names its holder and that the kernel releases when its process dies.
 
-The lock is a POSIX record lock on the file `.NAME.lock` beside the folder NAME, so that the folder itself may be
-listed, compared and replaced. A folder that is a disk of its own (a mount point), or whose parent may not be
-written to, has that file inside. The lock works on network folders that have such locks (NFS 4, SMB, most cluster
-file systems). A fork does not inherit it, so data-loading workers and engines never keep it alive. The text in the
-file only says who holds the lock: a stale text locks nobody out. The file is deleted when the lock is given up.
+The lock is a POSIX record lock on the file `.NAME.lock` beside the folder NAME, so that the folder
+itself can be listed, compared and replaced. If the folder is a mount point, or its parent is not
+writable, that file is inside. The lock works on network folders that have such locks (NFS 4, SMB,
+most cluster file systems). A fork does not inherit it, so data-loading workers and engines never
+keep it alive. The text in the file only names the holder: a stale text locks nobody out. The file
+is deleted when the lock is released.
 """
 
 import contextlib
@@ -28,31 +29,31 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-WAIT_SECONDS = 0.5  # seconds that a second writer waits: some hold the lock for a moment only
-NO_LOCKS = "this disk has no locks: make sure by yourself that one process alone writes into {folder}"
+WAIT_SECONDS = 0.5  # seconds that a second writer waits: some writers hold the lock only briefly
+NO_LOCKS = "this disk has no locks: make sure yourself that only one process writes into {folder}"
 
-_held: set[str] = set()  # folders that this process has locked: record locks don't exclude one's own process
+_held: set[str] = set()  # folders that this process has locked: a record lock does not exclude its own process
 _guard = threading.Lock()
 
 
 class FolderInUse(ValueError):
-    """Another process, or another part of this one, writes into the folder; the message says who, and since when."""
+    """Another process, or another thread of this one, writes into the folder; the message says which, since when."""
 
 
 @contextlib.contextmanager
 def writer_lock(folder: str | Path, work: str) -> Iterator[bool]:
-    """Be the only writer of `folder` until the block ends; the folder is made where it is missing.
+    """Be the only writer of `folder` until the block ends; the folder is made if it is missing.
 
     Args:
-        folder: what is written into, such as RUN/episodes. Links are followed.
-        work: what is done, for the message that the others get ("collection", "training").
+        folder: the folder to write into, such as RUN/episodes. Links are followed.
+        work: what this writer does, for the message to the others ("collection", "training").
 
     Yields:
-        Whether the disk has locks. Where it has none, a warning says so, and other writers are possible.
+        Whether the disk has locks. If it has none, a warning says so, and other writers are possible.
 
     Raises:
         FolderInUse: another process or thread holds the lock.
-        OSError: the file of the lock cannot be made.
+        OSError: the lock file cannot be made.
     """
     folder = Path(folder)
     make_folder(folder)
@@ -68,7 +69,7 @@ def writer_lock(folder: str | Path, work: str) -> Iterator[bool]:
 
 
 def lock_file(folder: str | Path) -> Path:
-    """The file whose lock is the one of `folder`."""
+    """The lock file of `folder`."""
     real = Path(os.path.realpath(folder))
     inside = os.path.ismount(real) or not os.access(real.parent, os.W_OK)
     return (real if inside else real.parent) / f".{real.name}.lock"
@@ -95,7 +96,7 @@ def _reserve(key: str) -> bool:
 
 
 def _lock(folder: Path, work: str, until: float) -> tuple[BinaryIO, bool]:
-    """The locked file, with the holder's name in it, and whether the disk has locks at all."""
+    """The locked file, which names this process as the holder, and whether the disk has locks."""
     path = lock_file(folder)
     while True:
         file = _open(path)
@@ -116,7 +117,7 @@ def _lock(folder: Path, work: str, until: float) -> tuple[BinaryIO, bool]:
 
 
 def _open(path: Path) -> BinaryIO:
-    """The file of a lock; a link that somebody put in its place is not followed."""
+    """Open the lock file; a link in its place is not followed."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         file = open(os.open(path, flags, 0o666), "rb+", buffering=0)  # noqa: SIM115
@@ -159,7 +160,7 @@ def _write_holder(file: BinaryIO, work: str) -> None:
 
 
 def _release(file: BinaryIO, path: Path, ours: bool) -> None:
-    """Delete the file, then let go of it: in this order no other process can hold a lock on a deleted file."""
+    """Delete the file, then release it: in this order no other process can hold a lock on a deleted file."""
     with file:
         if ours and _is_at(file, path):
             with contextlib.suppress(OSError):
@@ -167,7 +168,7 @@ def _release(file: BinaryIO, path: Path, ours: bool) -> None:
 
 
 def _holder_message(file: BinaryIO, folder: Path) -> str:
-    """Who holds the lock, as far as the file says."""
+    """The error message: who holds the lock, as the file says."""
     try:
         holder: dict[str, Any] = json.loads(file.read(4096))
         who = f"process {holder['pid']} on {holder['host']}, since {holder['since']} ({holder['work']})"
@@ -181,7 +182,7 @@ def _now() -> str:
 
 
 def _reset_after_fork() -> None:
-    """A child has none of its parent's record locks, and no thread that could let go of the guard."""
+    """A forked child has none of its parent's record locks, and no thread that could release the guard."""
     global _guard
     _guard = threading.Lock()
     _held.clear()

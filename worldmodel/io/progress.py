@@ -1,4 +1,4 @@
-"""Progress that suits where it is shown: a moving bar at a terminal, a line every ten seconds in a log file."""
+"""Progress bars: a moving bar at a terminal, a line every ten seconds in a log file."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ LINE_EVERY = 10.0  # seconds
 
 
 class _Lines(tqdm):
-    """A tqdm that prints whole lines instead of drawing over the last one."""
+    """A tqdm that prints complete lines instead of overwriting the last one."""
 
     @staticmethod
     def status_printer(file: Any) -> Callable[[str], None]:
@@ -25,7 +25,7 @@ class _Lines(tqdm):
 def progress(
     of: Iterable[Any] | None = None, name: str = "", *, total: int, unit: str, done: int = 0, shown: bool = True
 ) -> tqdm:
-    """A bar with speed and the time still to go, over `of` or to be updated by hand; as a context, it closes itself."""
+    """A bar with speed and remaining time, over `of` or updated by hand; as a context manager it closes itself."""
     common = {"desc": name, "total": total, "initial": done, "unit": unit, "disable": not shown}
     if sys.stderr.isatty():
         return tqdm(of, **common, dynamic_ncols=True, mininterval=0.5)

@@ -1,7 +1,7 @@
-"""Decoders of native code run in a child process: where one crashes, hangs or floods memory, the file is refused.
+"""Runs native decoders in a child process: if one crashes, hangs or exhausts memory, the file is refused.
 
-The child writes its answer to a pipe in a plain form, and only numbers are read from it. On Linux it has a ceiling
-of memory and may write no file of more than a megabyte; the limit of time holds on every system.
+The child writes its answer to a pipe as JSON and raw numbers. On Linux its memory is limited, and so are the files that
+it writes (one megabyte); the time limit holds on every system.
 """
 
 import json
@@ -24,24 +24,24 @@ except ImportError:  # Windows
     resource = None
 
 MEMORY = 1 << 32  # bytes of address space of a child
-LOG_BYTES = 1 << 20  # of what a child says about its errors, and of any file that it writes
+LOG_BYTES = 1 << 20  # of a child's standard error, and of any file that it writes
 ANSWER_BYTES = 1 << 24  # of the JSON before the arrays
-SECONDS = 60.0  # for one read from a child, unless another number is given
+SECONDS = 60.0  # default time limit of one read from a child
 TYPES = {f"{kind}{size}" for kind in ("<i", "<u", "<f") for size in (2, 4, 8)} | {"|i1", "|u1", "|b1"}
 
 
 class Child:
-    """A process that decodes the file `what` and writes to its standard output; a context that ends it.
+    """A process that decodes the file `what` and writes to its standard output; a context manager that ends it.
 
     Args:
         command: the program and its arguments.
         what: the file, for messages.
         stdin: what the child reads: a file, or a pipe for `ask`.
-        env: its environment variables; None for those of this process.
-        seconds: how long one read may take.
+        env: its environment variables; None: those of this process.
+        seconds: time limit of one read.
 
     Raises:
-        UntrustedFileError: from each read, where the child died, took too long or gave too little.
+        UntrustedFileError: from each read, if the child died, took too long or returned too little.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Child:
         self.close()
 
     def close(self) -> None:
-        """End the child, however busy it is."""
+        """Kill the child."""
         self._closed.set()
         self.process.kill()
         self.process.wait()
@@ -84,7 +84,7 @@ class Child:
                 return
 
     def line(self) -> bytes:
-        """The next line, without its end; empty where the child has closed its output."""
+        """The next line, without its line break; empty if the child has closed its output."""
         assert self.process.stdout is not None
         self._deadline = time.monotonic() + self.seconds
         found = self.process.stdout.readline(ANSWER_BYTES)
@@ -95,7 +95,7 @@ class Child:
         """The next array, of exactly this shape and type."""
         if math.prod(shape) * np.dtype(dtype).itemsize > EPISODE_BYTES:
             raise UntrustedFileError(f"{self.what}: its decoder gave an array of {tuple(shape)}")
-        output: Any = self.process.stdout  # buffered: it reads on until all is there
+        output: Any = self.process.stdout  # buffered: it reads until the array is complete
         found = np.empty(shape, dtype)
         self._deadline = time.monotonic() + self.seconds
         got = output.readinto(found.reshape(-1).view(np.uint8)) if found.size else 0
@@ -105,10 +105,10 @@ class Child:
         return found
 
     def ask(self, **request: Any) -> tuple[dict[str, Any], np.ndarray | None]:
-        """Send one line of JSON; the child answers with such a line and, where it says `array`, an array.
+        """Send one line of JSON; the child answers with a line of JSON and, if that has the key `array`, an array.
 
         Raises:
-            UntrustedFileError: the child says `error`, or gives no answer.
+            UntrustedFileError: the answer has the key `error`, or there is no answer.
         """
         assert self.process.stdin is not None
         try:
@@ -141,18 +141,18 @@ class Child:
         return array[0], array[1]
 
     def failure(self) -> UntrustedFileError:
-        """Why the child gave nothing more, once its output has ended."""
+        """The error that says why the child's output ended."""
         status = self._status()
         if self._late:
             return UntrustedFileError(f"{self.what}: damaged: decoding took more than {self.seconds:g} seconds")
         if status < 0:
             name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
             return UntrustedFileError(f"{self.what}: damaged: its decoder crashed ({name})")
-        last = self.log().strip().splitlines()[-3:] or ["its decoder stopped without a word"]
+        last = self.log().strip().splitlines()[-3:] or ["its decoder stopped without a message"]
         return UntrustedFileError(f"{self.what}: damaged, or of another kind: {'; '.join(last)}")
 
     def _status(self) -> int:
-        """The exit status of the child, which has a moment to end by itself."""
+        """The exit status of the child, after it had time to end by itself."""
         try:
             return self.process.wait(self.seconds)
         except subprocess.TimeoutExpired:
@@ -167,7 +167,7 @@ class Child:
 
 
 def _limit(pid: int) -> None:
-    """Ceilings for the child; only Linux lets another process set them."""
+    """Limit the child's memory and files; only Linux lets another process set these limits."""
     if resource is None or not hasattr(resource, "prlimit"):
         return
     limits = {resource.RLIMIT_AS: MEMORY, resource.RLIMIT_FSIZE: LOG_BYTES, resource.RLIMIT_CORE: 0}

@@ -1,10 +1,10 @@
-"""The one door for files from outside: regular files only, read with a ceiling, errors that name the file.
+"""Opens files from outside: regular files only, with a limit of their size, and errors that name the file.
 
 A file may come from anyone. Three rules hold before a decoder sees a byte of it:
 
-- It is a regular file. A pipe would wait for ever, and a device such as /dev/zero has no end.
-- It is not larger than the ceiling for its kind, and what it claims to hold is not either.
-- Whatever goes wrong over its content becomes one ValueError that begins with its name.
+- It is a regular file. Reading a pipe could wait forever, and a device such as /dev/zero has no end.
+- Neither its size nor the size of the data that it claims to hold exceeds the limit for its kind.
+- Any error over its content becomes one ValueError that begins with its name.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ from typing import Any, NoReturn
 JSON_BYTES = 1 << 24  # of a JSON file
 FRAME_BYTES = 1 << 26  # of one decoded frame: 4096 x 4096 pixels of four channels
 EPISODE_BYTES = 1 << 32  # of all decoded frames of an episode
-MAX_CHOICES = 1 << 16  # of a discrete action: one column each in the prior's input
+MAX_CHOICES = 1 << 16  # of a discrete action: each takes a column of the prior's input
 WEIGHTS_BYTES = 1 << 33  # of a file of weights: two billion numbers
-MIN_UNPACKED_LIMIT = 1 << 26  # up to which a file may unpack whatever its size
-MAX_EXPANSION = 1000  # the most that a larger one may unpack to, for each of its bytes
+MIN_UNPACKED_LIMIT = 1 << 26  # a file of any size may unpack to this many
+MAX_EXPANSION = 1000  # or to this many times its size
 
 
 class UntrustedFileError(ValueError):
@@ -38,13 +38,13 @@ def open_regular(path: str | Path, most: int | None = None) -> io.BufferedReader
 
     Args:
         path: the file; a symbolic link is followed.
-        most: the largest number of bytes that the file may have; None for no ceiling.
+        most: the largest number of bytes that the file may have; None: no limit.
 
     Raises:
         FileNotFoundError: there is no such file.
-        UntrustedFileError: it is no regular file, or it is too large.
+        UntrustedFileError: it is not a regular file, or it is too large.
     """
-    # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+    # Without O_NONBLOCK, opening a pipe without a writer would wait forever.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(path, flags)
@@ -85,7 +85,7 @@ def read_bytes(path: str | Path, most: int) -> bytes:
 
 
 class ByteSource:
-    """The bytes of a regular file, or of its `content` in memory, by their place; from any thread.
+    """The bytes of a regular file, or of its `content` in memory, by position; safe to use from several threads.
 
     Raises: as `open_regular`.
     """
@@ -101,7 +101,7 @@ class ByteSource:
         self.size = os.fstat(self._descriptor).st_size
 
     def read(self, start: int, size: int) -> bytes:
-        """Bytes `start` to `start + size - 1`. Raises UntrustedFileError where the file is shorter."""
+        """Bytes `start` to `start + size - 1`. Raises UntrustedFileError if the file is shorter."""
         if start + size > self.size:
             raise UntrustedFileError(f"{self._path}: {size:,} bytes at {start:,} lie outside of the file")
         if self._content is not None:
@@ -114,16 +114,16 @@ class ByteSource:
         return found
 
     def close(self) -> None:
-        """Let go of the file; it is closed as well when nothing refers to this any more."""
+        """Close the file; it is also closed when this object is collected as garbage."""
         if self._content is None:
             self._closed()
 
 
 def read_json(path: str | Path, most: int = JSON_BYTES) -> dict[str, Any]:
-    """The JSON object in a file. NaN and Infinity are refused, as they are no JSON.
+    """The JSON object in a file. NaN and Infinity are refused, because JSON does not have them.
 
     Raises:
-        UntrustedFileError: the file is missing, is no regular file, is too large or holds no JSON object.
+        UntrustedFileError: the file is missing, not a regular file, too large, or holds no JSON object.
     """
     try:
         text = read_bytes(path, most).decode("utf-8")
@@ -132,7 +132,7 @@ def read_json(path: str | Path, most: int = JSON_BYTES) -> dict[str, Any]:
         raise UntrustedFileError(f"{path}: missing") from error
     except UntrustedFileError:
         raise
-    except (ValueError, RecursionError) as error:  # no JSON, no text, or nested without end
+    except (ValueError, RecursionError) as error:  # not JSON, not text, or nested too deep
         raise UntrustedFileError(f"{path}: damaged, not JSON ({error})") from error
     if not isinstance(values, dict):
         raise UntrustedFileError(f"{path}: expected a JSON object, got {type(values).__name__}")
@@ -143,7 +143,7 @@ def check_frame(what: str | Path, shape: Sequence[int], itemsize: int = 1) -> No
     """Refuse a frame that decodes to more than `FRAME_BYTES`; `shape` is (h, w) or (h, w, c).
 
     Raises:
-        UntrustedFileError: names `what`, the size and the ceiling.
+        UntrustedFileError: names `what`, the size and the limit.
     """
     if (size := math.prod(map(int, shape)) * itemsize) > FRAME_BYTES:
         raise UntrustedFileError(
@@ -156,7 +156,7 @@ def check_episode(what: str | Path, frames: int, frame_bytes: int) -> None:
     """Refuse an episode that decodes to more than `EPISODE_BYTES`.
 
     Raises:
-        UntrustedFileError: names `what`, the size and the ceiling.
+        UntrustedFileError: names `what`, the size and the limit.
     """
     if (size := int(frames) * int(frame_bytes)) > EPISODE_BYTES:
         raise UntrustedFileError(
@@ -171,7 +171,7 @@ def check_unpacked(what: str | Path, stored: int, unpacked: int) -> None:
     The limit is `MIN_UNPACKED_LIMIT` bytes, or `MAX_EXPANSION` times the stored bytes if that is more.
 
     Raises:
-        UntrustedFileError: names `what`, both sizes and the ceiling.
+        UntrustedFileError: names `what`, both sizes and the limit.
     """
     if unpacked > max(MIN_UNPACKED_LIMIT, MAX_EXPANSION * stored):
         raise UntrustedFileError(
@@ -184,7 +184,7 @@ def check_choices(what: str | Path, choices: int) -> None:
     """Refuse a discrete action with more than `MAX_CHOICES` choices.
 
     Raises:
-        UntrustedFileError: names `what`, the number and the ceiling.
+        UntrustedFileError: names `what`, the number and the limit.
     """
     if int(choices) > MAX_CHOICES:
         raise UntrustedFileError(
@@ -195,7 +195,7 @@ def check_choices(what: str | Path, choices: int) -> None:
 
 @contextlib.contextmanager
 def errors_name(what: str | Path) -> Iterator[None]:
-    """Turn whatever goes wrong over the content of a file into one UntrustedFileError that names it."""
+    """Turn any error over the content of a file into one UntrustedFileError that names the file."""
     try:
         yield
     except UntrustedFileError as error:
@@ -235,7 +235,7 @@ def _no_constants(name: str) -> NoReturn:
 
 
 def _finite(text: str) -> float:
-    """A number in JSON; 1e999 would become infinite."""
+    """A finite number in JSON. Raises ValueError for 1e999, which Python reads as infinity."""
     if math.isinf(value := float(text)):
         raise ValueError(f"{text} is too large a number")
     return value

@@ -1,6 +1,6 @@
 """Frames for people: mp4, GIF and PNG files, text on frames, contact sheets, and videos in TensorBoard.
 
-Everything takes frames as uint8 arrays or tensors `t h w 3`. Files are for the eye: numbers come from arrays.
+All functions take frames as uint8 arrays or tensors `t h w 3`. Files are for viewing: metrics use arrays.
 """
 
 import io
@@ -19,56 +19,56 @@ from torch.utils.tensorboard import SummaryWriter
 from worldmodel.io.folders import make_folder
 
 Frames = UInt8[np.ndarray, "t h w 3"] | UInt8[Tensor, "t h w 3"]
-Picture = UInt8[np.ndarray, "h w 3"]
+ImageArray = UInt8[np.ndarray, "h w 3"]
 
 FONT_SIZE = 12  # pixels
 LINE = 16  # pixels from one line of text to the next
-GAP = 2  # pixels between the pictures of a contact sheet
+GAP = 2  # pixels between the images of a contact sheet
 QUALITY = 18  # x264's constant rate factor: differences are hardly visible
 INK, PAPER = (235, 235, 235), (20, 20, 20)
 
 
-def write_video(path: str | Path, frames: Frames | Iterable[Picture], fps: float = 15.0) -> Path:
-    """Write an H.264 mp4 that every browser plays; odd heights and widths gain a copied row or column.
+def write_video(path: str | Path, frames: Frames | Iterable[ImageArray], fps: float = 15.0) -> Path:
+    """Write an H.264 mp4 that every browser plays; odd heights and widths get a copied row or column.
 
-    Frames are taken one by one and not kept, so an iterator may give any number of them.
+    Frames are written one by one and not kept, so an iterator may yield any number of them.
 
     Raises:
-        ValueError: no frames, a path that is no .mp4, or fps that is not positive.
+        ValueError: no frames, a path that does not end in .mp4, or fps that is not positive.
     """
     from moviepy.video.io.ffmpeg_writer import FFMPEG_VideoWriter  # slow to import, and only this function needs it
 
     path = Path(path)
-    pictures: Iterator[Picture] = iter(_array(frames) if isinstance(frames, np.ndarray | Tensor) else frames)
+    images: Iterator[ImageArray] = iter(_array(frames) if isinstance(frames, np.ndarray | Tensor) else frames)
     if path.suffix != ".mp4":
         raise ValueError(f"expected a path that ends in .mp4, got {path}")
     _check_fps(fps)
-    if (first := next(pictures, None)) is None:
+    if (first := next(images, None)) is None:
         raise ValueError("expected at least one frame, got none")
     make_folder(path.parent)
-    aside = path.with_name(f".{path.stem}.tmp.mp4")
+    temporary = path.with_name(f".{path.stem}.tmp.mp4")
     height, width = _even(first).shape[:2]
     options = ["-crf", str(QUALITY), "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
     try:
-        with FFMPEG_VideoWriter(str(aside), (width, height), fps, threads=1, ffmpeg_params=options) as writer:
-            for picture in itertools.chain([first], pictures):
-                writer.write_frame(_even(picture))
-        os.replace(aside, path)
+        with FFMPEG_VideoWriter(str(temporary), (width, height), fps, threads=1, ffmpeg_params=options) as writer:
+            for image in itertools.chain([first], images):
+                writer.write_frame(_even(image))
+        os.replace(temporary, path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return path
 
 
-def _even(picture: Picture) -> UInt8[np.ndarray, "H W 3"]:
-    """With even sides, as H.264's colours need them."""
-    return np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), mode="edge")
+def _even(image: ImageArray) -> UInt8[np.ndarray, "H W 3"]:
+    """The frame with even height and width, which the colour format of H.264 requires."""
+    return np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), mode="edge")
 
 
 def write_gif(path: str | Path, frames: Frames, fps: float = 15.0, max_bytes: int | None = None) -> Path:
-    """Write a GIF that loops; over `max_bytes` it loses colours first, then every other frame, again and again.
+    """Write a GIF that loops. While it exceeds `max_bytes`, it gets fewer colours, then half the frames, and so on.
 
     Raises:
-        ValueError: not even a single frame fits.
+        ValueError: not even one frame fits.
     """
     path, video = Path(path), _array(frames)
     _check_fps(fps)
@@ -83,36 +83,36 @@ def write_gif(path: str | Path, frames: Frames, fps: float = 15.0, max_bytes: in
 
 
 def gif_bytes(frames: Frames, fps: float = 15.0, colors: int = 256) -> bytes:
-    """A looping GIF, each frame with the palette that suits it."""
+    """A looping GIF, each frame with its own palette."""
     images = [Image.fromarray(frame).quantize(colors, dither=Image.Dither.NONE) for frame in _array(frames)]
-    duration = max(20, round(1000 / fps))  # ms; browsers slow down what claims to be faster than 50 per second
+    duration = max(20, round(1000 / fps))  # ms; browsers slow down GIFs of more than 50 frames per second
     buffer = io.BytesIO()
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=duration, loop=0)
     return buffer.getvalue()
 
 
-def write_png(path: str | Path, image: Picture) -> Path:
-    """Write one picture without loss."""
+def write_png(path: str | Path, image: ImageArray) -> Path:
+    """Write one image as a PNG file."""
     path = Path(path)
     make_folder(path.parent)
     path.write_bytes(png_bytes(image))
     return path
 
 
-def png_bytes(image: Picture) -> bytes:
-    """One picture as a PNG file, without loss."""
+def png_bytes(image: ImageArray) -> bytes:
+    """One image as the bytes of a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
 def annotate(frames: Frames, texts: Sequence[str], scale: int = 4) -> UInt8[np.ndarray, "t H W 3"]:
-    """Frames enlarged by a whole factor, every pixel a square, each above its own text (of one line or more).
+    """Frames enlarged by an integer factor, each above its own text of one or more lines.
 
-    Text that is too wide is cut at the right edge.
+    Text that is too wide is cut off at the right edge.
 
     Raises:
-        ValueError: there is not one text per frame, or the factor is below 1.
+        ValueError: the number of texts is not that of the frames, or the factor is below 1.
     """
     video = _array(frames)
     if len(texts) != len(video):
@@ -128,10 +128,10 @@ def annotate(frames: Frames, texts: Sequence[str], scale: int = 4) -> UInt8[np.n
 def contact_sheet(
     rows: Sequence[Frames], labels: Sequence[str], columns: int = 10, titles: Sequence[str] | None = None
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """One picture of several videos of one shape: a labelled row each, the same moments below each other.
+    """One image of several videos of one shape: a labelled row for each, the same times in each column.
 
-    The moments are spread evenly from the first frame to the last. `titles`, one per frame of a row, stand above
-    the columns; without them, the numbers of the frames.
+    The times are spread evenly from the first frame to the last. `titles`, one per frame, head the columns; without
+    them, the frame numbers do.
 
     Raises:
         ValueError: no rows, rows of different shapes, or not one label per row.
@@ -155,8 +155,8 @@ def contact_sheet(
     return np.concatenate([np.concatenate(header, axis=1), *body], axis=0)
 
 
-def text_image(text: str, width: int, height: int) -> Picture:
-    """A strip of this size with text from its upper left corner on."""
+def text_image(text: str, width: int, height: int) -> ImageArray:
+    """An image of this size with text that starts at its upper left corner."""
     image = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(image)
     for i, line in enumerate(text.split("\n")):
@@ -165,9 +165,9 @@ def text_image(text: str, width: int, height: int) -> Picture:
 
 
 def log_video(writer: SummaryWriter, tag: str, frames: Frames, step: int, fps: float = 15.0) -> None:
-    """Show a video in TensorBoard, as the GIF that its images tab plays.
+    """Show a video in TensorBoard, as a GIF in its images tab.
 
-    Torch's `add_video` would do the same, but looks for MoviePy 1.
+    Torch's `add_video` does the same, but needs MoviePy 1.
     """
     video = _array(frames)
     _, height, width, channels = video.shape

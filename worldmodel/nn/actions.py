@@ -1,4 +1,4 @@
-"""Actions: Gymnasium spaces to JSON and back, and actions to the float vectors that condition the prior."""
+"""Action spaces: to JSON and back, and actions to the float vectors that condition the prior."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -13,22 +13,22 @@ from worldmodel.io.untrusted import check_choices
 
 SUPPORTED = "Discrete, MultiDiscrete, MultiBinary and Box"
 INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
-NUMBERS = INTEGERS | {"float16", "float32", "float64", "bool"}  # NumPy would take "9999999f8" for a type as well
+NUMBERS = INTEGERS | {"float16", "float32", "float64", "bool"}  # NumPy would also accept "9999999f8"
 
-Scale = tuple[tuple[float, float] | None, ...]  # centre and spread of each axis of a Box; None: its bounds count
-TRUSTED_WIDTH = 1024.0  # width of an axis up to which its bounds count, whatever the data
-MIN_COVERED_SHARE = 1e-3  # share of a wider axis that the data must cover, or its bounds count as none
-MAX_ENCODED = 1e9  # of an encoded number: beyond it, what a network computes means nothing
-PLAUSIBLE_SPREADS = 2.0  # spreads from the centre that count as within reach of the data
-MAX_EXACT_INTEGER = 2.0**53  # up to here a double tells all integers apart
+Scale = tuple[tuple[float, float] | None, ...]  # centre and spread of each axis of a Box; None: scaled by its bounds
+TRUSTED_WIDTH = 1024.0  # an axis up to this wide is scaled by its bounds, whatever the data
+MIN_COVERED_SHARE = 1e-3  # of a wider axis the data must cover this share, or its bounds are ignored
+MAX_ENCODED = 1e9  # limit of encoded numbers: beyond it, the output of a network is meaningless
+PLAUSIBLE_SPREADS = 2.0  # actions up to this many spreads from the centre are near the data
+MAX_EXACT_INTEGER = 2.0**53  # up to here a double represents every integer
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
-    """The space as plain values that `json.dumps` takes; infinite bounds become the strings "inf" and "-inf".
+    """The space as values for `json.dumps`; infinite bounds become the strings "inf" and "-inf".
 
     Raises:
-        TypeError: a space that is none of the four kinds.
-        ValueError: a space of no numbers, or with more choices than are allowed.
+        TypeError: the space is not of the four kinds.
+        ValueError: an action has no numbers, or more choices than are allowed.
     """
     if isinstance(space, Discrete | MultiDiscrete | MultiBinary | Box):
         _check_columns("action space", space)
@@ -49,8 +49,8 @@ def space_from_json(values: Mapping[str, Any]) -> Space:
     """The space that `space_to_json` wrote.
 
     Raises:
-        TypeError: a `kind` that is none of the four.
-        ValueError: values that make no such space, or one with more choices than are allowed.
+        TypeError: a `kind` that is not one of the four.
+        ValueError: the values are not those of such a space, or it has more choices than are allowed.
     """
     try:
         with np.errstate(over="raise", invalid="raise"):  # a number that its dtype cannot hold
@@ -68,7 +68,7 @@ def _check_columns(what: str, space: Space) -> None:
 
 
 def _columns(space: Space) -> int:
-    """How many numbers an encoded action has; a Python integer, which never overflows."""
+    """The number of columns of an encoded action, as a Python integer, which never overflows."""
     if isinstance(space, Discrete | MultiDiscrete):
         return sum(_options(space)[0].tolist())
     return math.prod(space.shape or ())
@@ -114,15 +114,15 @@ def _bounds_from_json(values: list[Any], shape: tuple[int, ...], dtype: np.dtype
 
 
 class ActionEncoder:
-    """Actions of a space to float32 vectors of one `width`; with no space (`None`) the width is 0.
+    """Encodes actions of a space as float32 vectors of length `width`; without a space (`None`) the width is 0.
 
-    Discrete becomes one-hot, MultiDiscrete the one-hots side by side, MultiBinary zeros and ones, Box its
-    numbers, flattened: on axes that `scale` names, by how many spreads they lie from the centre; elsewhere scaled to
-    [-1, 1] where both bounds are finite, raw otherwise.
+    Discrete becomes one-hot, MultiDiscrete concatenated one-hots, MultiBinary zeros and ones. A Box is flattened. Axes
+    that `scale` names are given in spreads from the centre; others are scaled to [-1, 1] if both bounds are finite,
+    and stay unchanged otherwise.
 
     Raises:
-        TypeError: a space that is none of the four kinds.
-        ValueError: a scale that does not fit the space.
+        TypeError: the space is not of the four kinds.
+        ValueError: the scale does not fit the space.
     """
 
     def __init__(self, space: Space | None, scale: Scale | None = None):
@@ -133,10 +133,10 @@ class ActionEncoder:
         self.width = _width(space)
 
     def encode(self, actions: Any) -> Float32[np.ndarray, "... a"]:
-        """Vectors of actions of any leading shape (`... *space`); with no space, all of the shape is leading.
+        """Encode actions of shape `... *space` as `... a`; without a space, the whole shape is leading.
 
         Raises:
-            ValueError: a shape, a type or a value outside the space, or a number that is not finite or too far away.
+            ValueError: a shape, type or value outside the space, or a number that is not finite or too large.
         """
         if np.ma.is_masked(actions):
             raise ValueError("actions: expected a value at each place, got an array with masked ones")
@@ -152,7 +152,7 @@ class ActionEncoder:
         return self._one_hot(flat)
 
     def _flatten(self, actions: np.ndarray) -> np.ndarray:
-        """`... *space` to `... n`."""
+        """Flatten `... *space` to `... n`; raises ValueError for a wrong shape or type."""
         assert self.space is not None
         shape = self.space.shape or ()
         lead = actions.ndim - len(shape)
@@ -203,7 +203,7 @@ def _encode_box(flat: np.ndarray, space: Box, scale: Scale | None) -> np.ndarray
     if not inside.all():
         raise ValueError(f"actions: expected finite values inside {space}, got {values[~inside].reshape(-1)[0]}")
     bounded = np.isfinite(low) & np.isfinite(high)
-    with np.errstate(over="ignore", invalid="ignore"):  # what leaves the numbers is refused below
+    with np.errstate(over="ignore", invalid="ignore"):  # overflow is refused below
         low, width = np.where(bounded, low, 0.0), np.where(bounded, high - low, 1.0)
         scaled = 2.0 * (values - low) / np.where(width > 0, width, 1.0) - (width > 0)
         found = np.where(bounded, scaled, values)
@@ -216,10 +216,10 @@ def _encode_box(flat: np.ndarray, space: Box, scale: Scale | None) -> np.ndarray
 
 
 def check_scale(space: Space | None, scale: Scale | None) -> Scale | None:
-    """The same scale.
+    """Returns the scale unchanged.
 
     Raises:
-        ValueError: it is not one of the axes of this space.
+        ValueError: the scale does not fit the axes of this space.
     """
     if scale is None:
         return None
@@ -232,10 +232,10 @@ def check_scale(space: Space | None, scale: Scale | None) -> Scale | None:
 
 
 def scale_from_json(values: Any) -> Scale | None:
-    """The scale whose pairs JSON has as lists.
+    """The scale from JSON, in which pairs are lists.
 
     Raises:
-        TypeError, ValueError: values that make none.
+        TypeError, ValueError: the values are not those of a scale.
     """
     if values is None:
         return None
@@ -243,14 +243,15 @@ def scale_from_json(values: Any) -> Scale | None:
 
 
 def fit_action_scale(space: Space | None, actions: Iterable[np.ndarray]) -> Scale | None:
-    """The scale of a Box by its data, the actions `n *space` of some episodes: mean and standard deviation of each axis
-    whose bounds count as none. None where all bounds count, or the space is no Box.
+    """Fit the scale of a Box to its data: mean and standard deviation of each axis whose bounds are ignored.
 
-    Bounds count as none where they are infinite, and where they are wide (over 1,024) and the data covers less than
-    a thousandth of that.
+    Bounds are ignored if they are infinite, or if they are wide (over 1,024) and the data covers less than a
+    thousandth of the width. Returns None if no bounds are ignored, or the space is not a Box.
+
+    actions: one array `n *space` for each episode.
 
     Raises:
-        ValueError: an action that is no finite number.
+        ValueError: an action is not finite.
     """
     if not isinstance(space, Box):
         return None
@@ -263,9 +264,12 @@ def fit_action_scale(space: Space | None, actions: Iterable[np.ndarray]) -> Scal
 
 
 def plausible_actions(space: Space, scale: Scale | None) -> Space:
-    """The actions that may be tried: the space, or a Box narrowed to where the data lay on the axes of its scale.
+    """The actions that a planner or agent may try: the space, or a Box narrowed to the data on the axes of its scale.
 
-    With a chunk of several actions as the space, the scale is that of each of them.
+    If the space is a chunk of several actions, the scale applies to each of them.
+
+    Raises:
+        ValueError: the scale does not fit the space.
     """
     if scale is None or not isinstance(space, Box):
         check_scale(space, scale)
@@ -281,8 +285,8 @@ def plausible_actions(space: Space, scale: Scale | None) -> Space:
 
 
 def clip_to_space(values: np.ndarray, space: Box) -> np.ndarray:
-    """The actions of a Box that are nearest to these numbers, `... *space`: within its bounds, whole where it holds
-    integers, and of its type."""
+    """The nearest actions of a Box to these numbers, `... *space`: within its bounds, rounded if it holds integers,
+    and of its dtype."""
     low, high = (x.astype(np.float64) for x in (space.low, space.high))
     if space.dtype.kind in "iub":
         values, low, high = np.rint(values), np.maximum(low, -MAX_EXACT_INTEGER), np.minimum(high, MAX_EXACT_INTEGER)
@@ -290,12 +294,12 @@ def clip_to_space(values: np.ndarray, space: Box) -> np.ndarray:
 
 
 def _scaled_axes(scale: Scale | None) -> list[tuple[int, tuple[float, float]]]:
-    """The axes that are scaled by the data, with their centre and spread."""
+    """The axes that are scaled by the data, each with its centre and spread."""
     return [(axis, pair) for axis, pair in enumerate(scale or ()) if pair is not None]
 
 
 def _bounds_are_informative(low: float, high: float, values: np.ndarray) -> bool:
-    """Whether the bounds of an axis say how large its numbers are."""
+    """Whether the bounds of an axis say how large its values are."""
     with np.errstate(over="ignore"):
         width = np.subtract(high, low)
     covered = np.ptp(values) if len(values) else 0.0
@@ -303,9 +307,9 @@ def _bounds_are_informative(low: float, high: float, values: np.ndarray) -> bool
 
 
 def _center_and_spread(low: float, high: float, values: np.ndarray) -> tuple[float, float] | None:
-    """Centre and spread of an axis, or None where its bounds count; a number that never changes has a spread of 1."""
+    """Centre and spread of an axis, or None if it is scaled by its bounds; constant values have a spread of 1."""
     if _bounds_are_informative(low, high, values) or not len(values):
         return None
-    largest = np.ldexp(1.0, np.frexp(np.abs(values).max())[1] - 1)  # so that squares stay among the numbers
+    largest = np.ldexp(1.0, np.frexp(np.abs(values).max())[1] - 1)  # so that squares do not overflow
     centre, spread = largest * (values / largest).mean(), largest * (values / largest).std()
     return float(centre), float(spread) if np.ptp(values) > 0 else 1.0

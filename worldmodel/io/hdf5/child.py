@@ -1,10 +1,10 @@
-"""The child that reads HDF5 files of strangers: a program of its own, which imports h5py and little else.
+"""The child process that reads HDF5 files from anyone; it imports h5py and little else.
 
 python child.py FILE
 
-Each line of standard input is a request in JSON; see `worldmodel.io.hdf5.untrusted`. Nothing is read before it was
-checked: a link may not lead out of the file, its bytes have to lie in it, only filters that h5py brings along may
-unpack them, and a claim of size has to agree with the bytes stored.
+Each line of standard input is a request in JSON; see `worldmodel.io.hdf5.untrusted`. Everything is checked before it is
+read: links may not lead out of the file, its data must be in the file, only h5py's own filters may unpack it, and
+claimed sizes must agree with the stored bytes.
 """
 
 import io
@@ -24,13 +24,13 @@ LAYOUTS = {h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED}
 EXPANSION = 1100  # the most that gzip unpacks a byte to is 1032
 CHUNK_BYTES = 1 << 28
 FRAME_BYTES = 1 << 26
-SECONDS = 120  # of one request: the child ends itself, should nobody be left to end it
+SECONDS = 120  # of one request: after that the child ends itself, in case its parent is gone
 
 Answer = tuple[dict[str, Any], np.ndarray | None]
 
 
 def find(file: h5py.File, path: list[str]) -> Any:
-    """The group or dataset at a path of names, reached by nothing but links within this file."""
+    """The group or dataset at a path of names; only links within this file are followed."""
     node: Any = file
     for name in path:
         link = node.get(name, getlink=True) if isinstance(node, h5py.Group) else None
@@ -57,7 +57,7 @@ def describe(file: h5py.File, path: list[str]) -> Answer:
 
 
 def check(data: h5py.Dataset) -> None:
-    """Refuse an array whose bytes are elsewhere, or packed otherwise, or fewer than it claims."""
+    """Refuse an array whose data is outside of the file, uses other filters, or is less than it claims."""
     settings = data.id.get_create_plist()
     if settings.get_layout() not in LAYOUTS or settings.get_external_count():
         raise ValueError(f"{data.name}: expected data in this file, got data elsewhere")
@@ -75,7 +75,7 @@ def check(data: h5py.Dataset) -> None:
 
 
 def check_chunks(data: h5py.Dataset, chunks: tuple[int, ...]) -> None:
-    """A chunk that is missing would be read as zeros."""
+    """Refuse missing chunks, which HDF5 would read as zeros, and chunks that are too large."""
     if (size := math.prod(chunks) * data.dtype.itemsize) > CHUNK_BYTES:
         raise ValueError(f"{data.name}: chunks of {size:,} bytes, expected at most {CHUNK_BYTES:,}")
     expected = math.prod(-(-n // chunk) for n, chunk in zip(data.shape, chunks, strict=True))
@@ -93,7 +93,7 @@ def array(file: h5py.File, path: list[str]) -> h5py.Dataset:
 
 
 def read(file: h5py.File, path: list[str], start: int, stop: int) -> Answer:
-    """Rows of an array of numbers; all of a single number."""
+    """Rows of an array of numbers; a scalar is read as it is."""
     data = array(file, path)
     if data.dtype.kind not in "biuf" or data.dtype.itemsize > 8:
         raise ValueError(f"{data.name}: expected numbers, got {data.dtype}")
@@ -103,8 +103,8 @@ def read(file: h5py.File, path: list[str], start: int, stop: int) -> Answer:
 
 
 def jpeg(file: h5py.File, path: list[str], start: int, stop: int) -> Answer:
-    """Pictures that Minari packed as JPEG, a row of bytes each."""
-    from PIL import Image  # few files need it
+    """Images that Minari stored as JPEG, one row of bytes each."""
+    from PIL import Image  # only few files need it
 
     data = array(file, path)
     pictures = np.stack([decoded(Image, data.name, row) for row in data[start:stop]])
@@ -125,9 +125,9 @@ REQUESTS = {"describe": describe, "read": read, "jpeg": jpeg}
 
 
 def main(path: str) -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until standard input ends."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever else is printed is no answer
+    os.dup2(2, 1)  # other output must not mix with the answers
     with h5py.File(path, "r", locking=False, rdcc_nbytes=0) as file:
         for line in sys.stdin.buffer:
             if hasattr(signal, "alarm"):
@@ -139,11 +139,11 @@ def main(path: str) -> None:
 def answer(file: h5py.File, request: dict[str, Any]) -> tuple[bytes, bytes, Any]:
     """A line of JSON, and the bytes of the array that it announces."""
     try:
-        answer_fields, values = REQUESTS[request.pop("do")](file, **request)
+        reply, values = REQUESTS[request.pop("do")](file, **request)
     except Exception as error:
         plain = isinstance(error, ValueError)
-        answer_fields, values = {"error": str(error) if plain else f"damaged: {type(error).__name__}: {error}"}, None
-    return json.dumps(answer_fields).encode(), b"\n", b"" if values is None else np.ascontiguousarray(values).data
+        reply, values = {"error": str(error) if plain else f"damaged: {type(error).__name__}: {error}"}, None
+    return json.dumps(reply).encode(), b"\n", b"" if values is None else np.ascontiguousarray(values).data
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Stored chunks: packed by Zstd, followed by a fletcher32 checksum, and unpacked by HDF5 in a file of our own.
+"""Unpacks stored chunks: Zstd with a fletcher32 checksum at the end, unpacked by HDF5 in a file of our own.
 
-HDF5 never sees the file that a chunk comes from. It sees a file in memory that is made here, with the filters that are
-named here, and one stored chunk whose size and claims were checked: a chunk of fewer bytes than its checksum, or one
-that unpacks to less than it should, makes HDF5 2.0.0 read outside of its memory.
+HDF5 never sees the file that a chunk comes from. It gets a file in memory that is made here, with the filters named
+here, and one chunk whose sizes were checked: a chunk shorter than its checksum, or one that unpacks to less than
+its array, makes HDF5 2.0.0 read outside of its memory.
 """
 
 import os
@@ -17,8 +17,8 @@ import numpy as np
 FILTERS = (32015, 3)  # Zstd and fletcher32, by their numbers in HDF5
 CHECKSUM_BYTES = 4
 MAGIC = b"\x28\xb5\x2f\xfd"  # of a Zstd frame
-MOST_SIZES = 16  # arrays that are kept, one for each size of a chunk
-OPTIONS: dict[str, Any] = {"fletcher32": True, **hdf5plugin.Zstd(1)}  # how well it is packed does not matter here
+MAX_SIZES = 16  # arrays that are kept, one for each size of a chunk
+OPTIONS: dict[str, Any] = {"fletcher32": True, **hdf5plugin.Zstd(1)}  # the compression level does not matter here
 
 
 def packed_bytes(size: int) -> int:
@@ -30,16 +30,16 @@ def unpack(stored: bytes, out: np.ndarray) -> None:
     """Fill `out`, a contiguous array, with a stored chunk.
 
     Raises:
-        ValueError: the chunk is not one of as many bytes as `out`.
+        ValueError: the chunk does not hold as many bytes as `out`.
         OSError: it is damaged.
     """
     if len(stored) > packed_bytes(out.nbytes) or _unpacked_bytes(stored[:-CHECKSUM_BYTES]) != out.nbytes:
-        raise ValueError(f"{len(stored):,} stored bytes are no chunk of {out.nbytes:,}")
+        raise ValueError(f"{len(stored):,} stored bytes are not a chunk of {out.nbytes:,}")
     _unpacker(stored, out.reshape(-1).view(np.uint8))
 
 
 def _unpacked_bytes(frame: bytes) -> int | None:
-    """What a Zstd frame claims to hold; None where it is no frame, or does not say."""
+    """The size that a Zstd frame claims; None if it is not a frame, or does not say."""
     if len(frame) < 6 or frame[:4] != MAGIC:
         return None
     flags = frame[4]
@@ -52,7 +52,7 @@ def _unpacked_bytes(frame: bytes) -> int | None:
 
 
 class _Unpacker:
-    """Arrays of one chunk in memory, where HDF5 unpacks."""
+    """Arrays of one chunk each in a file in memory, in which HDF5 unpacks."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -67,16 +67,16 @@ class _Unpacker:
 
     def _array(self, size: int) -> Any:
         if size not in self._arrays:
-            full = self._file is None or len(self._arrays) == MOST_SIZES
-            file: Any = self._renewed() if full else self._file
+            full = self._file is None or len(self._arrays) == MAX_SIZES
+            file: Any = self._new_file() if full else self._file
             made = file.create_dataset(str(size), (size,), np.uint8, chunks=(size,), **OPTIONS)
             self._arrays[size] = made.id
         return self._arrays[size]
 
-    def _renewed(self) -> Any:
+    def _new_file(self) -> Any:
         if self._file is not None:
             self._file.close()
-        self._arrays, name = {}, f"chunk {secrets.token_hex(8)}"  # HDF5 opens no name twice, not even in memory
+        self._arrays, name = {}, f"chunk {secrets.token_hex(8)}"  # HDF5 does not open a name twice, even in memory
         self._file = h5py.File(name, "w", driver="core", backing_store=False, libver=("v110", "v110"))
         return self._file
 
@@ -84,10 +84,10 @@ class _Unpacker:
 _unpacker = _Unpacker()
 
 
-def _forget() -> None:
+def _reset_after_fork() -> None:
     global _unpacker
     _unpacker = _Unpacker()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)  # HDF5's handles must not cross a fork, nor a lock that is held
+    os.register_at_fork(after_in_child=_reset_after_fork)  # neither HDF5's handles nor a held lock may cross a fork

@@ -1,4 +1,4 @@
-"""HDF5 files of strangers, read in a child process: a crash of HDF5 over one of them is a refusal here."""
+"""Reads HDF5 files from anyone in a child process: if HDF5 crashes over a file, the file is refused."""
 
 import math
 import os
@@ -20,7 +20,7 @@ BYTES = "bytes"  # the type of rows of bytes, one picture each
 
 @dataclass(frozen=True)
 class Group:
-    """The names in a group; `seed` is the attribute of this name, where it has an integer there."""
+    """The names in a group; `seed` is the attribute of this name if it is an integer."""
 
     members: tuple[str, ...]
     seed: int | None
@@ -35,16 +35,16 @@ class Array:
 
 
 class ForeignHDF5:
-    """A file that may be anything. Paths are names from the root inwards. It has to be closed.
+    """A file from anyone, to be closed after use. Paths are names, from the root inwards.
 
     Raises:
-        UntrustedFileError: from every method, for whatever is wrong with the file.
+        UntrustedFileError: from every method, for any fault of the file.
     """
 
     def __init__(self, path: Path):
         check_regular(path)
         self.path = path
-        env = {**os.environ, "HDF5_PLUGIN_PRELOAD": "::"}  # no filters but those that h5py brings along
+        env = {**os.environ, "HDF5_PLUGIN_PRELOAD": "::"}  # no filters but h5py's own
         self._child = Child([sys.executable, "-P", str(PROGRAM), str(path)], path, subprocess.PIPE, env)
 
     def close(self) -> None:
@@ -53,7 +53,7 @@ class ForeignHDF5:
     def describe(self, *path: str) -> Group | Array:
         """What is at a path."""
         found, _ = self._child.ask(do="describe", path=path)
-        with errors_name(self.path):  # the child may have been led astray
+        with errors_name(self.path):  # the child may answer anything
             if "members" in found:
                 seed = found["seed"]
                 return Group(tuple(map(str, found["members"])), None if seed is None else int(seed))
@@ -82,7 +82,7 @@ class ForeignHDF5:
         return np.concatenate(parts) if parts else np.empty(found.shape, found.dtype)
 
     def pictures(self, *path: str) -> Iterator[np.ndarray]:
-        """The rows of an array, one by one; what they hold where they are JPEG files."""
+        """The rows of an array, one by one; rows that are JPEG files are decoded."""
         found = self.array(*path)
         packed = found.dtype == BYTES or len(found.shape) == 2
         for batch in self._batches("jpeg" if packed else "read", path, found):
