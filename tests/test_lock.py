@@ -1,5 +1,6 @@
 """One writer for a folder: the second one is told who holds it, and no lock outlives its process."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from worldmodel.io import files
 from worldmodel.io.lock import FolderInUse, lock_file, writer_lock
 
 HOLD = """
@@ -151,3 +153,36 @@ def test_a_disk_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("worldmodel.io.lock.fcntl.lockf", refuse)
     with pytest.warns(RuntimeWarning, match="no locks"), writer_lock(tmp_path, "training") as locked:
         assert not locked
+
+
+def test_a_partial_file_that_is_removed_before_it_has_its_lock_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = files._lock
+
+    def lock_late(handle: int) -> None:
+        monkeypatch.setattr(files, "_lock", lock)
+        assert files.remove_partial(tmp_path) == 1
+        lock(handle)
+
+    monkeypatch.setattr(files, "_lock", lock_late)
+    files.write_atomic(tmp_path / "x", b"whole")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("x", b"whole")]
+
+
+def test_of_several_files_none_is_replaced_before_all_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / "a", tmp_path / "b"]
+    files.write_files(dict.fromkeys(paths, (b"old",)))
+    flushed: list[int] = []
+
+    def full(handle: int) -> None:
+        flushed.append(handle)
+        if len(flushed) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_files(dict.fromkeys(paths, (b"new",)))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(paths, b"old")

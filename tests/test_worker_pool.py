@@ -1,4 +1,4 @@
-"""Watched processes: whoever dies, parent, worker or engine, takes along what hangs on it and nothing else."""
+"""The worker pool: the death of a parent, worker or engine ends what depends on it, and nothing else."""
 
 import ctypes
 import os
@@ -70,7 +70,9 @@ class Refuse(Square):
 
 def pids(folder: Path, count: int) -> list[int]:
     """The process ids that appear in a folder, once there are so many."""
+    until = time.monotonic() + 60
     while len(found := os.listdir(folder)) < count:
+        assert time.monotonic() < until, "no worker has started"
         time.sleep(0.05)
     return [int(name) for name in found]
 
