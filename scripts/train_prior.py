@@ -22,7 +22,8 @@ from worldmodel.evaluate.sections.horizon import kept_horizon
 from worldmodel.io.config import to_dict
 from worldmodel.io.model_folder import read_checked_json, read_config
 from worldmodel.io.video import log_video
-from worldmodel.nn.actions import ActionEncoder, Scale, fit_action_scale, space_to_json
+from worldmodel.nn.action_scale import Scale, fit_action_scale
+from worldmodel.nn.actions import ActionEncoder, space_to_json
 from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, reward_values
 from worldmodel.tokenizer import VQVAE, load_tokenizer, tokenize
 from worldmodel.training.fit import FitConfig, fit, on_rank_zero, sole_training

@@ -24,7 +24,8 @@ from worldmodel.data.episodes.store import DatasetInfo, EpisodeStore
 from worldmodel.dream.env import action_space
 from worldmodel.evaluate.agents import dream_returns, returns
 from worldmodel.io.config import from_mapping
-from worldmodel.nn.actions import Scale, space_to_json
+from worldmodel.nn.action_scale import Scale
+from worldmodel.nn.actions import space_to_json
 from worldmodel.world import WorldModel
 
 NONE = Box(-np.inf, np.inf, (2,), np.float32)

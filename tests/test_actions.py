@@ -7,14 +7,8 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
 from worldmodel.data.collect.policies import make_policy
-from worldmodel.nn.actions import (
-    ActionEncoder,
-    clip_to_space,
-    fit_action_scale,
-    plausible_actions,
-    space_from_json,
-    space_to_json,
-)
+from worldmodel.nn.action_scale import clip_to_space, fit_action_scale, plausible_actions
+from worldmodel.nn.actions import ActionEncoder, space_from_json, space_to_json
 
 WIDE = Box(np.array([-2, -np.inf], np.float32), np.array([2, 3], np.float32))
 SPACES = [

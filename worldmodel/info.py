@@ -7,7 +7,8 @@ from typing import Any
 from gymnasium import Space
 
 from worldmodel.io.config import from_mapping
-from worldmodel.nn.actions import Scale, check_scale, plausible_actions, space_from_json, space_to_json
+from worldmodel.nn.action_scale import Scale, check_scale, plausible_actions
+from worldmodel.nn.actions import space_from_json, space_to_json
 from worldmodel.prior.categorical import SamplerConfig
 
 

@@ -12,7 +12,7 @@ import torch
 from gymnasium import Space, spaces
 
 from worldmodel.agents import ChunkedPolicy, Policy
-from worldmodel.nn.actions import clip_to_space
+from worldmodel.nn.action_scale import clip_to_space
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, WorldModel
 

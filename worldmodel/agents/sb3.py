@@ -36,7 +36,8 @@ from worldmodel.io.model_folder import build_module, check_kind, check_shapes, l
 from worldmodel.io.tensors_file import Shapes
 from worldmodel.io.untrusted import errors_name
 from worldmodel.io.upgrades import current_names
-from worldmodel.nn.actions import Scale, scale_from_json, space_from_json, space_to_json
+from worldmodel.nn.action_scale import Scale, scale_from_json
+from worldmodel.nn.actions import space_from_json, space_to_json
 from worldmodel.tokenizer.storage import describe_tokenizer, new_tokenizer
 from worldmodel.world import WorldModel
 

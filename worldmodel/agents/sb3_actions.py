@@ -6,7 +6,7 @@ from gymnasium import Space, spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from worldmodel.nn.actions import Scale, clip_to_space, plausible_actions
+from worldmodel.nn.action_scale import Scale, clip_to_space, plausible_actions
 
 
 class Acting:
