@@ -36,7 +36,7 @@ from worldmodel.data.episodes.hdf5 import (
 )
 from worldmodel.io.config import from_mapping
 from worldmodel.io.hdf5.chunks import FILTERS, packed_bytes, unpack
-from worldmodel.io.hdf5.index import ChunkedPolicy, read_arrays, read_attributes
+from worldmodel.io.hdf5.index import Chunked, read_arrays, read_attributes
 from worldmodel.io.untrusted import ByteSource, check_unpacked
 
 CACHE_BYTES = 1 << 18  # per open file: keeps one chunk of 64 x 64 frames for readers of single frames
@@ -178,7 +178,7 @@ class EpisodeFile:
         self._octets.close()
 
 
-def _check_array(name: str, claimed: dict[str, Any], found: ChunkedPolicy | None, size: int) -> None:
+def _check_array(name: str, claimed: dict[str, Any], found: Chunked | None, size: int) -> None:
     """Check a stored array against the header: shape, chunks and filters, in a file of `size` bytes."""
     if found is None:
         raise ValueError(f"{name}: missing")
