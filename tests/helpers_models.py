@@ -14,7 +14,7 @@ from worldmodel.tokenizer.vqvae import to_float
 from worldmodel.world import WorldInfo, WorldModel
 
 
-def stirred(model: nn.Module, amount: float = 0.1) -> nn.Module:
+def perturbed(model: nn.Module, amount: float = 0.1) -> nn.Module:
     """The model with noise on all parameters: what starts at zero would hide mistakes."""
     torch.manual_seed(7)
     with torch.no_grad():
@@ -27,7 +27,7 @@ def small_tokenizer(space_stride=8, time_stride=1, frame=(16, 24, 3), codes=19, 
     torch.manual_seed(3)
     settings = QuantizerConfig(codes=codes, code_width=5, **quantizer)
     config = TokenizerConfig(space_stride, time_stride, width=6, time_kernel=time_kernel, quantizer=settings)
-    tokenizer = stirred(VQVAE(config, frame))
+    tokenizer = perturbed(VQVAE(config, frame))
     with torch.no_grad():  # codes where the encoder's outputs are, or all frames would have the same token
         z, _ = tokenizer._vectors(to_float(random_frames(8, 1 + 2 * time_stride, frame)), None)
         tokenizer.bottleneck.init_from_data(z.movedim(1, -1).flatten(0, -2))
@@ -47,7 +47,7 @@ def small_prior(codes=19, grid=(2, 3), actions=4, noise=0.0, time_kernel=2, rewa
         outcome_width=7,
         **{"memory": 3, **settings},
     )
-    return stirred(PixelCNN(config, codes, grid, actions, rewards), 0.3)
+    return perturbed(PixelCNN(config, codes, grid, actions, rewards), 0.3)
 
 
 REWARDS = (-1.0, 0.0, 0.5)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from gymnasium.spaces import Discrete
 
-from tests.helpers_models import random_frames, small_prior, stirred
+from tests.helpers_models import perturbed, random_frames, small_prior
 from worldmodel.backends.cpu.tokenizer import CompiledTokenizer
 from worldmodel.prior import SamplerConfig
 from worldmodel.tokenizer import VQVAE, QuantizerConfig, TokenizerConfig, load_tokenizer, save_tokenizer
@@ -38,7 +38,7 @@ def tokenizer_with(kind: str, time_stride: int = 1) -> VQVAE:
     config = TokenizerConfig(8, time_stride, width=6, bottleneck=kind, quantizer=CONFIG)
     tokenizer = VQVAE(config, FRAME)
     tokenizer.init_from_data(random_frames(8, 1, FRAME))
-    return stirred(tokenizer, 0.02).eval()
+    return perturbed(tokenizer, 0.02).eval()
 
 
 @pytest.mark.parametrize("kind", KINDS)

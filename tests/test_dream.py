@@ -44,12 +44,12 @@ def some_actions(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 4, shape)
 
 
-def lived(env: Any, actions: np.ndarray, **reset: Any) -> Record:
+def run_episode(env: Any, actions: np.ndarray, **reset: Any) -> Record:
     """What a reset and then these actions, one row each, give."""
     return [env.reset(**reset), *(env.step(each) for each in actions)]
 
 
-def alike(one: Any, two: Any) -> bool:
+def identical(one: Any, two: Any) -> bool:
     """To the last bit, types included."""
     return data_equivalence(one, two, exact=True)
 
@@ -61,7 +61,7 @@ def at(record: Any, place: Any) -> Any:
     return type(record)(at(x, place) for x in record) if isinstance(record, list | tuple) else record[place]
 
 
-def alone(record: Record) -> Record:
+def squeeze_single(record: Record) -> Record:
     """The record of the only dream among vectors, as `DreamEnv` gives it."""
 
     def plain(name: str, value: np.ndarray) -> Any:
@@ -85,44 +85,44 @@ def ended(record: Record) -> np.ndarray:
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
 def test_a_dream_is_to_the_last_bit_the_same_alone_and_among_64_in_any_slot(mode):
     settings, actions = {"world": lasting_world(), "starts": "anywhere", "autoreset_mode": mode}, some_actions(9, 64)
-    together = lived(DreamVectorEnv(64, **settings), actions, seed=100)
+    together = run_episode(DreamVectorEnv(64, **settings), actions, seed=100)
     assert ended(together)[:-2].any(0).sum() > 32
     for slot in (0, 17, 63):
-        single = lived(DreamVectorEnv(1, **settings), actions[:, [slot]], seed=100 + slot)
+        single = run_episode(DreamVectorEnv(1, **settings), actions[:, [slot]], seed=100 + slot)
         for step, among in zip(single, at(together, [slot]), strict=True):
-            assert alike(step[:-1], among[:-1])
-            assert alike(step[-1], {name: among[-1][name] for name in step[-1]})
+            assert identical(step[:-1], among[:-1])
+            assert identical(step[-1], {name: among[-1][name] for name in step[-1]})
 
 
 def test_seeds_in_another_order_are_the_same_dreams_in_another_order():
     env, actions = DreamVectorEnv(6, world=lasting_world()), some_actions(12, 6)
     order = np.array([3, 0, 5, 1, 4, 2])
-    one = lived(env, actions, seed=[9, 8, 7, 6, 5, 4])
-    other = lived(env, actions[:, order], seed=np.array([9, 8, 7, 6, 5, 4])[order].tolist())
-    assert ended(one).any() and alike(at(one, order), other)
+    one = run_episode(env, actions, seed=[9, 8, 7, 6, 5, 4])
+    other = run_episode(env, actions[:, order], seed=np.array([9, 8, 7, 6, 5, 4])[order].tolist())
+    assert ended(one).any() and identical(at(one, order), other)
 
 
 @pytest.mark.parametrize("obs", ["frames", "tokens", "latent"])
 def test_dream_i_of_a_seeded_reset_is_the_single_dream_of_that_seed_plus_i(obs):
     world, actions = endless_world(), some_actions(5, 4)
-    together = lived(DreamVectorEnv(4, world=world, obs=obs), actions, seed=30)
+    together = run_episode(DreamVectorEnv(4, world=world, obs=obs), actions, seed=30)
     for i in range(4):
-        single = lived(DreamEnv(world=world, obs=obs), actions[:, i], seed=30 + i)
-        assert alike(single, alone(at(together, [i])))
+        single = run_episode(DreamEnv(world=world, obs=obs), actions[:, i], seed=30 + i)
+        assert identical(single, squeeze_single(at(together, [i])))
 
 
 def test_without_a_seed_every_dream_is_another_and_the_first_seed_decides_them_all():
     env, actions = DreamVectorEnv(2, world=endless_world()), some_actions(4, 2)
-    first = [lived(env, actions, seed=1), lived(env, actions), lived(env, actions)]
-    again = [lived(env, actions, seed=1), lived(env, actions), lived(env, actions)]
-    assert alike(first, again) and not alike(first[1], first[2])
+    first = [run_episode(env, actions, seed=1), run_episode(env, actions), run_episode(env, actions)]
+    again = [run_episode(env, actions, seed=1), run_episode(env, actions), run_episode(env, actions)]
+    assert identical(first, again) and not identical(first[1], first[2])
 
 
 def test_a_saved_and_loaded_world_dreams_the_same(tmp_path):
     world, actions = lasting_world(time_stride=2), some_actions(8, 3, 2)
     world.save(tmp_path)
     one, two = (DreamVectorEnv(3, world=each, starts="anywhere") for each in (world, tmp_path))
-    assert alike(lived(one, actions, seed=5), lived(two, actions, seed=5))
+    assert identical(run_episode(one, actions, seed=5), run_episode(two, actions, seed=5))
 
 
 # --- beginning anew
@@ -148,7 +148,7 @@ def test_many_dreams_do_step_for_step_what_gymnasium_makes_of_single_ones(mode):
 
 def assert_same_step(ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> None:
     """Equal to the last bit, infos where their masks say that they hold."""
-    assert alike(ours[:-1], theirs[:-1])
+    assert identical(ours[:-1], theirs[:-1])
     assert_same_infos(ours[-1], theirs[-1])
 
 
@@ -156,25 +156,25 @@ def assert_same_infos(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     assert ours.keys() == theirs.keys()
     for name in (name for name in theirs if not name.startswith("_")):
         mask = theirs[f"_{name}"]
-        assert alike(ours[f"_{name}"], mask), name
+        assert identical(ours[f"_{name}"], mask), name
         if name == "final_info":
             assert_same_infos(ours[name], theirs[name])
         elif name == "final_obs":
-            assert all(alike(a, b) for a, b in zip(ours[name], theirs[name], strict=True))
+            assert all(identical(a, b) for a, b in zip(ours[name], theirs[name], strict=True))
         else:
-            assert alike(ours[name][mask], theirs[name][mask]), name
+            assert identical(ours[name][mask], theirs[name][mask]), name
 
 
 def test_a_masked_reset_begins_these_dreams_by_their_seeds_and_leaves_the_others_alone():
     env, actions = DreamVectorEnv(3, world=endless_world(), autoreset_mode="Disabled"), some_actions(6, 3)
-    undisturbed = lived(env, actions, seed=1)
-    lived(env, actions[:3], seed=1)
+    undisturbed = run_episode(env, actions, seed=1)
+    run_episode(env, actions[:3], seed=1)
     seen, infos = env.reset(seed=[50, 51, 52], options={"reset_mask": np.array([False, True, False])})
     after = [env.step(each) for each in actions[3:]]
-    fresh = lived(DreamVectorEnv(1, world=env.world), actions[3:, [1]], seed=51)
+    fresh = run_episode(DreamVectorEnv(1, world=env.world), actions[3:, [1]], seed=51)
     assert infos["_surprise"].tolist() == [False, True, False]
-    assert alike(at([seen], [0, 2]), at([undisturbed[3][0]], [0, 2])) and alike(seen[[1]], fresh[0][0])
-    assert alike(at(after, [0, 2]), at(undisturbed[4:], [0, 2])) and alike(at(after, [1]), fresh[1:])
+    assert identical(at([seen], [0, 2]), at([undisturbed[3][0]], [0, 2])) and identical(seen[[1]], fresh[0][0])
+    assert identical(at(after, [0, 2]), at(undisturbed[4:], [0, 2])) and identical(at(after, [1]), fresh[1:])
 
 
 def test_a_dream_that_is_over_asks_for_a_reset():
@@ -206,17 +206,17 @@ def test_before_the_first_reset_there_is_nothing_to_step_render_or_branch_from()
 def test_from_a_snapshot_the_same_actions_lead_to_the_same_future_autoresets_included(mode):
     resets = mode != AutoresetMode.DISABLED
     env = DreamVectorEnv(4, world=lasting_world() if resets else endless_world(), autoreset_mode=mode)
-    lived(env, some_actions(2, 4), seed=2)
+    run_episode(env, some_actions(2, 4), seed=2)
     moment, actions = env.snapshot(), some_actions(20 if resets else 6, 4, seed=1)
     one = [env.step(each) for each in actions]
     env.restore(moment)
     again = [env.step(each) for each in actions]
-    assert alike(one, again)
+    assert identical(one, again)
 
 
 def test_a_seed_makes_another_future_of_the_same_moment_and_always_the_same_one():
     env, actions = DreamEnv(world=endless_world()), some_actions(5)
-    lived(env, actions[:2], seed=2)
+    run_episode(env, actions[:2], seed=2)
     moment, frame = env.snapshot(), env.state.frame.clone()
     futures = []
     for seed in (None, 8, 9, 8):
@@ -224,7 +224,7 @@ def test_a_seed_makes_another_future_of_the_same_moment_and_always_the_same_one(
         assert torch.equal(env.state.frame, frame)
         futures.append([env.step(each) for each in actions])
     own, eight, nine, again = futures
-    assert alike(eight, again) and not alike(eight, nine) and not alike(own, eight)
+    assert identical(eight, again) and not identical(eight, nine) and not identical(own, eight)
 
 
 def test_other_actions_branch_and_a_snapshot_serves_other_environments_too():
@@ -237,7 +237,7 @@ def test_other_actions_branch_and_a_snapshot_serves_other_environments_too():
         env.restore(moment)
         future.extend(env.step(each) for each in actions)
     other.restore(moment)
-    assert alike(left, [other.step(2) for _ in range(5)]) and not alike(left, right)
+    assert identical(left, [other.step(2) for _ in range(5)]) and not identical(left, right)
     with pytest.raises(ValueError, match="snapshot of 2 dreams, got one of 1"):
         DreamVectorEnv(2, world=world).restore(moment)
 
@@ -248,7 +248,7 @@ def test_other_actions_branch_and_a_snapshot_serves_other_environments_too():
 def test_a_dream_is_truncated_at_its_horizon_and_by_default_at_the_longest_episode_of_the_data():
     world = endless_world(longest=4)
     for settings, steps in (({}, 4), ({"horizon": 6}, 6), ({"horizon": 6, "max_episode_steps": 3}, 3)):
-        _, *record = lived(DreamEnv(world=world, **settings), np.zeros(steps, int), seed=0)
+        _, *record = run_episode(DreamEnv(world=world, **settings), np.zeros(steps, int), seed=0)
         assert [truncated for _, _, _, truncated, _ in record] == [False] * (steps - 1) + [True]
         assert not any(terminated for _, _, terminated, _, _ in record)
 
@@ -256,8 +256,8 @@ def test_a_dream_is_truncated_at_its_horizon_and_by_default_at_the_longest_episo
 def test_the_trust_horizon_of_a_world_comes_before_its_longest_episode_and_zero_means_never():
     world = endless_world(longest=4)
     world.info.trust_horizon = 2
-    assert [step[3] for step in lived(DreamEnv(world=world), np.zeros(2, int), seed=0)[1:]] == [False, True]
-    forever = lived(DreamEnv(world=world, horizon=0), np.zeros(12, int), seed=0)
+    assert [step[3] for step in run_episode(DreamEnv(world=world), np.zeros(2, int), seed=0)[1:]] == [False, True]
+    forever = run_episode(DreamEnv(world=world, horizon=0), np.zeros(12, int), seed=0)
     assert not any(step[3] for step in forever[1:])
 
 
@@ -266,18 +266,18 @@ def test_make_and_make_vec_take_max_episode_steps():
     one = gymnasium.make("worldmodel/Dream-v0", world=world, max_episode_steps=2)
     many = gymnasium.make_vec("worldmodel/Dream-v0", num_envs=3, world=world, max_episode_steps=2)
     assert isinstance(many, DreamVectorEnv) and many.num_envs == 3
-    assert [step[3] for step in lived(one, np.zeros(2, int), seed=0)[1:]] == [False, True]
-    cut = np.stack([step[3] for step in lived(many, np.zeros((6, 3), int), seed=0)[1:]])
+    assert [step[3] for step in run_episode(one, np.zeros(2, int), seed=0)[1:]] == [False, True]
+    cut = np.stack([step[3] for step in run_episode(many, np.zeros((6, 3), int), seed=0)[1:]])
     assert cut.tolist() == [[False] * 3, [True] * 3, [False] * 3] * 2  # the third only begins anew
 
 
 def test_a_step_that_surprises_more_than_is_allowed_truncates_the_dream():
     world, actions = endless_world(), some_actions(8)
-    surprises = [step[-1]["surprise"] for step in lived(DreamEnv(world=world), actions, seed=4)[1:]]
+    surprises = [step[-1]["surprise"] for step in run_episode(DreamEnv(world=world), actions, seed=4)[1:]]
     bits = sorted(surprises)[-2]
     env = DreamEnv(world=world, truncate_on_surprise=bits)
     stop = surprises.index(max(surprises))
-    record = lived(env, actions[: stop + 1], seed=4)
+    record = run_episode(env, actions[: stop + 1], seed=4)
     assert [step[3] for step in record[1:]] == [False] * stop + [True]
 
 
@@ -287,7 +287,7 @@ def test_a_step_that_surprises_more_than_is_allowed_truncates_the_dream():
 def test_observations_are_in_their_spaces_and_show_the_same_dream():
     world, actions = endless_world(), some_actions(6, 2)
     frames, tokens, latent = (DreamVectorEnv(2, world=world, obs=obs) for obs in ("frames", "tokens", "latent"))
-    records = [lived(env, actions, seed=3) for env in (frames, tokens, latent)]
+    records = [run_episode(env, actions, seed=3) for env in (frames, tokens, latent)]
     assert frames.single_observation_space == Box(0, 255, (16, 24, 3), np.uint8)
     assert tokens.single_observation_space == Box(0, 18, (2, 3), np.int64)
     assert latent.single_observation_space == Box(-np.inf, np.inf, (2, 3, 5), np.float32)
@@ -301,25 +301,27 @@ def test_observations_are_in_their_spaces_and_show_the_same_dream():
 def test_infos_tell_tokens_exact_bits_and_the_chance_of_the_end():
     world = lasting_world()
     env = DreamVectorEnv(3, world=world, obs="tokens")
-    lived(env, some_actions(2, 3), seed=6)
+    run_episode(env, some_actions(2, 3), seed=6)
     state, actions = env.state, some_actions(3)
     seen, rewards, terminated, _, infos = env.step(actions)
     _, step = world.step(state, actions)
     assert step.outcome is not None
-    assert alike(infos["tokens"], seen) and alike(seen, step.tokens.numpy())
-    assert alike(infos["surprise"], step.bits.double().numpy())
-    assert alike(infos["end_probability"], step.outcome.end.numpy()) and alike(rewards, step.outcome.reward.numpy())
-    assert alike(terminated, step.outcome.ended.numpy())
+    assert identical(infos["tokens"], seen) and identical(seen, step.tokens.numpy())
+    assert identical(infos["surprise"], step.bits.double().numpy())
+    assert identical(infos["end_probability"], step.outcome.end.numpy()) and identical(
+        rewards, step.outcome.reward.numpy()
+    )
+    assert identical(terminated, step.outcome.ended.numpy())
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
 @pytest.mark.parametrize("obs", ["frames", "tokens", "latent"])
 def test_tensors_have_the_values_of_arrays(obs, mode):
     settings, actions = {"world": lasting_world(), "obs": obs, "autoreset_mode": mode}, some_actions(12, 4)
-    arrays = lived(DreamVectorEnv(4, **settings), actions, seed=1)
-    tensors = lived(DreamVectorEnv(4, tensors=True, **settings), torch.from_numpy(actions), seed=1)
+    arrays = run_episode(DreamVectorEnv(4, **settings), actions, seed=1)
+    tensors = run_episode(DreamVectorEnv(4, tensors=True, **settings), torch.from_numpy(actions), seed=1)
     assert all(isinstance(each, torch.Tensor) for step in tensors for each in step[:-1])
-    assert ended(arrays).any() and alike(as_arrays(tensors), in_single_precision(arrays))
+    assert ended(arrays).any() and identical(as_arrays(tensors), in_single_precision(arrays))
 
 
 def in_single_precision(record: Any) -> Any:
@@ -355,17 +357,17 @@ def test_a_single_dream_gives_tensors_too():
 
 def test_what_was_given_is_the_users_to_keep_and_to_paint_over():
     env, actions = DreamVectorEnv(2, world=lasting_world(), obs="tokens"), some_actions(6, 2)
-    kept = lived(env, actions, seed=1)
+    kept = run_episode(env, actions, seed=1)
     env.reset(seed=1)
     for actions_, (seen, *_, infos) in zip(actions, kept[1:], strict=True):
         now, *_, told = env.step(actions_)
-        assert alike(now, seen) and alike(told, infos)
+        assert identical(now, seen) and identical(told, infos)
         now[:], told["tokens"][:], told["surprise"][:] = 0, 0, 0
 
 
 def test_the_state_of_a_dream_and_its_snapshots_are_copies():
     env, actions = DreamVectorEnv(2, world=lasting_world(), obs="tokens"), some_actions(6, 2)
-    kept = lived(env, actions, seed=1)
+    kept = run_episode(env, actions, seed=1)
     env.reset(seed=1)
     for each, step in zip(actions, kept[1:], strict=True):
         moment = env.snapshot()
@@ -373,16 +375,16 @@ def test_the_state_of_a_dream_and_its_snapshots_are_copies():
         for state in (env.state, moment.state):
             for value in (state.tokens, state.frame, state.steps, state.dreams):
                 value.zero_()
-        assert alike(env.step(each), step)
+        assert identical(env.step(each), step)
 
 
 def test_rendering_shows_the_newest_frame_if_it_was_asked_for():
     world = endless_world()
     env, many = DreamEnv(world=world, render_mode="rgb_array"), DreamVectorEnv(2, world=world, render_mode="rgb_array")
-    for record in (lived(env, some_actions(2), seed=0), lived(many, some_actions(2, 2), seed=0)):
+    for record in (run_episode(env, some_actions(2), seed=0), run_episode(many, some_actions(2, 2), seed=0)):
         assert record[-1][0].dtype == np.uint8
-    assert alike(env.render(), env.state.frame[0].numpy())
-    assert alike(many.render(), tuple(many.state.frame.numpy()))
+    assert identical(env.render(), env.state.frame[0].numpy())
+    assert identical(many.render(), tuple(many.state.frame.numpy()))
     assert DreamEnv(world=world).render() is None and DreamVectorEnv(2, world=world).render() is None
 
 
@@ -393,18 +395,18 @@ def test_where_frames_share_latents_actions_come_in_chunks_and_steps_count_as_ma
     world = endless_world(time_stride=2, longest=6)
     env, many = DreamEnv(world=world), DreamVectorEnv(3, world=world)
     assert env.action_space == MultiDiscrete([4, 4]) and many.single_action_space == env.action_space
-    assert [step[3] for step in lived(env, some_actions(3, 2), seed=0)[1:]] == [False, False, True]
-    lived(many, some_actions(1, 3, 2), seed=0)
+    assert [step[3] for step in run_episode(env, some_actions(3, 2), seed=0)[1:]] == [False, False, True]
+    run_episode(many, some_actions(1, 3, 2), seed=0)
     state, actions = many.state, some_actions(3, 2, seed=1)
     _, step = world.step(state, actions)
     seen = many.step(actions)[0]
-    assert step.frames.shape[1] == 2 and alike(seen, step.frames[:, -1].numpy())
+    assert step.frames.shape[1] == 2 and identical(seen, step.frames[:, -1].numpy())
 
 
 def test_within_a_chunk_every_action_counts():
     env = DreamEnv(world=endless_world(time_stride=2), obs="latent")
-    ways = [lived(env, np.array([way] * 4), seed=1) for way in ([0, 0], [0, 3], [3, 0])]
-    assert not alike(ways[0], ways[1]) and not alike(ways[0], ways[2]) and not alike(ways[1], ways[2])
+    ways = [run_episode(env, np.array([way] * 4), seed=1) for way in ([0, 0], [0, 3], [3, 0])]
+    assert not identical(ways[0], ways[1]) and not identical(ways[0], ways[2]) and not identical(ways[1], ways[2])
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -413,10 +415,10 @@ def test_a_dream_begins_where_the_given_frames_end(stride):
     many, one = DreamVectorEnv(2, world=world, obs="tokens"), DreamEnv(world=world, obs="tokens")
     seen, _ = many.reset(seed=3, options={"frames": frames, "actions": actions})
     single, _ = one.reset(seed=4, options={"frames": frames[1].numpy(), "actions": actions[1].tolist()})
-    assert alike(seen, world.tokenizer.encode(frames)[:, -1].numpy()) and alike(single, seen[1])
+    assert identical(seen, world.tokenizer.encode(frames)[:, -1].numpy()) and identical(single, seen[1])
     follow = some_actions(3, 2, *([2] if stride > 1 else []))
     together, alone_ = [many.step(each) for each in follow], [one.step(each[1]) for each in follow]
-    assert alike([step[0][1] for step in together], [step[0] for step in alone_])
+    assert identical([step[0][1] for step in together], [step[0] for step in alone_])
 
 
 def test_a_dream_begins_from_the_start_that_is_named():
@@ -426,7 +428,7 @@ def test_a_dream_begins_from_the_start_that_is_named():
     for start in range(len(world.starts)):
         seen, _ = env.reset(options={"start": start})
         last = world.starts.tokens[start, int(world.starts.lengths[start]) - 1].numpy()
-        assert alike(seen, np.stack([last, last]))
+        assert identical(seen, np.stack([last, last]))
 
 
 def test_dreams_begin_where_episodes_did_unless_anywhere_is_asked_for():
@@ -441,8 +443,11 @@ def test_a_world_without_actions_takes_the_action_zero():
     world = endless_world(actions=0)
     env, many = DreamEnv(world=world), DreamVectorEnv(2, world=world)
     assert env.action_space == Discrete(1)
-    assert not alike(*(step[0] for step in lived(env, np.zeros(2, int), seed=1)[1:]))
-    assert alike(at(lived(many, np.zeros((3, 2), int), seed=1), [0])[-1][0], lived(env, [0, 0, 0], seed=1)[-1][0][None])
+    assert not identical(*(step[0] for step in run_episode(env, np.zeros(2, int), seed=1)[1:]))
+    assert identical(
+        at(run_episode(many, np.zeros((3, 2), int), seed=1), [0])[-1][0],
+        run_episode(env, [0, 0, 0], seed=1)[-1][0][None],
+    )
     env.reset(options={"frames": random_frames(1, 3)[0]})
     assert DreamEnv(world=endless_world(actions=0, time_stride=2)).action_space == MultiDiscrete([1, 1])
 
@@ -544,7 +549,7 @@ def test_the_real_environment_in_disguise_has_the_spaces_of_its_dream_and_shows_
     env, dream = EncodedEnv(real, world, obs), DreamEnv(world=world, obs=obs)
     assert (env.observation_space, env.action_space) == (dream.observation_space, dream.action_space)
     actions = [[1] * stride, [4] * stride]
-    seen = [step[0] for step in lived(env, np.squeeze(np.array(actions), 1) if stride == 1 else actions, seed=2)]
+    seen = [step[0] for step in run_episode(env, np.squeeze(np.array(actions), 1) if stride == 1 else actions, seed=2)]
     real.reset(seed=2)
     frames = [real.reset(seed=2)[0], *(real.step(a)[0] for chunk in actions for a in chunk)]
     tokens = world.tokenizer.encode(torch.from_numpy(np.stack(frames))[None])
@@ -553,13 +558,13 @@ def test_the_real_environment_in_disguise_has_the_spaces_of_its_dream_and_shows_
         shown = world.tokenizer.decode(tokens)[0, ::stride].int()
         assert (torch.from_numpy(np.stack(seen)).int() - shown).abs().max() <= 1
     else:
-        assert alike(np.stack(seen), expected[obs][0].numpy())
+        assert identical(np.stack(seen), expected[obs][0].numpy())
 
 
 def test_a_chunk_in_the_real_environment_earns_the_sum_and_ends_with_it():
     real = MazeEnv(MazeConfig(height=16, width=24, max_steps=3))
     env = EncodedEnv(real, small_world(time_stride=2, actions=7))
-    steps = lived(env, np.ones((2, 2), int), seed=0)[1:]
+    steps = run_episode(env, np.ones((2, 2), int), seed=0)[1:]
     assert [truncated for _, _, _, truncated, _ in steps] == [False, True]
     assert all(env.observation_space.contains(step[0]) for step in steps)
 

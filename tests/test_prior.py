@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
-from tests.helpers_models import clip_of, small_prior, some_actions, some_tokens, stirred
+from tests.helpers_models import clip_of, perturbed, small_prior, some_actions, some_tokens
 from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, uniform
 from worldmodel.prior.layers import recall
 from worldmodel.prior.noise import plain_uniform
@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_codes_that_look_alike_begin_with_embeddings_alike():
-    prior = stirred(PixelCNN(PriorConfig(8, 12, 1, 2, 6, 1), 4, (1, 2), 0))
+    prior = perturbed(PixelCNN(PriorConfig(8, 12, 1, 2, 6, 1), 4, (1, 2), 0))
     prior.init_embedding(torch.tensor([[0.0, 0.0], [0.1, 0.0], [5.0, 5.0], [9.0, 9.0]]))
     e = prior.core.embedding.weight[:, :2]
     assert (e[0] - e[1]).norm() < 0.1 * (e[0] - e[2]).norm()
