@@ -25,7 +25,7 @@ class ActionLinear(nn.Module):
 class ContextBlock(nn.Module):
     """Residual causal 3-D convolution over past latents, scaled and shifted by the action (FiLM, arXiv 1709.07871).
 
-    First over space, then over time: as good as one kernel over both (LOG.md) at two thirds of the arithmetic.
+    First over space, then over time: as good as one kernel over both (docs/experiments.md) at two thirds of the arithmetic.
     """
 
     def __init__(self, width: int, actions: int, time_kernel: int):
@@ -62,7 +62,7 @@ class Memory(nn.Module):
     @torch.no_grad()
     def _init_spans(self, spans: Float[Tensor, "m"]) -> None:
         """Let gates open by one part in `span`, and make candidates as much larger as their mean over spans is smaller:
-        else what a single latent brings is lost, and the gates never learn to wait for it (LOG.md)."""
+        else what a single latent brings is lost, and the gates never learn to wait for it (docs/experiments.md)."""
         weight, bias = self.in_proj.conv.weight, self.in_proj.conv.bias
         assert bias is not None, "a convolution without a bias"
         bias[: len(spans)] = -(spans - 1).log()
@@ -82,7 +82,7 @@ def recall(
 ) -> Float[Tensor, "b m s y x"]:
     """The memory at each latent, after `h`.
 
-    Latent by latent: at the lengths of clips faster on a CPU than a scan in parallel (LOG.md), and as exact as it gets.
+    Latent by latent: at the lengths of clips faster on a CPU than a scan in parallel (docs/experiments.md), and as exact as it gets.
     """
     kept, h = [], h[:, :, 0]
     for opening, candidate in zip(z.unbind(2), candidates.unbind(2), strict=True):
