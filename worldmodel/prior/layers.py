@@ -25,7 +25,8 @@ class ActionLinear(nn.Module):
 class ContextBlock(nn.Module):
     """Residual causal 3-D convolution over past latents, scaled and shifted by the action (FiLM, arXiv 1709.07871).
 
-    First over space, then over time: as good as one kernel over both (docs/experiments.md) at two thirds of the arithmetic.
+    First over space, then over time: as good as one kernel over both (docs/experiments.md) at two
+    thirds of the arithmetic.
     """
 
     def __init__(self, width: int, actions: int, time_kernel: int):
@@ -82,7 +83,8 @@ def recall(
 ) -> Float[Tensor, "b m s y x"]:
     """The memory at each latent, after `h`.
 
-    Latent by latent: at the lengths of clips faster on a CPU than a scan in parallel (docs/experiments.md), and as exact as it gets.
+    Latent by latent: at the lengths of clips faster on a CPU than a scan in parallel
+    (docs/experiments.md), and as exact as it gets.
     """
     kept, h = [], h[:, :, 0]
     for opening, candidate in zip(z.unbind(2), candidates.unbind(2), strict=True):

@@ -2,7 +2,8 @@
 
 p(outcome, frame | past, action) = p(outcome | past, action) · p(frame | past, action, outcome): exact, and what a game
 shows at a kill or a goal agrees with what it paid. The other order asks whether a frame that was just made up looks
-like one that paid, and so leaves it to single tokens among hundreds of others to know what will happen (docs/experiments.md).
+like one that paid, and so leaves it to single tokens among hundreds of others to know what will
+happen (docs/experiments.md).
 
 Reward and end are one draw from a table of probabilities, a column for each reward and a row each for going on and
 ending, so that what comes together in the data (the goal and its reward) comes together in a dream. The columns are
