@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
@@ -31,7 +31,7 @@ def test_commands_name_scripts_presets_and_targets_that_exist(page: Path) -> Non
 
 def test_every_page_is_reached_from_the_index() -> None:
     index = (ROOT / "docs" / "README.md").read_text()
-    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES[1:]} - {"README.md"}
+    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES[2:]} - {"README.md"}
     assert {page for page in pages if f"({page})" not in index} == set()
 
 
@@ -45,3 +45,9 @@ def test_the_table_of_what_was_tried_names_tests_that_exist() -> None:
     assert len(named) > 50
     gone = [f"{f}::{t}" for f, t in named if f"def {t}(" not in (ROOT / f"tests/{f}.py").read_text()]
     assert gone == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_module_paths_exist(page: Path) -> None:
+    named = re.findall(r"\b(?:worldmodel|envs)/[\w/]+\.py\b", page.read_text())
+    assert [name for name in named if not (ROOT / name).is_file()] == []
