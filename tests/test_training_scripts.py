@@ -46,6 +46,18 @@ def test_a_prior_trained_longer_says_so_and_the_world_keeps_its_course(trained):
     assert [(each["from_step"], each["steps"]) for each in course["tokenizer"]] == [(0, 6)]
 
 
+@pytest.mark.parametrize("kind", ["fsq", "rvq"])
+def test_every_bottleneck_is_trained_dreamed_and_measured_by_the_scripts(made, tmp_path, kind):
+    shutil.copytree(made / "episodes", tmp_path / "episodes")
+    settings = [*WORLDS["continuous"][1], *TINY["train_tokenizer"], f"tokenizer.bottleneck={kind}"]
+    assert "parameters" in run("train_tokenizer", *settings, folder=tmp_path)
+    run("train_prior", *TINY["train_prior"], folder=tmp_path)
+    run("rollout", "horizon=8", WORLDS["continuous"][2], folder=tmp_path)
+    run("evaluate", *TINY["evaluate"], folder=tmp_path)
+    saved = json.loads((tmp_path / "world/config.json").read_text())["config"]
+    assert saved["tokenizer"]["bottleneck"] == kind and (tmp_path / "report.html").exists()
+
+
 def test_other_bounds_of_the_actions_are_another_run(trained):
     path = trained / "episodes/dataset.json"
     values = json.loads(path.read_text())
