@@ -15,7 +15,7 @@ from worldmodel.data.episodes.repair import find_damaged, quarantine_damaged
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.merge import merge
 from worldmodel.data.open import is_url, open_episodes
-from worldmodel.data.summary import sheet, summarize
+from worldmodel.data.summary import episode_sheet, summarize
 from worldmodel.io.video import write_png
 
 
@@ -44,7 +44,7 @@ def info(config: DataConfig) -> None:
     store = open_episodes(config.episodes)
     for name, value in summarize(store).items():
         print(f"  {name:14} {format_value(value)}")
-    print(f"contact sheet: {write_png(config.run / 'episodes.png', sheet(store))}")
+    print(f"contact sheet: {write_png(config.run / 'episodes.png', episode_sheet(store))}")
 
 
 def format_value(value: Any) -> str:

@@ -138,7 +138,7 @@ def test_a_minari_dataset_without_pictures_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     spaces = {"observation_space": Box(-1, 1, (2,), np.float32), "action_space": Discrete(7)}
     minari.create_dataset_from_buffers("blind-v0", [], **spaces)
-    with pytest.raises(ValueError, match="one uint8 picture"):
+    with pytest.raises(ValueError, match="one uint8 image"):
         import_episodes(tmp_path / "blind-v0", tmp_path / "mine")
 
 
@@ -163,7 +163,7 @@ def test_npz_files_of_others_are_found_at_any_depth_with_a_first_action_that_lea
 def test_no_code_is_run_from_npz_files_and_broken_ones_are_named(tmp_path):
     (tmp_path / "theirs").mkdir()
     np.savez(tmp_path / "theirs/evil.npz", video=film(3), actions=np.array([print, print], dtype=object))
-    with pytest.raises(ValueError, match=r"evil\.npz: damaged, or no \.npz file of plain arrays"):
+    with pytest.raises(ValueError, match=r"evil\.npz: damaged, or not an \.npz file of plain arrays"):
         import_episodes(tmp_path / "theirs", tmp_path / "mine")
     (tmp_path / "theirs/evil.npz").write_bytes(b"PK no zip")
     with pytest.raises(ValueError, match=r"evil\.npz: damaged"):
@@ -202,7 +202,7 @@ def test_a_film_and_a_table_of_other_lengths_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"x\.mp4: 12 frames need 11 actions.*got 12"):
         import_episodes(tmp_path / "films", tmp_path / "mine")
     (tmp_path / "films/x.mp4").write_bytes(b"no film at all")
-    with pytest.raises(ValueError, match=r"x\.mp4: damaged, or no film"):
+    with pytest.raises(ValueError, match=r"x\.mp4: damaged, or not a video"):
         import_episodes(tmp_path / "films", tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
 
@@ -215,7 +215,7 @@ def test_pictures_are_in_the_order_of_their_numbers_and_come_in_as_they_are(tmp_
 def test_pictures_of_16_bits_are_refused_rather_than_clipped(tmp_path):
     theirs = foreign(tmp_path / "theirs", [0, 1])
     Image.fromarray(np.full((16, 24), 40_000, np.uint16)).save(theirs / "one/1.png")
-    with pytest.raises(ValueError, match=r"one: expected uint8 pictures.*got uint16"):
+    with pytest.raises(ValueError, match=r"one: expected uint8 images.*got uint16"):
         import_episodes(theirs, tmp_path / "mine")
 
 

@@ -14,7 +14,7 @@ from tests.test_scripts import TINY, run
 from worldmodel.data.episodes.repair import find_damaged
 from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
 from worldmodel.data.merge import merge
-from worldmodel.data.summary import sheet, summarize
+from worldmodel.data.summary import episode_sheet, summarize
 
 MAZE = ["env=maze", "env.height=16", "env.width=24", "info_keys=[pose]", *TINY["collect"]]
 
@@ -58,7 +58,7 @@ def test_choices_that_start_elsewhere_have_their_names_and_few_rewards_are_count
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_the_sheet_shows_each_episode_from_its_first_frame_to_its_last(tmp_path, channels):
     store = odd_store(tmp_path, SPACES["choices"], channels)
-    picture = sheet(store)
+    picture = episode_sheet(store)
     shown = picture[:, -5 - 2 :].reshape(-1, 7 * 3)  # the last column: pictures 5 wide, with a gap of 2
     for index in store.indices:
         last = store.read(index).frames[-1]

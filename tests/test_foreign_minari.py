@@ -62,7 +62,7 @@ def test_frames_of_every_layout_are_right_or_refused_by_name(tmp_path, shape, ta
     frames = np.random.default_rng(1).integers(0, 256, (4, *shape), np.uint8)
     path = dataset(tmp_path, frames, Box(0, 255, shape, np.uint8))
     if not taken:
-        with pytest.raises(ValueError, match=r"set-v0, episode 0, frame 0: expected pictures of 1 to 4 channels"):
+        with pytest.raises(ValueError, match=r"set-v0, episode 0, frame 0: expected images of 1 to 4 channels"):
             import_episodes(path, tmp_path / "mine")
         return
     expected = frames[..., None] if len(shape) == 2 else frames.transpose(0, 2, 3, 1) if shape[0] < 4 else frames
@@ -108,7 +108,7 @@ def test_what_is_left_out_of_a_dataset_is_named(tmp_path):
 def test_two_pictures_in_an_observation_are_refused_by_name(tmp_path):
     parts, space = {"left": FRAMES, "right": FRAMES}, Box(0, 255, (16, 24, 3), np.uint8)
     path = dataset(tmp_path, parts, Dict({"left": space, "right": space}))
-    with pytest.raises(ValueError, match=r"expected one uint8 picture .*'left'.*'right'"):
+    with pytest.raises(ValueError, match=r"expected one uint8 image .*'left'.*'right'"):
         import_episodes(path, tmp_path / "mine")
 
 
@@ -121,7 +121,7 @@ def test_rewards_that_are_no_numbers_are_refused_with_episode_and_step(tmp_path,
 
 
 def test_an_end_before_the_last_step_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"episode 0: terminations: it ends before the last step"):
+    with pytest.raises(ValueError, match=r"episode 0: terminations: true before the last step"):
         import_episodes(plain(tmp_path, ended=[True, False, False]), tmp_path / "mine")
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from tests.test_convert import GREYS, film, foreign, write_pictures, write_table
 from worldmodel.data.convert.convert import import_episodes
-from worldmodel.data.convert.formats.films import read_film
-from worldmodel.data.convert.formats.pictures import read_png
+from worldmodel.data.convert.formats.png import read_png
+from worldmodel.data.convert.formats.video import read_video
 from worldmodel.io.untrusted import UntrustedFileError
 from worldmodel.io.video import write_video
 
@@ -44,13 +44,13 @@ def read(tmp_path: Path, data: bytes) -> np.ndarray:
 @pytest.mark.parametrize("format", ["BMP", "GIF", "TIFF", "JPEG", "PPM", "TGA", "WEBP", "ICO", "EPS", "JPEG2000"])
 def test_other_formats_named_png_are_refused(tmp_path, format):
     data = content(Image.fromarray(PICTURE), format)
-    with pytest.raises(UntrustedFileError, match=r"0\.png: expected a PNG picture"):
+    with pytest.raises(UntrustedFileError, match=r"0\.png: expected a PNG image"):
         read(tmp_path, data)
 
 
 @pytest.mark.parametrize("start", [b"8BPS\0\1", b"SIMPLE  =", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"", b"\x89PNG\r\n\x1a\n"])
 def test_starts_of_other_formats_and_cut_ones_are_refused(tmp_path, start):
-    with pytest.raises(UntrustedFileError, match=r"0\.png: expected a PNG picture"):
+    with pytest.raises(UntrustedFileError, match=r"0\.png: expected a PNG image"):
         read(tmp_path, start)
 
 
@@ -91,7 +91,7 @@ def test_interlaced_png_and_bytes_behind_the_end_change_nothing(tmp_path):
 @pytest.mark.parametrize("colour", [0, 2, 4, 6])
 def test_16_bits_a_channel_are_refused(tmp_path, colour):
     channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
-    with pytest.raises(UntrustedFileError, match=r"expected uint8 pictures, got uint16 .*0\.png"):
+    with pytest.raises(UntrustedFileError, match=r"expected uint8 images, got uint16 .*0\.png"):
         read(tmp_path, png(1, 1, 16, colour, bytes(1 + 2 * channels)))
 
 
@@ -192,14 +192,14 @@ CODECS = {
 @pytest.mark.parametrize("name", CODECS)
 def test_films_of_any_codec_and_depth_have_the_colours_that_went_in(tmp_path, name):
     file, *options = CODECS[name]
-    frames = np.stack(list(read_film(encode(tmp_path / file, *options))))
+    frames = np.stack(list(read_video(encode(tmp_path / file, *options))))
     assert frames.shape == (4, 48, 64, 3)
     assert np.abs(frames.astype(int) - COLOURS[:, None, None]).max() <= 8  # chroma of a limited range
 
 
 @pytest.mark.parametrize("kind", ["gray", "gray10le", "gray16le"])
 def test_grey_films_have_the_greys_that_went_in(tmp_path, kind):
-    frames = np.stack(list(read_film(encode(tmp_path / "a.mkv", "-c:v", "ffv1", "-pix_fmt", kind))))
+    frames = np.stack(list(read_video(encode(tmp_path / "a.mkv", "-c:v", "ffv1", "-pix_fmt", kind))))
     luma = COLOURS @ [0.299, 0.587, 0.114]
     assert np.abs(frames - luma[:, None, None, None]).max() <= 3
 
@@ -231,15 +231,15 @@ def test_a_playlist_named_like_a_film_reads_no_other_file(tmp_path, text):
     for suffix in (".mp4", ".mkv", ".avi"):
         path = tmp_path / f"a{suffix}"
         path.write_text(text.format(secret=secret))
-        with pytest.raises(UntrustedFileError, match=rf"a\{suffix}: damaged, or no film"):
-            list(read_film(path))
+        with pytest.raises(UntrustedFileError, match=rf"a\{suffix}: damaged, or not a video"):
+            list(read_video(path))
 
 
 @pytest.mark.parametrize("format", ["PNG", "GIF", "BMP"])
 def test_a_picture_named_like_a_film_is_no_film(tmp_path, format):
     (tmp_path / "a.mp4").write_bytes(content(Image.fromarray(PICTURE), format))
-    with pytest.raises(UntrustedFileError, match=r"a\.mp4: damaged, or no film"):
-        list(read_film(tmp_path / "a.mp4"))
+    with pytest.raises(UntrustedFileError, match=r"a\.mp4: damaged, or not a video"):
+        list(read_video(tmp_path / "a.mp4"))
 
 
 def test_sound_and_a_cover_picture_are_left_aside_and_two_films_in_one_are_refused(tmp_path):
@@ -250,13 +250,13 @@ def test_sound_and_a_cover_picture_are_left_aside_and_two_films_in_one_are_refus
     cover = ["-i", tmp_path / "cover.png", "-map", 1, "-map", 0, "-c", "copy", "-disposition:v:0", "attached_pic"]
     ffmpeg("-i", one, *cover, tmp_path / "cover.mp4")
     for name in ("sound.mp4", "cover.mp4"):
-        assert [frame.shape for frame in read_film(tmp_path / name)] == [(48, 64, 3)] * 4
+        assert [frame.shape for frame in read_video(tmp_path / name)] == [(48, 64, 3)] * 4
     ffmpeg("-i", one, "-i", other, "-map", 0, "-map", 1, "-c", "copy", tmp_path / "two.mkv")
     with pytest.raises(UntrustedFileError, match=r"two\.mkv: expected one video stream, got 2"):
-        list(read_film(tmp_path / "two.mkv"))
+        list(read_video(tmp_path / "two.mkv"))
     ffmpeg(*sound, tmp_path / "deaf.mkv")
-    with pytest.raises(UntrustedFileError, match=r"deaf\.mkv: damaged, or no film"):
-        list(read_film(tmp_path / "deaf.mkv"))
+    with pytest.raises(UntrustedFileError, match=r"deaf\.mkv: damaged, or not a video"):
+        list(read_video(tmp_path / "deaf.mkv"))
 
 
 def test_a_film_that_changes_its_size_midway_is_refused_with_both_sizes(tmp_path):
@@ -267,7 +267,7 @@ def test_a_film_that_changes_its_size_midway_is_refused_with_both_sizes(tmp_path
     (tmp_path / "all.ts").write_bytes(b"".join(parts))
     ffmpeg("-fflags", "+genpts", "-i", tmp_path / "all.ts", "-c", "copy", tmp_path / "all.mkv")
     with pytest.raises(UntrustedFileError, match=r"change from \(height, width\) \(48, 64\) to \(80, 32\) midway"):
-        list(read_film(tmp_path / "all.mkv"))
+        list(read_video(tmp_path / "all.mkv"))
 
 
 def test_a_film_that_says_how_it_is_turned_is_shown_as_a_player_shows_it(tmp_path):
@@ -275,7 +275,7 @@ def test_a_film_that_says_how_it_is_turned_is_shown_as_a_player_shows_it(tmp_pat
     frame[:, :32] = 200  # bright on the left
     write_video(tmp_path / "a.mp4", np.stack([frame] * 3))
     ffmpeg("-display_rotation", 90, "-i", tmp_path / "a.mp4", "-c", "copy", tmp_path / "turned.mp4")
-    turned = next(read_film(tmp_path / "turned.mp4"))
+    turned = next(read_video(tmp_path / "turned.mp4"))
     assert np.abs(turned.astype(int) - np.rot90(frame)).mean() < 8
 
 
@@ -295,7 +295,7 @@ def test_a_film_of_frames_that_are_too_large_is_refused(tmp_path):
     ffmpeg("-f", "lavfi", "-i", "color=size=6000x6000", "-frames:v", 1, "-c:v", "mpeg4", tmp_path / "a.mp4")
     assert (tmp_path / "a.mp4").stat().st_size < 1e6
     with pytest.raises(UntrustedFileError, match=r"a\.mp4"):
-        list(read_film(tmp_path / "a.mp4"))
+        list(read_video(tmp_path / "a.mp4"))
 
 
 def test_folders_of_pictures_and_films_of_one_name_are_refused(tmp_path):
@@ -330,7 +330,7 @@ def no_rows(theirs: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (jpeg_instead, "one has no PNG pictures in the folder one"),
+        (jpeg_instead, "one has no PNG images in the folder one"),
         (no_clip, r"one has no clip \(one\.mp4 or one/\)"),
         (no_rows, "a has no rows in a table"),
     ],

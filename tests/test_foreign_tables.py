@@ -66,7 +66,7 @@ def test_a_cell_that_is_no_word_among_words_is_refused_by_line_and_episode(tmp_p
 def test_pictures_without_pixels_are_refused_by_their_episode(tmp_path):
     (tmp_path / "theirs").mkdir()
     np.savez(tmp_path / "theirs/a.npz", video=film(4)[:, :, :0], actions=np.array([0, 1, 0]))
-    with pytest.raises(ValueError, match=r"a\.npz, frame 0: expected uint8 pictures"):
+    with pytest.raises(ValueError, match=r"a\.npz, frame 0: expected uint8 images"):
         import_episodes(tmp_path / "theirs", tmp_path / "mine")
 
 

@@ -1,4 +1,4 @@
-"""Several datasets become one."""
+"""Merges several datasets into one."""
 
 import json
 from collections.abc import Sequence
@@ -12,43 +12,43 @@ from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.files import atomic_folder
 from worldmodel.io.progress import progress
 
-POLICY = "merged"  # no policy of scripts/collect.py: the episodes are numbered anew, so their numbers make none of them
+POLICY = "merged"  # not a policy of scripts/collect.py: it cannot collect episodes that got new numbers
 
 
 def merge(stores: Sequence[EpisodeStore], folder: Path | str, show: bool = False) -> EpisodeStore:
-    """A new store of the episodes of all stores, in order and numbered from 0 on; their seeds stay.
+    """A new store of the episodes of all stores, in order and numbered from 0; their seeds stay.
 
-    An episode that is there twice, as in a run and in another that began with it, comes once: it must not be both
-    trained on and held out. Where the stores differ in `env` or `max_steps`, the new one says nothing about it;
-    `origins` of the new store has the settings of each episode.
+    An episode that occurs twice, as in a run and in another run that began with it, is stored once, so that it is
+    never both trained on and held out. If the stores differ in `env` or `max_steps`, the new store's setting is
+    empty. `origins` of the new store has the settings of each episode.
 
     Raises:
-        ValueError: no stores, something is at `folder` already, stores that differ in what a model is made for, or
-            an episode with a reward that is not finite or an action outside the space.
+        ValueError: no stores, a `folder` that exists already, stores that differ in a setting that one model needs
+            to be the same, or an episode with a reward that is not finite or an action outside the space.
         EpisodeError: an episode is damaged.
         FolderInUse: another process writes to `folder`.
     """
     info = _common(stores)
     places = [(store, index) for store in stores for index in store.indices]
-    before = {id(store): store.origins() for store in stores}
-    known: set[str] = set()
+    origins_of = {id(store): store.origins() for store in stores}
+    seen: set[str] = set()
     origins: Origins = {}
     with atomic_folder(Path(folder), is_unused) as aside:
         info.save(aside)
         merged = EpisodeStore(aside, info)
         for store, index in progress(places, "merge", total=len(places), unit="episode", shown=show):
-            if (content := _content(store, index)) not in known:
+            if (content := _content(store, index)) not in seen:
                 episode = store.read(index)
                 info.check_values(store.path(index), episode.actions, episode.rewards)
-                origins[len(known)] = before[id(store)].get(index, settings(store.info))
-                merged.write(replace(episode, index=len(known)))
-                known.add(content)
+                origins[len(seen)] = origins_of[id(store)].get(index, settings(store.info))
+                merged.write(replace(episode, index=len(seen)))
+                seen.add(content)
         write_origins(aside, origins)
     return EpisodeStore.open(folder)
 
 
 def _content(store: EpisodeStore, index: int) -> str:
-    """All that an episode is, but for its number."""
+    """Everything in an episode except its number."""
     header = store.header(index)
     return json.dumps([header.seed, header.terminated, header.truncated, header.content], sort_keys=True)
 
@@ -59,7 +59,7 @@ def _common(stores: Sequence[EpisodeStore]) -> DatasetInfo:
     first = stores[0].info
     for store in stores[1:]:
         if lines := first.disagreements(store.info):
-            raise ValueError(f"{store.folder}: not to be merged with {stores[0].folder}: {'; '.join(lines)}")
+            raise ValueError(f"{store.folder}: cannot be merged with {stores[0].folder}: {'; '.join(lines)}")
     infos = [store.info for store in stores]
     env = first.env if all(info.env == first.env for info in infos) else {}
     max_steps = first.max_steps if all(info.max_steps == first.max_steps for info in infos) else None

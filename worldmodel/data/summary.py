@@ -1,4 +1,4 @@
-"""What there is in a dataset: numbers to show a person, and a contact sheet to look at."""
+"""Describes a dataset: statistics to print, and a contact sheet of frames."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,13 +12,14 @@ from worldmodel.data.episodes.origins import settings
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.video import contact_sheet
 
-FEW = 16  # so many different rewards are counted one by one
-ROWS, COLUMNS = 6, 10  # episodes and moments of the contact sheet
+MAX_COUNTED_VALUES = 16  # with more different rewards, only their range is shown
+ROWS, COLUMNS = 6, 10  # of the contact sheet: episodes, and frames of each
 
 
 def summarize(store: EpisodeStore) -> dict[str, Any]:
-    """Numbers of a dataset: episodes, outcomes, lengths and returns, counts of actions by name and of rewards, bytes;
-    and how many episodes have an origin of their own, by the settings that differ from the dataset's.
+    """Statistics of a dataset: episodes, outcomes, lengths, returns, counts of actions and rewards, and bytes.
+
+    `origins` counts the episodes made with other settings than the dataset's, by the settings that differ.
 
     Raises:
         EpisodeError: an episode is damaged.
@@ -51,15 +52,15 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def _counts(values: np.ndarray) -> dict[str, Any]:
-    """How often each value is there; where there are too many values, how they are spread."""
-    different, counts = np.unique(values, return_counts=True)
-    if len(different) > FEW:
+    """How often each value occurs or, with too many different values, their range."""
+    values_found, counts = np.unique(values, return_counts=True)
+    if len(values_found) > MAX_COUNTED_VALUES:
         return _spread(values.tolist())
-    return {f"{value:g}": int(count) for value, count in zip(different, counts, strict=True)}
+    return {f"{value:g}": int(count) for value, count in zip(values_found, counts, strict=True)}
 
 
 def _action_counts(store: EpisodeStore) -> dict[str, int]:
-    """How often each choice was made, by its name where it has one; empty for actions that are no single choice."""
+    """How often each discrete action was taken, by its name if it has one; empty for other action spaces."""
     space = store.info.action_space
     if not isinstance(space, Discrete):
         return {}
@@ -77,16 +78,16 @@ def _origin_counts(store: EpisodeStore) -> dict[str, int]:
     return dict(Counter(", ".join(each) for each in differing))
 
 
-def sheet(store: EpisodeStore) -> UInt8[np.ndarray, "H W 3"]:
-    """A contact sheet: a few episodes, each from its first frame to its last."""
+def episode_sheet(store: EpisodeStore) -> UInt8[np.ndarray, "H W 3"]:
+    """A contact sheet: one row for each of a few episodes, from its first frame to its last."""
     indices = store.indices
     chosen = [indices[place] for place in np.unique(np.linspace(0, len(indices) - 1, ROWS).round().astype(int))]
-    titles = [f"{part:.0%}" for part in np.linspace(0, 1, COLUMNS)]
+    titles = [f"{share:.0%}" for share in np.linspace(0, 1, COLUMNS)]
     return contact_sheet([_moments(store, index) for index in chosen], [str(index) for index in chosen], titles=titles)
 
 
 def _moments(store: EpisodeStore, index: int) -> UInt8[np.ndarray, "t h w 3"]:
-    """Frames of an episode, evenly from the first to the last; grey ones in three channels, others cut to three."""
+    """Frames of an episode, evenly spaced from first to last, with three channels."""
     places = np.linspace(0, store.length(index) - 1, COLUMNS).round().astype(int).tolist()
     frames = np.concatenate([store.frames(index, place, place + 1) for place in places])
     return frames[..., :3] if frames.shape[-1] >= 3 else frames[..., :1].repeat(3, axis=-1)

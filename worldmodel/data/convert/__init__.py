@@ -1,1 +1,1 @@
-"""Episodes from and to other formats."""
+"""Converts episodes from and to other formats."""

@@ -1,7 +1,8 @@
-"""Episodes from and to other formats, such that there and back is the identity.
+"""Exports episodes to other formats and imports them; an import of an export gives the same episodes.
 
-What an exported format has no room for (indices, seeds, infos, the `DatasetInfo`) lies beside it in `worldmodel.json`,
-with the checksums of all arrays: what comes back is what was exported, or there is an error that names the episode.
+The file `worldmodel.json` in an export holds what its format cannot (indices, seeds, infos, the `DatasetInfo`), and
+the checksums of all arrays. An import of the export gives exactly the exported episodes, or an error that names the
+episode.
 """
 
 import json
@@ -12,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from worldmodel.data.convert.action_space import ActionSpec
 from worldmodel.data.convert.formats import FORMATS, ImportedEpisode, detect
-from worldmodel.data.convert.importing import ActionSpec, Notes, Size, convert_episodes, infer_dataset_info
+from worldmodel.data.convert.importing import Notes, Size, convert_episodes, infer_dataset_info
 from worldmodel.data.episodes.claim import is_unused
 from worldmodel.data.episodes.dataset_info import FILE as INFO_FILE
 from worldmodel.data.episodes.dataset_info import DatasetInfo
@@ -27,16 +29,16 @@ from worldmodel.io.sandbox import TYPES
 from worldmodel.io.untrusted import errors_name, read_bytes
 
 SIDECAR, SCHEMA = "worldmodel.json", 1
-SIDECAR_BYTES = 1 << 30  # it holds the infos of formats that have no room for them
+SIDECAR_BYTES = 1 << 30  # it may hold the infos of all episodes
 
-Record = dict[str, Any]  # what a format has no room for, of one episode
+Record = dict[str, Any]  # the entry of one episode in the sidecar file
 
 
 def export_episodes(store: EpisodeStore, folder: Path | str, format: str, show: bool = False) -> None:
-    """Write all episodes into a new folder in one of `FORMATS`; the folder is whole or, after an error, absent.
+    """Write all episodes into a new folder, in one of `FORMATS`. After an error, there is no folder.
 
     Raises:
-        ValueError: no such format, something is at `folder` already, or frames that the format cannot hold.
+        ValueError: an unknown format, a `folder` that exists already, or frames that the format cannot hold.
         EpisodeError: an episode is damaged.
     """
     if format not in FORMATS:
@@ -70,30 +72,38 @@ def import_episodes(
     show: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> EpisodeStore:
-    """Make a new store at `target` of the episodes in `folder`, whose files tell their format.
+    """Make a new store at `target` of the episodes in `folder`. The format is detected from its files.
 
-    What was exported comes back as it was, and so do episodes of a store, which may be behind a URL. What others
-    made is taken in as `foreign` says, its frames resized to (height, width) `size`, its `actions` so many
-    choices or numbers between (least, greatest). What was missing and what was left out is handed to `say`, in
-    one line; nothing is said where nothing was.
+    Exports and stores, which may be behind a URL, are imported unchanged. Episodes from other software are
+    converted as `importing` describes. `say` is called with one line if something was missing or left out.
+
+    Args:
+        folder: a folder in one of `FORMATS`, or a folder or URL of a store.
+        target: a folder that does not exist yet, or is unused.
+        size: the (height, width) that frames are resized to; only for episodes from other software.
+        actions: the number of choices, or the (least, greatest) number; only for episodes from other software.
+        show: whether to draw a progress bar.
+        say: gets the line.
 
     Raises:
-        ValueError: no known format, something is at `target` already, or episodes that do not fit together.
-        EpisodeError: an episode is not what was exported.
+        ValueError: an unknown format, a `target` that exists already, or episodes that do not fit together.
+        EpisodeError: an episode differs from the exported one.
     """
-    own = is_url(folder) or (Path(folder) / INFO_FILE).is_file()
-    sidecar = None if own else _read_sidecar(Path(folder))
-    if (own or sidecar) and (size, actions) != (None, None):
-        raise ValueError(f"{folder}: these come back as they were; size= and actions= are for what others made")
+    is_store = is_url(folder) or (Path(folder) / INFO_FILE).is_file()
+    sidecar = None if is_store else _read_sidecar(Path(folder))
+    if (is_store or sidecar) and (size, actions) != (None, None):
+        raise ValueError(
+            f"{folder}: expected no size= and actions=, as these episodes are imported unchanged; remove both keys"
+        )
     notes = Notes()
     with atomic_folder(Path(target), is_unused) as aside:
-        if own:
+        if is_store:
             store = open_episodes(folder)
             EpisodeStore.create(aside, store.info).link_from(store)
         elif sidecar:
             _restore(Path(folder), *sidecar, aside, show)
         else:
-            notes = _take_in(Path(folder), aside, size, actions, show)
+            notes = _convert(Path(folder), aside, size, actions, show)
     if line := notes.line():
         say(line)
     return EpisodeStore.open(target)
@@ -112,40 +122,40 @@ def _read_sidecar(folder: Path) -> tuple[DatasetInfo, list[Record]] | None:
 
 
 def _restore(folder: Path, info: DatasetInfo, records: list[Record], target: Path, show: bool) -> None:
-    """Exported episodes as they were."""
+    """Write exported episodes to a store, unchanged."""
     source = detect(folder).read(folder)
     with closing(source):
         if source.count != len(records):
-            raise ValueError(f"{folder}: {len(records)} episodes were exported, {source.count} are here")
+            raise ValueError(f"{folder}: expected the {len(records)} exported episodes, got {source.count}")
         store = EpisodeStore.create(target, info)
         both = zip(source.episodes(), records, strict=True)
-        for found, record in progress(both, "import", total=source.count, unit="episode", shown=show):
-            store.write(_returned(found, record, store.info))
+        for episode, record in progress(both, "import", total=source.count, unit="episode", shown=show):
+            store.write(_restored(episode, record, store.info))
             if store.header(record["index"]).content != record["arrays"]:
-                raise EpisodeError(f"{found.name}: not what was exported: a file was changed since")
+                raise EpisodeError(f"{episode.name}: not what was exported: a file was changed since")
 
 
-def _returned(found: ImportedEpisode, record: Record, info: DatasetInfo) -> Episode:
+def _restored(episode: ImportedEpisode, record: Record, info: DatasetInfo) -> Episode:
     try:
-        arrays, infos = record["arrays"], found.infos() | record["infos"]
+        arrays, infos = record["arrays"], episode.infos() | record["infos"]
         infos = {name: np.array(infos[name], _type(arrays[f"infos/{name}"])) for name in info.info_keys}
-        actions = found.actions.astype(_type(arrays["actions"])).reshape(arrays["actions"]["shape"])
+        actions = episode.actions.astype(_type(arrays["actions"])).reshape(arrays["actions"]["shape"])
         fields = {name: record[name] for name in ("terminated", "truncated", "seed", "index")}
-        rewards = np.zeros(0) if found.rewards is None else found.rewards
-        return Episode(found.frames(), actions, rewards.astype(np.float32), **fields, infos=infos)
+        rewards = np.zeros(0) if episode.rewards is None else episode.rewards
+        return Episode(episode.frames(), actions, rewards.astype(np.float32), **fields, infos=infos)
     except (ValueError, TypeError, KeyError) as error:
-        raise EpisodeError(f"{found.name}: not what was exported: {error}") from error
+        raise EpisodeError(f"{episode.name}: not what was exported: {error}") from error
 
 
 def _type(array: dict[str, Any]) -> np.dtype:
-    """The type of an array; NumPy would take "9999999f8" for one as well."""
+    """The type of an array. It is looked up, because NumPy would accept "9999999f8" as a type."""
     if array["dtype"] not in TYPES:
         raise ValueError(f"expected a type of numbers, got {array['dtype']!r}")
     return np.dtype(array["dtype"])
 
 
-def _take_in(folder: Path, target: Path, size: Size, actions: ActionSpec, show: bool) -> Notes:
-    """Episodes that others made."""
+def _convert(folder: Path, target: Path, size: Size, actions: ActionSpec, show: bool) -> Notes:
+    """Convert the episodes of other software into a store."""
     source, notes = detect(folder).read(folder), Notes()
     with closing(source):
         store = EpisodeStore.create(target, infer_dataset_info(folder, source, size, actions))

@@ -9,21 +9,21 @@ from worldmodel.data.convert.formats.npz import NPZ
 
 __all__ = ["FORMATS", "EpisodeSource", "Format", "ImportedEpisode", "detect"]
 
-FORMATS = {"minari": MINARI, "frames": FRAMES, "npz": NPZ}  # in the order in which they are looked for
+FORMATS = {"minari": MINARI, "frames": FRAMES, "npz": NPZ}  # `detect` tries them in this order
 
 
 def detect(folder: Path) -> Format:
     """The format of the files in a folder.
 
     Raises:
-        ValueError: no such folder, or files of none of the formats.
+        ValueError: there is no such folder, or no format matches its files.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; name one with episodes in it")
+        raise ValueError(f"{folder} is not a folder; name one with episodes in it")
     for format in FORMATS.values():
         if format.matches(folder):
             return format
     raise ValueError(
         f"{folder}: expected a Minari dataset (data/metadata.json), .npz files with video and actions, "
-        "or films or folders of PNG pictures beside an actions.csv or a table NAME.csv for each"
+        "or videos or folders of PNG images beside an actions.csv or a table NAME.csv for each"
     )

@@ -1,4 +1,4 @@
-"""What a format of episodes has to offer, and what it finds of an episode."""
+"""The interface of a format: how it reads and writes folders of episodes, and what it reads."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -17,35 +17,35 @@ from worldmodel.io.untrusted import check_episode, check_frame, errors_name
 
 @dataclass(frozen=True, eq=False)
 class ImportedEpisode:
-    """What a format holds of an episode: the small arrays at once, pictures and infos when they are called for.
+    """An episode as a format reads it: small arrays at once, images and infos when they are called.
 
-    `actions` are T numbers or rows of numbers, or words; `rewards` are T numbers, or None where the files have
-    none; `infos()` have a row per frame. `absent` names what the files do not say (`rewards`, `terminated`,
-    `truncated`), `left_out` what they hold beside pictures, actions and outcomes.
+    `actions` are T numbers, rows of numbers, or words. `rewards` are T numbers, or None if the files have none.
+    `infos()` have one row per frame. `missing` names what the files lack (`rewards`, `terminated`, `truncated`).
+    `left_out` names what they hold besides images, actions and outcomes.
     """
 
     name: str
-    pictures: Callable[[], Iterable[np.ndarray]]
+    images: Callable[[], Iterable[np.ndarray]]
     actions: np.ndarray
     rewards: np.ndarray | None
     terminated: bool = False
     truncated: bool = False
     seed: int = 0
     infos: Callable[[], dict[str, np.ndarray]] = dict
-    absent: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
-    def frames(self, fit: Callable[[np.ndarray], np.ndarray] = lambda picture: picture) -> UInt8[np.ndarray, "t h w c"]:
-        """All pictures, each one as `fit` gives it back.
+    def frames(self, convert: Callable[[np.ndarray], np.ndarray] = lambda image: image) -> UInt8[np.ndarray, "t h w c"]:
+        """All images, each one converted by `convert`.
 
         Raises:
-            ValueError: pictures that are not uint8 `h w c` (or `h w`), are too large, or are not of one size.
+            ValueError: images that are not uint8 `h w c` (or `h w`), are too large, or differ in size.
         """
         frames: list[np.ndarray] = []
-        for picture in self.pictures():
+        for image in self.images():
             with errors_name(f"{self.name}, frame {len(frames)}"):
-                check_frame(self.name, picture.shape)
-                frames.append(fit(picture))
+                check_frame(self.name, image.shape)
+                frames.append(convert(image))
             check_episode(self.name, len(frames), frames[-1].nbytes)
         return self._stacked(frames)
 
@@ -55,16 +55,16 @@ class ImportedEpisode:
             raise ValueError(f"{self.name}: expected frames of one size, got {sorted(shapes)}; set size=[height,width]")
         if (kind := frames[0].dtype) != np.uint8 or frames[0].ndim not in (2, 3):
             found = f"{kind} {frames[0].shape}"
-            raise ValueError(f"{self.name}: expected uint8 pictures (h, w, c) or (h, w), got {found}")
+            raise ValueError(f"{self.name}: expected uint8 images (h, w, c) or (h, w), got {found}")
         stacked = np.stack(frames)
         return stacked if stacked.ndim == 4 else stacked[..., None]
 
 
 @dataclass(frozen=True)
 class EpisodeSource:
-    """A dataset in some format: its episodes, anew with each call, and its action space where the format knows it.
+    """A dataset in some format: `episodes()` reads it from the start; `action_space` is None if the format has none.
 
-    `close` ends what was begun for reading it.
+    `close` ends the processes and closes the files that reading needs.
     """
 
     count: int
@@ -75,9 +75,9 @@ class EpisodeSource:
 
 @dataclass(frozen=True)
 class Format:
-    """Writing and reading a folder in a format: `read` finds episodes in the order in which `write` was given them.
+    """Writes and reads a folder in a format; `read` returns episodes in the order that `write` got them.
 
-    `matches` tells from the names of a folder's files; `infos` whether the format has room for them.
+    `matches` decides by the names of a folder's files. `infos` says whether the format can store infos.
     """
 
     matches: Callable[[Path], bool]
@@ -87,12 +87,12 @@ class Format:
 
 
 def natural_key(path: Path) -> list[Any]:
-    """Sorts `frame_10` behind `frame_9`."""
+    """A key for sorting that puts `frame_10` after `frame_9`."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
 
 
 def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
-    """Those that no system hid in `folder`, sorted by their numbers: not `.x`, `._x.png`, `.ipynb_checkpoints/x`."""
+    """The paths in `folder` that are not hidden, in natural order. Hidden: `.x`, `._x.png`, `.ipynb_checkpoints/x`."""
     seen = [path for path in paths if not any(map(_hidden, path.relative_to(folder).parts))]
     return sorted(seen, key=lambda path: (natural_key(path), str(path)))
 
@@ -101,6 +101,6 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def ends(path: Path, *suffixes: str) -> bool:
-    """Whether a file's name ends in one of these, in upper or lower case."""
+def has_suffix(path: Path, *suffixes: str) -> bool:
+    """Whether a file has one of these suffixes, in upper or lower case."""
     return path.suffix.lower() in suffixes

@@ -1,12 +1,12 @@
-"""Minari datasets (https://minari.farama.org), with raw frames instead of the lossy JPEG that it defaults to.
+"""Minari datasets (https://minari.farama.org), with raw frames instead of Minari's default, lossy JPEG.
 
-The folder is one dataset and has a name as Minari wants it, `NAME-v0`: with `MINARI_DATASETS_PATH` set to the folder
-around it, `minari.load_dataset("NAME-v0")` finds it. Rewards, seeds, infos and the action space have their place in it,
-and so has the environment where it is one that Gymnasium knows by an id: then `recover_environment()` makes it.
+The folder is one dataset, with a name that Minari accepts: `NAME-v0`. With `MINARI_DATASETS_PATH` set to the parent
+folder, `minari.load_dataset("NAME-v0")` finds it. The dataset holds rewards, seeds, infos and the action space. If
+Gymnasium has the environment registered under an id, `recover_environment()` makes it.
 
-Reading needs no Minari, which would import and make whatever environment the metadata names. The HDF5 file of a
-stranger is read in a child process. Its arrays have no checksums unless its maker asked for them: a flipped bit in a
-frame is seen only where it breaks something.
+Reading does not use Minari, because Minari imports and makes any environment that the metadata names. An HDF5 file
+may come from anyone and is read in a child process. Its arrays have checksums only if its writer asked for them, so
+a flipped bit in a frame can go unnoticed.
 """
 
 import json
@@ -33,8 +33,8 @@ NAME = re.compile(r"[\w-]+-v\d+")
 METADATA, DATA = "metadata.json", "main_data.hdf5"
 SPACES = {"Box": "box", "Discrete": "discrete", "MultiDiscrete": "multi_discrete", "MultiBinary": "multi_binary"}
 STEPS = ("actions", "rewards", "terminations", "truncations")
-EPISODES = 1 << 24  # that metadata may claim
-INFOS = 1000  # of one episode
+MAX_EPISODES = 1 << 24  # that metadata may claim
+MAX_INFOS = 1000  # per episode
 
 
 def matches(folder: Path) -> bool:
@@ -42,13 +42,13 @@ def matches(folder: Path) -> bool:
 
 
 def write(folder: Path, info: DatasetInfo, episodes: Iterable[Episode]) -> None:
-    """Raises ValueError for a folder with a name that Minari does not take."""
+    """Raises ValueError if Minari does not accept the folder's name."""
     _check_installed()
     import minari
     from minari.dataset.minari_storage import MinariStorage
 
     if not NAME.fullmatch(folder.name):
-        raise ValueError(f"Minari wants its folders called NAME-v0 (or -v1, ...), got {folder.name}")
+        raise ValueError(f"expected a folder called NAME-v0 (or -v1, ...), as Minari requires, got {folder.name}")
     frames = Box(0, 255, info.frame_shape, np.uint8)
     storage = MinariStorage.new(folder / "data", frames, info.action_space, jpeg_encoding=False)
     storage.update_metadata({"dataset_id": folder.name, "minari_version": minari.__version__})
@@ -57,14 +57,14 @@ def write(folder: Path, info: DatasetInfo, episodes: Iterable[Episode]) -> None:
 
 
 def _env_spec(info: DatasetInfo) -> dict[str, str]:
-    """What `recover_environment()` makes: an environment that is registered here, with plain settings, or none."""
+    """The environment for `recover_environment()`; empty if it is not registered or JSON cannot hold it."""
     spec = gymnasium.registry.get(str(info.env.get("id", "")))
     if spec is None:
         return {}
     kwargs = {**spec.kwargs, **info.env.get("kwargs", {})}
     try:
         return {"env_spec": replace(spec, kwargs=kwargs).to_json()}
-    except (TypeError, ValueError):  # it is made by a function, or of values that JSON cannot hold
+    except (TypeError, ValueError):  # a function makes it, or JSON cannot hold its settings
         return {}
 
 
@@ -79,8 +79,8 @@ def _buffer(episode: Episode) -> Any:
 
 
 @dataclass(frozen=True)
-class _Set:
-    """What the metadata of a dataset says: which entry of the observation is the frame (None: all of it)."""
+class _Layout:
+    """The layout of a dataset: `key` names the entry of the observation that is the frame (None: all of it)."""
 
     folder: Path
     count: int
@@ -89,28 +89,28 @@ class _Set:
 
 
 def read(folder: Path) -> EpisodeSource:
-    """The frames are the observation, or the one part of it that is a picture.
+    """Reads a dataset; its frames are the observation, or the only image in it.
 
     Raises:
-        ValueError: a dataset without frames, or with several; one that is not in HDF5; a space that is not known.
+        ValueError: no image or several images in the observation, data that is not HDF5, or an unknown space.
     """
     path = folder / "data" / METADATA
     with errors_name(path):
         metadata = read_json(path)
         if (kind := metadata.get("data_format", "hdf5")) != "hdf5":
-            raise ValueError(f"expected data_format hdf5, got {kind}; write the dataset anew with data_format='hdf5'")
+            raise ValueError(f"expected data_format hdf5, got {kind}; write the dataset again with data_format='hdf5'")
         count = metadata.get("total_episodes")
-        if not isinstance(count, int) or not 0 <= count <= EPISODES:
-            raise ValueError(f"total_episodes: expected 0 to {EPISODES:,}, got {count}")
+        if not isinstance(count, int) or not 0 <= count <= MAX_EPISODES:
+            raise ValueError(f"total_episodes: expected 0 to {MAX_EPISODES:,}, got {count}")
         action_space = _space(_serialized(metadata, "action_space"))
         key, others = _frame_key(folder, _serialized(metadata, "observation_space"))
     file = ForeignHDF5(folder / "data" / DATA)
-    about = _Set(folder, count, key, others)
-    return EpisodeSource(count, lambda: _episodes(about, file), action_space, file.close)
+    layout = _Layout(folder, count, key, others)
+    return EpisodeSource(count, lambda: _episodes(layout, file), action_space, file.close)
 
 
 def _serialized(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A space as Minari wrote it: JSON within JSON, with Infinity for bounds that there are none of."""
+    """A space as Minari writes it: JSON within JSON, with Infinity for missing bounds."""
     if not isinstance(text := metadata.get(name), str):
         raise ValueError(f"{name}: expected the JSON of a space, got {text!r}")
     return dict(json.loads(text))
@@ -121,48 +121,48 @@ def _space(values: Mapping[str, Any]) -> Space:
     if kind not in SPACES:
         raise ValueError(f"action_space: expected one of {', '.join(SPACES)}, got {kind!r}")
     bounds = {side: np.array(values[side], object).ravel().tolist() for side in ("low", "high") if side in values}
-    starts = {"start": np.zeros_like(values["nvec"]).tolist() if kind == "MultiDiscrete" else 0}  # of old versions
-    return space_from_json({**starts, "dtype": "int64", **values, **bounds, "kind": SPACES[kind]})
+    zero = np.zeros_like(values["nvec"]).tolist() if kind == "MultiDiscrete" else 0  # old versions have no start
+    return space_from_json({"start": zero, "dtype": "int64", **values, **bounds, "kind": SPACES[kind]})
 
 
 def _frame_key(folder: Path, space: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]]:
-    """Which part of the observation is the frame (None: all of it), and the names of the other parts."""
-    if _picture_axes(space):
+    """The entry of the observation that is the frame (None: all of it), and the names of the other entries."""
+    if _image_axes(space):
         return None, ()
     parts = dict(space["subspaces"]) if space.get("type") == "Dict" else {}
-    for axes in (3, 2):  # a picture with channels goes before a grey one
-        pictures = [key for key, part in parts.items() if _picture_axes(part) == axes]
-        if len(pictures) == 1:
-            return pictures[0], tuple(key for key in parts if key != pictures[0])
-        if pictures:
+    for axes in (3, 2):  # an image with channels is preferred to a grey one
+        images = [key for key, part in parts.items() if _image_axes(part) == axes]
+        if len(images) == 1:
+            return images[0], tuple(key for key in parts if key != images[0])
+        if images:
             break
     shown = {key: f"{part.get('type')} {part.get('dtype')} {part.get('shape')}" for key, part in parts.items()}
-    raise ValueError(
-        f"{folder}: expected one uint8 picture (h, w, c) or (h, w) in the observation, got {shown or space}"
-    )
+    raise ValueError(f"{folder}: expected one uint8 image (h, w, c) or (h, w) in the observation, got {shown or space}")
 
 
-def _picture_axes(space: Mapping[str, Any]) -> int:
-    """How many axes a picture has; 0 for what is no picture."""
-    picture = space.get("type") == "Box" and space.get("dtype") == "uint8" and len(space["shape"]) in (2, 3)
-    return len(space["shape"]) if picture else 0
+def _image_axes(space: Mapping[str, Any]) -> int:
+    """The number of axes of an image space; 0 for other spaces."""
+    is_image = space.get("type") == "Box" and space.get("dtype") == "uint8" and len(space["shape"]) in (2, 3)
+    return len(space["shape"]) if is_image else 0
 
 
-def _episodes(about: _Set, file: ForeignHDF5) -> Iterator[ImportedEpisode]:
+def _episodes(layout: _Layout, file: ForeignHDF5) -> Iterator[ImportedEpisode]:
     root = file.describe()
-    there = {name for name in root.members if name.startswith("episode_")} if isinstance(root, Group) else set()
-    if there != (expected := {f"episode_{index}" for index in range(about.count)}):
-        odd = ", ".join(sorted(there ^ expected)[:3])
-        raise UntrustedFileError(f"{file.path}: expected {about.count:,} episodes, got {len(there):,}: look at {odd}")
-    for index in range(about.count):
-        name = f"{about.folder}, episode {index}"
+    found = {name for name in root.members if name.startswith("episode_")} if isinstance(root, Group) else set()
+    if found != (expected := {f"episode_{index}" for index in range(layout.count)}):
+        odd = ", ".join(sorted(found ^ expected)[:3])
+        raise UntrustedFileError(
+            f"{file.path}: expected {layout.count:,} episodes, got {len(found):,}; missing or unexpected: {odd}"
+        )
+    for index in range(layout.count):
+        name = f"{layout.folder}, episode {index}"
         with errors_name(name):
-            found = _found(name, f"episode_{index}", about, file)
-        yield found
+            episode = _episode(name, f"episode_{index}", layout, file)
+        yield episode
 
 
-def _found(name: str, episode: str, about: _Set, file: ForeignHDF5) -> ImportedEpisode:
-    frames = (episode, "observations", *([] if about.key is None else [about.key]))
+def _episode(name: str, episode: str, layout: _Layout, file: ForeignHDF5) -> ImportedEpisode:
+    frames = (episode, "observations", *([] if layout.key is None else [layout.key]))
     counts = {step: file.array(episode, step).shape[:1] for step in STEPS}
     if len(set(counts.values())) > 1 or not all(counts["actions"]):
         raise ValueError(f"expected as many {', '.join(STEPS)}, got {counts}")
@@ -175,34 +175,34 @@ def _found(name: str, episode: str, about: _Set, file: ForeignHDF5) -> ImportedE
         partial(file.pictures, *frames),
         steps["actions"],
         steps["rewards"],
-        _ended(name, "terminations", steps["terminations"]),
-        _ended(name, "truncations", steps["truncations"]),
+        _last(name, "terminations", steps["terminations"]),
+        _last(name, "truncations", steps["truncations"]),
         max(seed, 0),
         lambda: {path: file.read(*place) for path, place in infos.items()},
-        left_out=(*(f"observation {key}" for key in about.others), *(f"infos/{path}" for path in infos)),
+        left_out=(*(f"observation {key}" for key in layout.others), *(f"infos/{path}" for path in infos)),
     )
 
 
-def _ended(name: str, what: str, values: np.ndarray) -> bool:
-    """Whether the last step says so."""
+def _last(name: str, what: str, values: np.ndarray) -> bool:
+    """The value of the last step. Raises ValueError if an earlier one is true."""
     if values.dtype.kind not in "biu" or values.ndim != 1:
-        raise ValueError(f"{name}: {what}: expected a truth value for each step, got {values.dtype} {values.shape}")
+        raise ValueError(f"{name}: {what}: expected true or false for each step, got {values.dtype} {values.shape}")
     if values[:-1].any():
-        raise ValueError(f"{name}: {what}: it ends before the last step; cut the episode there")
+        raise ValueError(f"{name}: {what}: true before the last step; end the episode there")
     return bool(values[-1])
 
 
 def _leaves(file: ForeignHDF5, *root: str) -> dict[str, tuple[str, ...]]:
-    """Where the infos are; infos within infos are called `outer/inner`.
+    """The paths of all infos by name; nested infos are called `outer/inner`.
 
     Raises:
-        UntrustedFileError: more than `INFOS`: a few groups that hold each other can make any number of them.
+        UntrustedFileError: more than `MAX_INFOS` entries; groups that contain each other would give endless ones.
     """
     leaves: dict[str, tuple[str, ...]] = {}
     places = [(*root,)]
     for tried, place in enumerate(places):
-        if tried > INFOS:
-            raise UntrustedFileError(f"{file.path}: {'/'.join(root)}: expected at most {INFOS:,} entries")
+        if tried > MAX_INFOS:
+            raise UntrustedFileError(f"{file.path}: {'/'.join(root)}: expected at most {MAX_INFOS:,} entries")
         if isinstance(found := file.describe(*place), Group):
             places += [(*place, name) for name in found.members]
         else:

@@ -1,11 +1,12 @@
-"""One `.npz` file per episode, `video` and `actions`, as TECO has its DeepMind Lab episodes (arXiv 2210.02396).
+"""One `.npz` file per episode with `video` and `actions`, as TECO's DeepMind Lab episodes (arXiv 2210.02396).
 
-There, `actions[t]` leads into `video[t]`: as many actions as frames, of which the first leads nowhere. Exported files
-keep to that, with a zero in front; `rewards`, `terminated`, `truncated` and `infos/<name>` are ours. Files with one
-action less than frames are read as well: then `actions[t]` leads from `video[t]` to the next frame, as everywhere here.
+There, `actions[t]` leads into `video[t]`: as many actions as frames, and the first action has no meaning. Exports
+follow this, with a zero as the first action. `rewards`, `terminated`, `truncated` and `infos/<name>` are additions.
+Files with one action less than frames are read as well: then `actions[t]` leads from `video[t]` to the next frame,
+as everywhere in this package.
 
-A file of strangers is read array by array, and only arrays that are needed: the header of each is checked against
-the ceilings first, its checksum after. Frames come one by one.
+A file may come from anyone. Only the needed arrays are read: first the header, which is checked against the
+ceilings, then the content, whose checksum is checked at its end. Frames are read one by one.
 """
 
 import contextlib
@@ -19,14 +20,14 @@ from typing import Any
 import numpy as np
 
 from worldmodel.data.convert.formats.cells import CellError, numbers_or_words
-from worldmodel.data.convert.formats.format import EpisodeSource, Format, ImportedEpisode, ends, visible
+from worldmodel.data.convert.formats.format import EpisodeSource, Format, ImportedEpisode, has_suffix, visible
 from worldmodel.data.episodes.dataset_info import DatasetInfo
 from worldmodel.data.episodes.episode import Episode
 from worldmodel.io.untrusted import UntrustedFileError, check_episode, open_regular
 
-OURS = ("video", "actions", "rewards", "terminated", "truncated")
+NAMES = ("video", "actions", "rewards", "terminated", "truncated")
 INFOS = "infos/"
-PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes
 KINDS = "biufU"  # numbers, and text
 
 
@@ -45,14 +46,14 @@ def write(folder: Path, info: DatasetInfo, episodes: Iterable[Episode]) -> None:
 
 def read(folder: Path) -> EpisodeSource:
     paths = _files(folder)
-    return EpisodeSource(len(paths), lambda: map(_find, paths))
+    return EpisodeSource(len(paths), lambda: map(_episode, paths))
 
 
 def _files(folder: Path) -> list[Path]:
-    return visible((path for path in folder.rglob("*") if ends(path, ".npz")), folder)
+    return visible((path for path in folder.rglob("*") if has_suffix(path, ".npz")), folder)
 
 
-def _find(path: Path) -> ImportedEpisode:
+def _episode(path: Path) -> ImportedEpisode:
     with _opened(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
         if missing := [name for name in ("actions", "video") if name not in names]:
@@ -60,42 +61,42 @@ def _find(path: Path) -> ImportedEpisode:
         if len(set(names)) < len(names):
             raise ValueError(f"{path}: expected each array once")
         frames = _shape(path, archive, "video")[0]
-        small = {name: _array(path, archive, name) for name in OURS[1:] if name in names}
+        small = {name: _array(path, archive, name) for name in NAMES[1:] if name in names}
     actions = small["actions"][1:] if small["actions"].shape[:1] == (frames,) else small["actions"]
     if actions.dtype.kind == "U":
         actions = _parsed(path, actions)
     infos = [name for name in names if name.startswith(INFOS)]
     return ImportedEpisode(
         str(path),
-        partial(_pictures, path),
+        partial(_images, path),
         actions,
         small.get("rewards"),
-        *(_truth(path, name, small) for name in ("terminated", "truncated")),
+        *(_last(path, name, small) for name in ("terminated", "truncated")),
         infos=partial(_infos, path, infos),
-        absent=tuple(name for name in OURS[2:] if name not in names),
-        left_out=tuple(name for name in names if name not in OURS),
+        missing=tuple(name for name in NAMES[2:] if name not in names),
+        left_out=tuple(name for name in names if name not in NAMES),
     )
 
 
 def _parsed(path: Path, texts: np.ndarray) -> np.ndarray:
-    """Words, or numbers that were written as text."""
+    """Words, or numbers written as text."""
     try:
         return numbers_or_words(texts.ravel().tolist()).reshape(texts.shape)
     except CellError as error:
         raise ValueError(f"{path}: actions, entry {error.place}: {error}") from error
 
 
-def _truth(path: Path, name: str, arrays: dict[str, np.ndarray]) -> bool:
-    """Of one value, or of the last of one for each step."""
+def _last(path: Path, name: str, arrays: dict[str, np.ndarray]) -> bool:
+    """One true/false value, or the last of one per step. Raises ValueError if an earlier one is true."""
     values = np.asarray(arrays.get(name, False))
     if values.dtype.kind not in "biu" or values.ndim > 1 or not values.size or values.max() > 1 or values.min() < 0:
-        raise ValueError(f"{path}: {name}: expected 0 or 1, or as much for each step, got {values}")
+        raise ValueError(f"{path}: {name}: expected 0 or 1, or one of them for each step, got {values}")
     if values.ravel()[:-1].any():
-        raise ValueError(f"{path}: it says {name} before the last step; an episode ends there")
+        raise ValueError(f"{path}: {name} is true before the last step; end the episode there")
     return bool(values.ravel()[-1])
 
 
-def _pictures(path: Path) -> Iterator[np.ndarray]:
+def _images(path: Path) -> Iterator[np.ndarray]:
     with _opened(path) as archive, archive.open("video.npy") as file:
         shape, fortran, dtype = _header(path, "video", file)
         if fortran:
@@ -120,7 +121,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds
         if isinstance(error, ValueError) and str(error).startswith(str(path)):
             raise
-        raise UntrustedFileError(f"{path}: damaged, or no .npz file of plain arrays: {error}") from error
+        raise UntrustedFileError(f"{path}: damaged, or not an .npz file of plain arrays: {error}") from error
 
 
 def _array(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
@@ -138,13 +139,13 @@ def _shape(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
 
 def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     member = archive.getinfo(f"{name}.npy")
-    if member.compress_type not in PACKINGS or member.flag_bits & 1:
-        raise ValueError(f"{name}: expected it stored or deflated, without a password")
+    if member.compress_type not in COMPRESSIONS or member.flag_bits & 1:
+        raise ValueError(f"{name}: expected a stored or deflated array, without a password")
     return member
 
 
 def _header(path: Path, name: str, file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether columns come first, and type of the array that follows."""
+    """Shape, whether the order is Fortran's, and type of the array that follows."""
     version = np.lib.format.read_magic(file)
     reads = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in reads:
@@ -167,7 +168,7 @@ def _exactly(file: Any, size: int) -> bytes:
 
 
 def _end(file: Any) -> None:
-    """The checksum is compared when the end is read."""
+    """Read the end of an array, at which zipfile compares the checksum."""
     if file.read(1):
         raise ValueError("an array has more bytes than its header says")
 

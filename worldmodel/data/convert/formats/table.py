@@ -1,4 +1,4 @@
-"""Tables of what was done in episodes: a CSV file with a row for each step."""
+"""Reads tables of steps: CSV files with one row per step."""
 
 import csv
 import io
@@ -13,13 +13,13 @@ from worldmodel.data.convert.formats.cells import CellError, numbers, numbers_or
 from worldmodel.io.untrusted import UntrustedFileError, errors_name, read_bytes
 
 OUTCOMES = ("reward", "terminated", "truncated")
-TRUTHS = {"": False, "0": False, "false": False, "1": True, "true": True}
+BOOLEANS = {"": False, "0": False, "false": False, "1": True, "true": True}
 FILE_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
 class Steps:
-    """The rows of one episode: the text of each column, and the line of each row in the file."""
+    """The rows of one episode: the cells of each column, and each row's line number in the file."""
 
     path: Path
     name: str
@@ -27,25 +27,29 @@ class Steps:
     lines: list[int] = field(default_factory=list)
 
     def actions(self) -> np.ndarray:
-        """Numbers `T` or `T n`; words `T`."""
+        """Numbers `T` or `T n`, or words `T`."""
         if "action" in self.columns:
             return self._parsed("action", numbers_or_words)
         count = sum(name.startswith("action_") for name in self.columns)
         return np.stack([self._parsed(f"action_{i}", numbers) for i in range(count)], axis=1)
 
     def rewards(self) -> np.ndarray | None:
-        """None where there is no such column."""
+        """None if there is no column `reward`."""
         return self._parsed("reward", numbers) if "reward" in self.columns else None
 
-    def ends(self, name: str) -> bool:
-        """Whether the last step says so; with no such column, no."""
+    def last(self, name: str) -> bool:
+        """The value of a true/false column in the last row; False if there is no such column.
+
+        Raises:
+            UntrustedFileError: a cell is neither true nor false, or one before the last row is true.
+        """
         texts = [text.lower() for text in self.columns.get(name, [])]
         for place, text in enumerate(texts):
-            if text not in TRUTHS or (text == "" and place == len(texts) - 1):
-                raise self._error(place, name, f"expected 0, 1, true or false in its table, got {text!r}")
-        values = [TRUTHS[text] for text in texts]
+            if text not in BOOLEANS or (text == "" and place == len(texts) - 1):
+                raise self._error(place, name, f"expected 0, 1, true or false, got {text!r}")
+        values = [BOOLEANS[text] for text in texts]
         if any(values[:-1]):
-            raise self._error(values.index(True), name, f"its table says {name} before the last step; it ends there")
+            raise self._error(values.index(True), name, "true before the last step; end the episode there")
         return values[-1] if values else False
 
     def _parsed(self, column: str, parse: Callable[[list[str]], np.ndarray]) -> np.ndarray:
@@ -60,15 +64,15 @@ class Steps:
 
 
 def read_table(path: Path, name: str, named: bool) -> dict[str, Steps]:
-    """The steps of each episode in a table; `name` is that of the episode where the table does not say it.
+    """The steps of each episode in a table.
 
     Args:
         path: the table: UTF-8, columns separated by commas.
-        name: of the episode, for a table without a column `episode`.
-        named: whether it has to have that column.
+        name: the episode's name, for a table without a column `episode`.
+        named: whether the column `episode` is required.
 
     Raises:
-        UntrustedFileError: other columns than those that are known, or a broken line.
+        UntrustedFileError: unknown or missing columns, or a broken line.
     """
     content = read_bytes(path, FILE_BYTES)
     with errors_name(path):
@@ -87,7 +91,7 @@ def _add(episodes: dict[str, Steps], path: Path, name: str, line: int, columns: 
     if len(row) != len(columns):
         raise ValueError(f"{path}, line {line}: expected {len(columns)} fields, {', '.join(columns)}; got {len(row)}")
     cells = dict(zip(columns, map(str.strip, row), strict=True))
-    if not (episode := normal(cells.get("episode", name))):
+    if not (episode := normalized(cells.get("episode", name))):
         raise ValueError(f"{path}, line {line}: episode: expected a name, got an empty cell; delete empty rows")
     steps = episodes.setdefault(episode, Steps(path, episode, {column: [] for column in columns}))
     steps.lines.append(line)
@@ -98,15 +102,15 @@ def _add(episodes: dict[str, Steps], path: Path, name: str, line: int, columns: 
 def _check_columns(path: Path, columns: list[str], named: bool) -> None:
     actions = sorted(column for column in columns if column not in ("episode", *OUTCOMES))
     several = sorted(f"action_{i}" for i in range(len(actions)))
-    known = f"episode, action (or action_0, action_1, ...) and perhaps {', '.join(OUTCOMES)}"
+    allowed = f"episode, action (or action_0, action_1, ...) and optionally {', '.join(OUTCOMES)}"
     if len(set(columns)) < len(columns):
         raise ValueError(f"{path}: expected each column once, got {', '.join(columns)}")
     if not actions or actions not in (["action"], several) or (named and "episode" not in columns):
         hint = "; separate them by commas" if len(columns) == 1 else ""
         got = ", ".join(column or "one without a name" for column in columns) or "none"
-        raise ValueError(f"{path}, line 1: expected columns {known}, got {got}{hint}")
+        raise ValueError(f"{path}, line 1: expected columns {allowed}, got {got}{hint}")
 
 
-def normal(name: str) -> str:
-    """A name as it is compared: systems write the same letters in several ways."""
+def normalized(name: str) -> str:
+    """A name for comparisons: file systems encode the same letters in several ways."""
     return unicodedata.normalize("NFC", name)

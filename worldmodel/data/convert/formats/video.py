@@ -1,7 +1,7 @@
-"""Films of strangers, decoded by ffmpeg in a process of its own.
+"""Reads video files from anyone, decoded by ffmpeg in a process of its own.
 
-The film is handed to ffmpeg as an open file. It may open no other one, so that a playlist named like a film leads
-nowhere, and no name is taken for a protocol or a pattern.
+ffmpeg gets the video as an open file and may not open any other file. So a playlist that is named like a video
+cannot read other files, and ffmpeg never interprets a file's name as a protocol or a pattern.
 """
 
 import re
@@ -27,21 +27,21 @@ STREAM = re.compile(r"^\[info\] +Stream #0:\d+[^\n]*: Video: (?![^\n]*\(attached
 CHANGE = re.compile(r"parameters changed to [^\n]*?, (\d+)x(\d+)")
 
 
-def read_film(path: Path) -> Iterator[np.ndarray]:
-    """Every picture of a film, none twice and none left out, whatever their times of showing are: uint8 `h w 3`.
+def read_video(path: Path) -> Iterator[np.ndarray]:
+    """Every frame of a video exactly once, regardless of timestamps: uint8 `h w 3`.
 
     Raises:
-        UntrustedFileError: ffmpeg finds something wrong with it, or it has not one video stream of one size. It
-            may come after the last picture: until then a film is not known to be sound.
+        UntrustedFileError: ffmpeg reports a fault, or the file does not have exactly one video stream of one size.
+            It may be raised after the last frame, because ffmpeg reports some faults only then.
     """
-    from moviepy.config import FFMPEG_BINARY  # MoviePy's own reader goes by the clock
+    from moviepy.config import FFMPEG_BINARY  # MoviePy's own reader repeats and drops frames by timestamps
 
-    with open_regular(path) as film, Child([str(FFMPEG_BINARY), *READ, *WRITE], path, film) as ffmpeg:
+    with open_regular(path) as video, Child([str(FFMPEG_BINARY), *READ, *WRITE], path, video) as ffmpeg:
         size = None
-        while ffmpeg.line():  # the lines of a PPM: its kind, its width and height, its greatest value
+        while ffmpeg.line():  # the header lines of a PPM: format, width and height, maximum value
             size = _size(path, ffmpeg.line(), ffmpeg.line())
             yield ffmpeg.array((*size, 3))
-        failure = ffmpeg.failure()  # waits for its end
+        failure = ffmpeg.failure()  # waits for the process to end
         _check_log(path, ffmpeg.log(), size)
         if ffmpeg.process.returncode or size is None:
             raise failure
@@ -49,21 +49,21 @@ def read_film(path: Path) -> Iterator[np.ndarray]:
 
 def _size(path: Path, size: bytes, greatest: bytes) -> tuple[int, int]:
     if not re.fullmatch(rb"\d{1,9} \d{1,9}", size) or greatest != b"255":
-        raise UntrustedFileError(f"{path}: damaged, or no film: its decoder gave no picture that can be read")
+        raise UntrustedFileError(f"{path}: damaged, or not a video: the decoder returned no readable frame")
     width, height = map(int, size.split())
     check_frame(path, (height, width, 3))
     return height, width
 
 
 def _check_log(path: Path, log: str, size: tuple[int, int] | None) -> None:
-    """What ffmpeg conceals when it can, is refused here."""
+    """Refuse faults that ffmpeg logs but conceals in the frames."""
     if problems := PROBLEM.findall(log):
-        raise UntrustedFileError(f"{path}: damaged, or no film: {'; '.join(dict.fromkeys(problems[:3]))}")
+        raise UntrustedFileError(f"{path}: damaged, or not a video: {'; '.join(dict.fromkeys(problems[:3]))}")
     if (streams := len(STREAM.findall(log.split("Stream mapping:")[0]))) > 1:
         raise UntrustedFileError(f"{path}: expected one video stream, got {streams}; keep one of them")
     later = {(int(height), int(width)) for width, height in CHANGE.findall(log)}
     if size is not None and later - {size}:
         raise UntrustedFileError(
-            f"{path}: its pictures change from (height, width) {size} to {sorted(later - {size})[0]} midway; "
-            "cut it there, or write it anew in one size"
+            f"{path}: its frames change from (height, width) {size} to {sorted(later - {size})[0]} midway; "
+            "cut the video there, or encode it again in one size"
         )
