@@ -14,7 +14,7 @@ METHODS = {"read_bytes", "read_text", "cat_file"}  # of a Path, or of a file sys
 KNOWN = {
     "kernels/threads.py": {"read_text"},  # what the system says of its cores, in /proc and /sys
     "data/convert/formats/npz.py": {"zipfile.ZipFile"},  # over a file that open_regular opened
-    "data/convert/formats/pictures.py": {"Image.open"},  # bytes in memory, as PNG alone
+    "data/convert/formats/png.py": {"Image.open"},  # bytes in memory, as PNG alone
     "data/episodes/hdf5.py": {"h5py.File"},  # written in memory
     "data/episodes/remote.py": {"cat_file"},  # with a ceiling
     "evaluate/measures/frechet.py": {"torch.jit.load"},  # after check_regular; the user names that program

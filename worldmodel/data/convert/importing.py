@@ -90,8 +90,8 @@ def convert_episodes(source: EpisodeSource, info: DatasetInfo, size: Size, notes
             )
         with errors_name(episode.name):
             actions, rewards = convert_actions(episode, info), _convert_rewards(episode)
-            outcome = {"terminated": episode.terminated, "truncated": episode.truncated}
-            yield Episode(frames, actions, rewards, **outcome, seed=episode.seed, index=index)
+            end = episode.terminated, episode.truncated
+            yield Episode(frames, actions, rewards, *end, episode.seed, index)
 
 
 def _convert_rewards(episode: ImportedEpisode) -> np.ndarray:
