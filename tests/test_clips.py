@@ -1,11 +1,12 @@
 """Laws of clips: uniform, aligned, inside one episode, and a function of (seed, step)."""
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 from tests.helpers_env import NO_ACTION, CounterEnv, counter_info
-from worldmodel.data.clips.clips import ClipBatches
+from worldmodel.data.clips.clips import ClipBatches, ClipSampler
 from worldmodel.data.clips.split import train_validation_split
 from worldmodel.data.clips.windows import WindowSampler
 from worldmodel.data.collect.collect import collect
@@ -154,3 +155,24 @@ def test_too_short_episodes_are_refused_with_the_key_to_lower_or_none():
     for setting, told in (("clip_latents", "lower clip_latents, or collect longer"), ("", r"has 3\): collect longer")):
         with pytest.raises(ValueError, match=rf"no episode has 9 latents \(.*{told} episodes"):
             WindowSampler({0: 3}, 9, 0, item="latents", setting=setting)
+
+
+def test_distinct_windows_are_all_different_and_no_more_than_there_are():
+    windows = WindowSampler({7: 4, 2: 9, 5: 3}, 3, 0, item="frames", setting="length")
+    places = [(index, start) for index, count in ((7, 2), (2, 7), (5, 1)) for start in range(count)]
+    assert sorted(windows.draw_distinct(99)) == sorted(places)
+    order = np.random.default_rng(0).choice(10, 4, replace=False)
+    assert windows.draw_distinct(4) == [places[i] for i in order]
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+def test_clips_of_whole_latents_start_and_end_where_latents_do(store, stride):
+    sampler = ClipSampler(store, store.indices, length=3, seed=1, setting="", time_stride=stride)
+    clips = sampler.draw(0, 64)
+    assert clips.frames.shape[1] == 1 + 2 * stride and clips.actions.shape == (64, 2 * stride)
+    for row, (index, start) in enumerate(zip(clips.episodes, clips.starts, strict=True)):
+        assert start % stride == 0
+        np.testing.assert_array_equal(clips.frames[row], store.frames(index, start, start + 1 + 2 * stride))
+        np.testing.assert_array_equal(clips.actions[row], store.actions(index)[start : start + 2 * stride])
+    with pytest.raises(ValueError, match="no episode has 99 latents"):
+        ClipSampler(store, store.indices, length=99, seed=1, setting="", time_stride=stride)

@@ -233,7 +233,7 @@ def test_other_numbers_lie_between_the_least_and_the_greatest_of_the_data_or_as_
     np.testing.assert_array_equal(found.actions(0), np.array([0.25, -1.5, 0.1], np.float32))
     told = import_episodes(theirs, tmp_path / "told", actions=(-2.0, 2.0))
     assert told.info.action_space == Box(-2, 2, (), np.float32)
-    with pytest.raises(ValueError, match=r"one: .*expected finite values inside.*actions= says"):
+    with pytest.raises(ValueError, match=r"one: .*expected finite values inside.*actions= sets"):
         import_episodes(theirs, tmp_path / "narrow", actions=(-1.0, 1.0))
 
 
@@ -289,7 +289,7 @@ def test_frames_can_be_made_smaller_and_grey_ones_get_three_channels(tmp_path):
         (["episode", "action"], [["two", 0]] * 2, r"missing for one, two"),
         (["episode", "action"], [["one", 0, 3], ["one", 0]], r"line 2: expected 2 fields"),
         (["episode", "action", "reward"], [["one", 0, "much"]] * 2, "expected numbers .*got much"),
-        (["episode", "action", "terminated"], [["one", 0, 1]] * 2, "terminated before the last step"),
+        (["episode", "action", "terminated"], [["one", 0, 1]] * 2, "terminated: true before the last step"),
         (["episode", "action", "truncated"], [["one", 0, "maybe"]] * 2, "truncated: expected 0, 1.*'maybe'"),
     ],
 )
@@ -318,9 +318,9 @@ def test_an_export_that_was_changed_is_refused_by_the_episode_until_it_is_declar
 def test_an_export_with_an_episode_less_is_refused(tmp_path):
     export_episodes(odd_store(tmp_path / "there", SPACES["choices"]), tmp_path / "out", "npz")
     (tmp_path / "out/episode_000003.npz").unlink()
-    with pytest.raises(ValueError, match="3 episodes were exported, 2 are here"):
+    with pytest.raises(ValueError, match="expected the 3 exported episodes, got 2"):
         import_episodes(tmp_path / "out", tmp_path / "back")
-    with pytest.raises(ValueError, match="come back as they were"):
+    with pytest.raises(ValueError, match="imported unchanged"):
         import_episodes(tmp_path / "out", tmp_path / "back", size=(8, 8))
 
 

@@ -100,7 +100,7 @@ def test_an_episode_that_is_there_twice_comes_once(tmp_path):
 def test_stores_that_no_one_model_is_made_for_are_not_merged(tmp_path, settings, error):
     stores = two_stores(tmp_path)
     other = EpisodeStore.create(tmp_path / "other", replace(counter_info(), **settings))
-    with pytest.raises(ValueError, match=f"other: not to be merged with .*{error}"):
+    with pytest.raises(ValueError, match=f"other: cannot be merged with .*{error}"):
         merge([stores[0], other], tmp_path / "both")
     assert not (tmp_path / "both").exists()
 

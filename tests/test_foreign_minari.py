@@ -236,7 +236,7 @@ def metadata(path: Path, **changes: object) -> None:
     ("changes", "error"),
     [
         ({"total_episodes": 10**9}, "total_episodes: expected 0 to"),
-        ({"total_episodes": 2}, "expected 2 episodes, got 1: look at episode_1"),
+        ({"total_episodes": 2}, "expected 2 episodes, got 1; missing or unexpected: episode_1"),
         ({"total_episodes": "1"}, "total_episodes: expected 0 to"),
         ({"data_format": "arrow"}, "expected data_format hdf5, got arrow"),
         ({"observation_space": None}, "observation_space: expected the JSON of a space"),

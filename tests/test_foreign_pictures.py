@@ -1,4 +1,4 @@
-"""Pictures and films of others: the right pixels, or a refusal that names the file. Content counts, not the name."""
+"""Images and videos of others: the right pixels, or a refusal that names the file. Content counts, not the name."""
 
 import io
 import struct
@@ -156,7 +156,7 @@ def test_channels_may_come_first(tmp_path, channels):
     np.testing.assert_array_equal(frames, np.broadcast_to(video.transpose(0, 2, 3, 1), frames.shape))
 
 
-# Films.
+# Videos.
 
 COLOURS = np.array([[230, 30, 30], [30, 200, 40], [40, 50, 220], [128, 128, 128]], np.uint8)
 
