@@ -147,7 +147,7 @@ def test_a_signal_while_torch_is_imported_or_settings_are_composed_is_one_line(s
     started = subprocess.Popen(
         command("train_prior", f"run={tmp_path}"), cwd=tmp_path, env=RUNNING, stderr=subprocess.PIPE, preexec_fn=heard
     )
-    while not has_handlers(started.pid):
+    while started.poll() is None and not has_handlers(started.pid):
         time.sleep(0.002)
     time.sleep(delay)
     started.send_signal(signum)
