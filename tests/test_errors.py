@@ -249,7 +249,7 @@ def test_a_script_without_a_world_names_the_script_that_makes_one(script, tmp_pa
     ],
 )
 def test_an_evaluation_says_where_dreams_will_end(kept, expected):
-    assert re.search(expected, module("evaluate").cut(kept))
+    assert re.search(expected, module("evaluate").describe_horizon(kept))
 
 
 def test_agents_learn_in_dreams_of_imported_data_where_no_real_episode_is_asked_for():
