@@ -47,8 +47,8 @@ def random_batch(model: nn.Module, b: int, length: int) -> SimpleNamespace:
         tokens=torch.randint(0, model.codes, (b, length, *model.grid)),
         actions=torch.randn(b, length, model.actions),
         rewards=torch.zeros(b, length),
-        ends=torch.zeros(b, length, dtype=torch.bool),
-        real=torch.ones(b, length, dtype=torch.bool),
+        terminated=torch.zeros(b, length, dtype=torch.bool),
+        mask=torch.ones(b, length, dtype=torch.bool),
     )
 
 
