@@ -143,7 +143,10 @@ def has_handlers(pid: int) -> bool:
     [(signal.SIGINT, 0.0), (signal.SIGTERM, 0.3), (signal.SIGHUP, 0.8), (signal.SIGINT, 1.4), (signal.SIGTERM, 2.0)],
 )
 def test_a_signal_while_torch_is_imported_or_settings_are_composed_is_one_line(signum, delay, tmp_path):
-    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # shells with & are deaf to it
+    def heard() -> None:  # a shell's & leaves SIGINT ignored, and nohup SIGHUP
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
     started = subprocess.Popen(
         command("train_prior", f"run={tmp_path}"), cwd=tmp_path, env=RUNNING, stderr=subprocess.PIPE, preexec_fn=heard
     )

@@ -251,7 +251,8 @@ def test_a_folder_that_cannot_be_replaced_is_refused_before_the_work(tmp_path, m
 
 
 def test_what_killed_imports_left_is_swept_and_nothing_else(tmp_path):
-    code = "import os, sys; from pathlib import Path; from worldmodel.io.files import atomic_folder\n"
+    code = "import os, signal, sys; from pathlib import Path; from worldmodel.io.files import atomic_folder\n"
+    code += "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # ignored under nohup
     code += "with atomic_folder(Path(sys.argv[1])) as x: (x / 'half').touch(); os.kill(os.getpid(), int(sys.argv[2]))"
     kept = [tmp_path / ".episodes.mine", tmp_path / ".episodes.x.partial"]
     kept[0].mkdir()
