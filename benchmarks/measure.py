@@ -1,5 +1,7 @@
 """How the benchmark measures: medians after a warm-up, and ratios whose two sides take turns in one run."""
 
+import importlib
+import inspect
 import json
 import os
 import platform
@@ -12,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
@@ -115,7 +117,12 @@ def copy_speed() -> float:
 
 def preset(script: str, name: str = "demo") -> dict[str, Any]:
     """The values of a script's config under a preset."""
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+    scripts = str(ROOT / "scripts")
+    if scripts not in sys.path:
+        sys.path.insert(0, scripts)
+    main = importlib.import_module(script).main
+    importlib.import_module("_schema").register(get_type_hints(inspect.unwrap(main))["config"], script)
+    with initialize_config_dir(scripts, version_base="1.3"):
         values = OmegaConf.to_container(compose(script, overrides=[f"preset={name}"]), resolve=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}

@@ -18,12 +18,18 @@ class AtariConfig:
     """Which game, and how it is seen and stepped."""
 
     name: str = "atari"
-    game: str = "Pong"  # as in the id "ALE/Pong-v5"
-    height: int = 64  # pixels of a frame; the console draws 210x160, which is averaged down
+    game: str = "Pong"
+    """As in the id ALE/Pong-v5."""
+    height: int = 64
+    """Pixels of a frame; the console draws 210×160, which is averaged down."""
     width: int = 64
-    frame_skip: int = 4  # console frames (1/60 s) per action
-    sticky: float = 0.25  # probability that the console repeats the last action instead; 0: a deterministic game
-    full_actions: bool = False  # all 18 joystick actions, or only those that do something in this game
+    """Likewise."""
+    frame_skip: int = 4
+    """Console frames (1/60 s) per action."""
+    sticky: float = 0.25
+    """Probability that the console repeats the last action instead (0: a deterministic game)."""
+    full_actions: bool = False
+    """All 18 joystick actions, or only those that do something in this game."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "height", "width", "frame_skip")

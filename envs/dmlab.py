@@ -41,18 +41,30 @@ class DmlabConfig:
     """Which level, and how it is seen and stepped."""
 
     name: str = "dmlab"
-    level: str = "explore_object_locations_small"  # a DMLab-30 name, or any path below game_scripts/levels
+    level: str = "explore_object_locations_small"
+    """A name of DMLab-30, or any path below game_scripts/levels."""
     actions: Literal["impala9", "popart15", "raw7"] = "impala9"
-    height: int = 64  # pixels of a frame
+    """The set of actions: 9 of IMPALA, 15 of PopArt, or the engine's 7 numbers."""
+    height: int = 64
+    """Pixels of a frame."""
     width: int = 64
-    supersample: int = 2  # the engine draws this many times larger per side, and the area is averaged
-    frame_skip: int = 4  # engine frames per action
-    fps: int = 60  # engine frames per second of game time
-    renderer: Literal["software", "hardware"] = "software"  # hardware: EGL or GLX, as the engine was built
-    mixer_seed: int = 0  # combined with every seed: another value, another disjoint family of episodes
-    episode: int = 0  # the episode number that every reset asks for; some levels depend on it
-    level_cache: str = ""  # folder that keeps compiled levels between episodes and runs; "": none
-    options: dict[str, Any] = field(default_factory=dict)  # settings of the level, and allowHoldOutLevels: true
+    """Likewise."""
+    supersample: int = 2
+    """The engine draws this many times larger per side; the area is averaged."""
+    frame_skip: int = 4
+    """Engine frames per action."""
+    fps: int = 60
+    """Engine frames per second of game time."""
+    renderer: Literal["software", "hardware"] = "software"
+    """software, or hardware: EGL or GLX, as the engine was built."""
+    mixer_seed: int = 0
+    """Combined with every seed: another value gives another, disjoint family of episodes."""
+    episode: int = 0
+    """The episode number of every reset; some levels depend on it."""
+    level_cache: str = ""
+    """Folder that keeps compiled levels, which saves most of the time of a reset (empty: none)."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Settings of the level itself; allowHoldOutLevels: true for a level held out for evaluation."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "height", "width", "supersample", "frame_skip", "fps")

@@ -19,13 +19,20 @@ class GenericConfig:
     """Which environment, and where its frames come from."""
 
     name: str = "gymnasium"
-    id: str = "CartPole-v1"  # any registered id; "package.module:Id-v0" imports the module first
-    kwargs: dict[str, Any] = field(default_factory=dict)  # handed to gymnasium.make
-    frames: Literal["auto", "observation", "render"] = "auto"  # auto: the observation where it is an image
-    key: str = ""  # which entry of a dict observation is the image; "": the only one that is
-    height: int = 64  # pixels of a frame; larger pictures are averaged down
+    id: str = "CartPole-v1"
+    """Any registered id; package.module:Id-v0 imports the module first."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of gymnasium.make, such as {is_slippery: false}."""
+    frames: Literal["auto", "observation", "render"] = "auto"
+    """Where frames come from: the observation, render(), or (auto) the observation if it is an image."""
+    key: str = ""
+    """Entry of a dict observation that is the image (empty: the only one that is)."""
+    height: int = 64
+    """Pixels of a frame; larger images are averaged down."""
     width: int = 64
-    frame_skip: int = 1  # steps of the environment per action; their rewards add up
+    """Likewise."""
+    frame_skip: int = 1
+    """Steps of the environment per action; their rewards add up."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "height", "width", "frame_skip")

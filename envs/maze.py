@@ -44,14 +44,22 @@ class MazeConfig:
     """The maze, how it is seen, and when an episode ends."""
 
     name: str = "maze"
-    rooms: int = 4  # rooms per side, one cell each, with one cell of wall or door between them
-    loops: float = 0.5  # share of the walls between rooms that are opened after every room can be reached
-    layout_seed: int | None = 0  # the maze of every episode; null: the episode's seed draws its own maze
-    height: int = 64  # pixels of a frame
+    rooms: int = 4
+    """Rooms per side, one cell each, with one cell of wall or door between them."""
+    loops: float = 0.5
+    """Share of the walls between rooms that are opened after every room can be reached, 0 to 1."""
+    layout_seed: int | None = 0
+    """Seed of the maze that all episodes share (null: each episode draws its own maze)."""
+    height: int = 64
+    """Pixels of a frame."""
     width: int = 64
-    noise: float = 0.0  # standard deviation of pixel noise, grey levels
-    goal_ends: bool = True  # reaching the goal ends the episode; else the goal moves to another room
-    max_steps: int = 500  # steps after which an episode is cut
+    """Likewise."""
+    noise: float = 0.0
+    """Standard deviation of pixel noise, in grey levels."""
+    goal_ends: bool = True
+    """Whether reaching the ball ends the episode; otherwise the ball moves to another room."""
+    max_steps: int = 500
+    """Steps after which an episode is truncated."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 2, "rooms")

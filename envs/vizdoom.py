@@ -28,12 +28,18 @@ class VizdoomConfig:
     """Which scenario, and how it is seen and stepped."""
 
     name: str = "vizdoom"
-    scenario: str = "HealthGathering"  # as in the id "VizdoomMyWayHome-v1", without "Vizdoom" and the version
-    height: int = 32  # pixels of a frame; the engine draws 320x240, which is averaged down
+    scenario: str = "HealthGathering"
+    """A scenario of ViZDoom, named as in the id VizdoomMyWayHome-v1, without Vizdoom and the version."""
+    height: int = 32
+    """Pixels of a frame. The engine draws 320×240, averaged down; by default 5×5 pixels become one."""
     width: int = 64
-    frame_skip: int = 2  # engine tics (1/35 s) per action
-    buttons: int = 1  # most buttons that one action presses; 1 gives "noop" and one action per button
-    crop: tuple[float, float, float, float] = (0.25, 0.91667, 0.0, 1.0)  # top, bottom, left, right of what is seen
+    """Likewise."""
+    frame_skip: int = 2
+    """Engine tics (1/35 s) per action."""
+    buttons: int = 1
+    """Most buttons that one action presses; 1 gives noop and one action per button."""
+    crop: tuple[float, float, float, float] = (0.25, 0.91667, 0.0, 1.0)
+    """Top, bottom, left and right of what is seen, as shares of the screen; the whole screen is [0,1,0,1]."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "height", "width", "frame_skip", "buttons")

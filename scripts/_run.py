@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from difflib import get_close_matches
+from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 import _threads  # noqa: F401  (before torch)
 import gymnasium
 import hydra
-from _numbers import check_numbers
+import torch
 from _overrides import SEVERAL, as_typed
+from _schema import help_text, register
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -28,7 +29,7 @@ from yaml import YAMLError
 
 import envs
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.io.config import from_mapping, to_dict, unknown_key
+from worldmodel.io.config import from_mapping, suggestion, to_dict, unknown_key
 from worldmodel.io.hub.names import bundled_name
 from worldmodel.io.hub.report import DEFAULT_TEMPERATURE, sampling_temperature
 from worldmodel.io.model_folder import CONFIG, read_checked_json, read_config
@@ -38,23 +39,54 @@ from worldmodel.world import WorldInfo
 
 T = TypeVar("T")
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+HELP = {"--help", "-h"}
+HERE = Path(__file__).resolve().parent  # Hydra wants a folder of configs; all of ours are registered without files
+
+
+@dataclass
+class RunConfig:
+    """What every script needs to know."""
+
+    run: Path = Path("runs/demo")
+    """Folder of the run; all that the scripts make lies in it."""
+
+
+@dataclass
+class WorldConfig(RunConfig):
+    """What scripts need that use a trained world."""
+
+    world: Path = Path("${run}/world")
+    """Folder of the world, the name of one that comes with the package, or hf://OWNER/NAME. With such a name, `run`
+    is runs/NAME unless it is given."""
+
+
+def check_device(config: Any) -> None:
+    """For the `__post_init__` of a config with a `device`. Raises: ValueError where this machine has no such device."""
+    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    devices = ["cpu", *(["cuda"] if cuda else []), *cuda]
+    if config.device not in devices:
+        raise ValueError(f"device: expected one that is here, {', '.join(devices)}; got {config.device!r}")
 
 
 def script(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[[], None]]:
-    """Make `main(config)` the entry of the script configs/<name>.yaml, `name` being that of its file.
+    """Make `main(config)` the entry of a script, whose keys are the fields of `schema`.
 
-    What the user can set right (a value, a missing package, a full disk) ends in one line and exit status 2, and
-    so do Ctrl-C, SIGTERM and SIGHUP, with status 130, 143 and 129; what was begun is undone on the way out.
+    What the user can correct (a value, a missing package, a full disk) ends in one line and exit status 2. Ctrl-C,
+    SIGTERM and SIGHUP end with status 130, 143 and 129, after partial files are removed.
     """
 
     def decorate(main: Callable[[T], None]) -> Callable[[], None]:
-        name = Path(inspect.getfile(main)).stem
+        path = Path(inspect.getfile(main))
 
         def work() -> None:
-            for values in composed(schema, name):
+            asked = bool(HELP & {*sys.argv})
+            sys.argv = [each for each in sys.argv if each not in HELP]
+            for values in composed(schema, path.stem):
+                if asked:
+                    about = inspect.getdoc(sys.modules[main.__module__]) or ""
+                    print(help_text(schema, path.stem, about, values))
+                    return
                 config = from_mapping(schema, values)
-                check_numbers(config)
                 begin()
                 set_threads()
                 main(config)
@@ -69,9 +101,9 @@ def script(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[[], None
 
 
 def composed(schema: type, name: str) -> list[Any]:
-    """The values that configs/<name>.yaml and the command line give: one config, or several with --multirun.
+    """The values that the defaults, the preset and the command line give: one config, or several with --multirun.
 
-    Hydra does this and no more: what is done with the values happens outside of it, so that errors are ours to tell.
+    Hydra only composes; the work happens outside of it, so that its errors become ours.
     Raises: ValueError for whatever Hydra does not take.
     """
     found: list[Any] = []
@@ -83,13 +115,14 @@ def composed(schema: type, name: str) -> list[Any]:
         except OmegaConfBaseException as error:
             found.append(error)
 
+    register(schema, name)
     sys.argv[1:] = as_typed(schema, sys.argv[1:])
     several = bool(SEVERAL & {*sys.argv})
     with readable(), tempfile.TemporaryDirectory() if several else contextlib.nullcontext() as folder:
         if several:
             place = next((i for i, each in enumerate(sys.argv) if i and "=" in each), len(sys.argv))
-            sys.argv.insert(place, f"hydra.sweep.dir={folder}")  # it would leave a folder `multirun`
-        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(keep)()
+            sys.argv.insert(place, f"hydra.sweep.dir={folder}")  # otherwise Hydra leaves a folder `multirun`
+        hydra.main(version_base="1.3", config_path=str(HERE), config_name=name)(keep)()
     for each in found:
         if isinstance(each, Exception):
             raise refusal(each)
@@ -123,8 +156,7 @@ def refusal(error: Exception) -> ValueError:
     """What Hydra or OmegaConf refused, in the words of the scripts."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        close = get_close_matches(choice, error.options, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(error.options)}"
+        hint = suggestion(choice, error.options) or f"there are: {', '.join(error.options)}"
         return ValueError(f"{group}: there is no {choice!r}; {hint}")
     if isinstance(error, OverrideParseException):
         return ValueError(f"{error.override}: expected key=value, such as run=runs/mine; --help lists the keys")

@@ -1,6 +1,17 @@
-"""Look after episodes: verify, repair, info, import, export, merge."""
+"""Inspect, verify, repair, import, export and merge episodes: python scripts/data.py COMMAND [key=value ...]
 
-from _run import script
+info    print statistics; a contact sheet goes to RUN/episodes.png
+verify  read every byte; name what is damaged, and exit with status 1 if anything is
+repair  move damaged episodes to RUN/episodes/quarantine; scripts/collect.py collects them again
+import  from=FOLDER run=RUN: make RUN/episodes of a Minari dataset, of .npz files with video and actions, or of videos
+        or folders of PNG images beside an actions.csv (columns episode,action,reward; one row per step, each leading
+        from one frame to the next) or one NAME.csv each. What was exported, or lies behind a URL, comes back unchanged.
+        One line names what is missing (rewards become 0) or left out.
+export  format=minari, frames or npz to=FOLDER: without loss; to=s3://bucket/folder: the episodes as they are
+merge   from=[RUN,RUN,...] run=NEW: all their episodes in one run, with new numbers
+"""
+
+from _run import RunConfig, script
 
 import re
 import sys
@@ -16,28 +27,42 @@ from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.merge import merge
 from worldmodel.data.open import is_url, open_episodes
 from worldmodel.data.summary import episode_sheet, summarize
+from worldmodel.io.config import LARGEST, check_range
 from worldmodel.io.video import write_png
 
 
 @dataclass
-class DataConfig:
-    """The keys of configs/data.yaml, explained there."""
+class DataConfig(RunConfig):
+    """Settings of scripts/data.py."""
 
-    do: Literal["info", "verify", "repair", "import", "export", "merge"]
-    run: Path
-    episodes: str
-    from_: str | tuple[str, ...] | None
-    to: str | None
-    format: Literal["minari", "frames", "npz"] | None
-    size: tuple[int, int] | None
-    actions: int | tuple[float, float] | None
-    workers: int
+    command: Literal["info", "verify", "repair", "import", "export", "merge"] = "info"
+    """What to do, also without `command=`: python scripts/data.py verify."""
+    episodes: str = "${run}/episodes"
+    """Folder or URL of the episodes."""
+    from_: str | tuple[str, ...] | None = None
+    """Where `import` and `merge` read from."""
+    to: str | None = None
+    """Where `export` writes to."""
+    format: Literal["minari", "frames", "npz"] | None = None
+    """Format of `export` (null: the episodes as they are, to a URL)."""
+    size: tuple[int, int] | None = None
+    """[height,width] of imported frames, such as [64,64] (null: as they are, all of one size)."""
+    actions: int | tuple[float, float] | None = None
+    """Actions of imported data: how many choices there are, or [least,greatest] of numbers (null: from the data)."""
+    workers: int = 2
+    """Processes that verify and repair (0 or 1: this one)."""
+
+    def __post_init__(self) -> None:
+        check_range(self, 0, LARGEST, "workers")
+        check_range(self, 1, LARGEST, "size")
 
 
 @script(DataConfig)
 def main(config: DataConfig) -> None:
-    tasks = {"info": info, "verify": verify, "repair": repair, "import": bring, "export": export, "merge": join}
-    tasks[config.do](config)
+    commands = {
+        "info": info, "verify": verify, "repair": repair, "import": import_, "export": export, "merge": merge_
+    }  # fmt: skip
+    commands[config.command](config)
 
 
 def info(config: DataConfig) -> None:
@@ -68,15 +93,15 @@ def repair(config: DataConfig) -> None:
     for problem, where in moved.items():
         print(f"{problem}\nmoved to {where}")
     again = "; the command that made them makes them again: scripts/collect.py just these" if moved else ""
-    print(f"{len(moved)} episodes moved out of the way{again}")
+    print(f"{len(moved)} episodes moved to quarantine{again}")
 
 
-def bring(config: DataConfig) -> None:
+def import_(config: DataConfig) -> None:
     if not isinstance(config.from_, str):
         raise ValueError("from: expected a folder or a URL, such as from=data/mine")
     how = {"size": config.size, "actions": config.actions, "show": True, "say": print}
     store = import_episodes(config.from_, folder(config), **how)
-    print(f"{counted(store)}; actions {store.info.action_space}")
+    print(f"{count(store)}; actions {store.info.action_space}")
 
 
 def export(config: DataConfig) -> None:
@@ -90,14 +115,14 @@ def export(config: DataConfig) -> None:
     print(f"{len(store.indices)} episodes: {config.to}")
 
 
-def join(config: DataConfig) -> None:
+def merge_(config: DataConfig) -> None:
     if config.from_ is None:
         raise ValueError("from: expected folders of runs, or URLs of episodes, such as from=[runs/a,runs/b]")
     places = (config.from_,) if isinstance(config.from_, str) else config.from_
     stores = [open_episodes(place if is_url(place) else Path(place) / "episodes") for place in places]
     store = merge(stores, folder(config), show=True)
     twice = sum(len(each.indices) for each in stores) - len(store.indices)
-    print(counted(store) + (f"; {twice} were there twice and came once" if twice else ""))
+    print(count(store) + (f"; {twice} were duplicates and are kept once" if twice else ""))
 
 
 def folder(config: DataConfig) -> Path:
@@ -107,13 +132,13 @@ def folder(config: DataConfig) -> Path:
     return Path(config.episodes)
 
 
-def counted(store: EpisodeStore) -> str:
+def count(store: EpisodeStore) -> str:
     return f"{len(store.indices)} episodes with {sum(store.lengths.values()):,} frames in {store.folder}"
 
 
 def as_setting(before: str, word: str) -> str:
-    """`verify` as `do=verify`: Hydra knows only key=value, and the values of its own flags."""
-    return f"do={word}" if re.fullmatch(r"[a-z]+", word) and not before.startswith("-") else word
+    """`verify` as `command=verify`: Hydra reads only key=value, and the values of its own flags."""
+    return f"command={word}" if re.fullmatch(r"[a-z]+", word) and not before.startswith("-") else word
 
 
 if __name__ == "__main__":

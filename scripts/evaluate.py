@@ -1,9 +1,14 @@
-"""Measure a world on held-out episodes: writes OUT/report.html to look at and OUT/report.json with
-all metrics."""
+"""Measure a world on held-out episodes, with 95 % intervals.
 
-from _run import is_up_to_date, provenance, real_env, script
+Measured are reconstruction, likelihood, rewards and terminations, and dreams beside real episodes: how long they stay
+close, whether they follow actions, remember, and stay alive. OUT/report.html is the page to read. OUT/report.json has
+all metrics, curves and targets, OUT/report the same for TensorBoard. The trust horizon is saved in the world's folder
+(not in that of a world by name), where it limits dreams by default.
+"""
 
-from dataclasses import dataclass
+from _run import WorldConfig, check_device, is_up_to_date, provenance, real_env, script
+
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from worldmodel.data.open import open_episodes
@@ -20,22 +25,20 @@ from worldmodel.world import WorldModel
 
 
 @dataclass
-class EvaluateConfig:
+class EvaluateConfig(WorldConfig):
     """Settings of scripts/evaluate.py."""
 
-    run: Path
-    """Folder of the run; runs/NAME for a world that comes with the package."""
-    episodes: str
-    """Folder or URL of the episodes that the world was trained on and those held out."""
-    world: Path
-    """Folder of the world, name of one that comes with the package, or hf://OWNER/NAME; a world by
-    name keeps its own trust horizon."""
-    out: Path
+    episodes: str = "${run}/episodes"
+    """Folder or URL of the episodes; they must be those that the world was trained on, with the held-out ones."""
+    out: Path = Path("${run}")
     """Folder of the results."""
-    device: str
+    device: str = "cpu"
     """cpu or cuda."""
-    report: ReportConfig
+    report: ReportConfig = field(default_factory=ReportConfig)
     """How much is measured."""
+
+    def __post_init__(self) -> None:
+        check_device(self)
 
 
 @script(EvaluateConfig)

@@ -1,9 +1,12 @@
-"""Returns of random, planner and trained agents in the real environment, and whether dreams rank
-them equally."""
+"""Measure random, planner and trained agents in the real environment, and whether dreams rank agents as it does.
 
-from _run import is_up_to_date, real_env, script
+Mean returns with bootstrap 95 % intervals (over runs, and over episodes within a run) go to OUT. So do, for the agents
+of one training, Spearman's correlation of dreamed and real returns, regret@1, and the agents that exploit the dream.
+"""
 
-from dataclasses import dataclass
+from _run import RunConfig, check_device, is_up_to_date, real_env, script
+
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from worldmodel.agents.planner import Planner, PlannerConfig
 from worldmodel.agents.sb3 import PolicyAgent
 from worldmodel.evaluate.agents import dream_returns, ranking, returns
 from worldmodel.evaluate.statistics.nested import nested_bootstrap
-from worldmodel.io.config import to_dict
+from worldmodel.io.config import LARGEST, check_range, to_dict
 from worldmodel.io.hub.names import world_folder
 from worldmodel.io.model_folder import read_checked_json, read_config, write_checked_json
 from worldmodel.io.progress import progress
@@ -23,38 +26,42 @@ from worldmodel.world import WorldModel
 
 
 @dataclass
-class EvaluateAgentConfig:
+class EvaluateAgentConfig(RunConfig):
     """Settings of scripts/evaluate_agent.py."""
 
-    run: Path
-    """Folder of the run; runs/NAME for a world that comes with the package."""
-    runs: tuple[Path, ...]
+    runs: tuple[Path, ...] = (Path("${run}"),)
     """Folders of runs, such as [runs/a,runs/b]: the same experiment with other seeds."""
-    world: Path | None
-    """Folder or name of one world for all runs (null: the world of each run)."""
-    out: Path
+    world: Path | None = None
+    """Folder or name of one world for all runs (null: the world of each run). With the name of a world that comes
+    with the package, `run` is runs/NAME unless it is given."""
+    out: Path = Path("${run}/agents.json")
     """File of the results."""
-    agents: dict[str, tuple[str, ...]]
+    agents: dict[str, tuple[str, ...]] = field(default_factory=lambda: {"dream": ("agent",)})
     """For each name, folders in each run of agents that differ only in their seed."""
-    planners: dict[str, PlannerConfig]
-    """For each name, a planner: kind (cem, shooting), candidates, horizon, iterations, elites,
-    discount."""
-    hold: float
+    planners: dict[str, PlannerConfig] = field(default_factory=lambda: {"cem": PlannerConfig()})
+    """For each name, a planner: kind (cem, shooting), candidates, horizon, iterations, elites, discount."""
+    hold: float = 5.0
     """Mean steps for which the sticky random policy holds an action."""
-    episodes: int
+    episodes: int = 100
     """Real episodes of each agent and run."""
-    planner_episodes: int
+    planner_episodes: int = 10
     """Real episodes of each planner and run."""
-    max_steps: int | None
-    """Longest real episode (null: no limit but that of the environment)."""
-    rank: str | None
-    """Folder in each run of the agents that dreams rank (null: none)."""
-    rank_episodes: int
+    max_steps: int | None = None
+    """Longest real episode, in steps (null: as long as the environment lets it)."""
+    rank: str | None = "agent/checkpoints"
+    """Folder in each run with the agents that dreams rank (null: none)."""
+    rank_episodes: int = 32
     """Real and dreamed episodes of each of these agents."""
-    seed: int
+    seed: int = 1000
     """Episodes are functions of the seed."""
-    device: str
+    device: str = "cpu"
     """cpu or cuda."""
+
+    def __post_init__(self) -> None:
+        check_range(self, 1, LARGEST, "episodes", "planner_episodes", "max_steps", "rank_episodes")
+        check_range(self, 1, 1e9, "hold")
+        check_range(self, 0, LARGEST, "seed")
+        check_device(self)
 
 
 @script(EvaluateAgentConfig)

@@ -1,32 +1,52 @@
-"""The loop: collect with the newest agent, train the world a little more, train the agent in it, and again."""
+"""The loop of Dyna: collect with the newest agent, train the world further, train the agent in it, and again.
 
-from _run import script
+The first round collects by the preset's policy. Round i is a run of its own, RUN/round_i, made by the other scripts.
+If it is stopped or killed, the same command continues.
+"""
+
+from _run import RunConfig, script
 
 import contextlib
 import shlex
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 10.0  # seconds that a script has to end by itself after Ctrl-C
+from worldmodel.io.config import LARGEST, check_range
+
+SHUTDOWN_SECONDS = 10.0  # that a script has to end by itself after Ctrl-C
+SCRIPTS = ("collect", "train_tokenizer", "train_prior", "train_agent")
 
 
 @dataclass
-class ImproveConfig:
-    """The keys of configs/improve.yaml, explained there."""
+class ImproveConfig(RunConfig):
+    """Settings of scripts/improve.py; `run` is the folder of the rounds."""
 
-    run: Path
-    preset: str
-    rounds: int
-    episodes: int
-    tokenizer_steps: int
-    prior_steps: int
-    agent_steps: int
-    seed: int
-    overrides: dict[str, tuple[str, ...]]
+    preset: str = "${hydra:runtime.choices.preset}"
+    """The preset of every script."""
+    rounds: int = 3
+    """How many rounds."""
+    episodes: int = 100
+    """New episodes of each round."""
+    tokenizer_steps: int = 600
+    """Training steps of the tokenizer in each round after the first, which takes those of the preset."""
+    prior_steps: int = 1000
+    """Likewise, of the prior."""
+    agent_steps: int = 100_000
+    """Likewise, of the agent."""
+    seed: int = 0
+    """All rounds are functions of the seed."""
+    overrides: dict[str, tuple[str, ...]] = field(default_factory=lambda: {name: () for name in SCRIPTS})
+    """More settings of a script, in every round: 'overrides.train_agent=["ppo.envs=16"]'."""
+
+    def __post_init__(self) -> None:
+        check_range(self, 1, LARGEST, "rounds", "episodes", "tokenizer_steps", "prior_steps", "agent_steps")
+        check_range(self, 0, LARGEST, "seed")
+        if unknown := [name for name in self.overrides if name not in SCRIPTS]:
+            raise ValueError(f"overrides.{unknown[0]}: expected one of {', '.join(SCRIPTS)}")
 
 
 @script(ImproveConfig)
@@ -42,7 +62,7 @@ def folder(config: ImproveConfig, number: int) -> Path:
 
 
 def steps(config: ImproveConfig, number: int) -> list[tuple[str, dict[str, Any]]]:
-    """The scripts of one round and their settings: the first as the preset says, the others go on from there."""
+    """The scripts of one round and their settings: the first round's are the preset's, later ones train further."""
     settings_of: dict[str, dict[str, Any]] = {
         "collect": {"episodes": config.episodes * (number + 1), "seed": config.seed},
         "train_tokenizer": {"fit.seed": config.seed},
@@ -51,7 +71,10 @@ def steps(config: ImproveConfig, number: int) -> list[tuple[str, dict[str, Any]]
     }
     if number:
         before = folder(config, number - 1)
-        settings_of["collect"] |= {"after": before, "policy": f"worldmodel.agents.sb3:load_policy:{before / 'agent'}"}
+        settings_of["collect"] |= {
+            "continue_from": before,
+            "policy": f"worldmodel.agents.sb3:load_policy:{before / 'agent'}",
+        }
         settings_of["train_tokenizer"] |= {"init": before, "fit.steps": config.tokenizer_steps}
         settings_of["train_prior"] |= {"init": before, "fit.steps": config.prior_steps}
         settings_of["train_agent"] |= {"init": before / "agent", "ppo.steps": config.agent_steps}
@@ -59,9 +82,9 @@ def steps(config: ImproveConfig, number: int) -> list[tuple[str, dict[str, Any]]
 
 
 def call(config: ImproveConfig, name: str, settings: dict[str, Any]) -> None:
-    """Run a script in a process of its own; it goes on where it was stopped, and does nothing twice.
+    """Run a script in its own process; it continues where it was stopped, and does nothing twice.
 
-    Raises: SystemExit with its status where it fails.
+    Raises: SystemExit with the status of a script that fails.
     """
     values = [f"{key}={value}" for key, value in {"preset": config.preset, **settings}.items()]
     command = ["python", f"scripts/{name}.py", *values, *config.overrides.get(name, ())]
@@ -71,20 +94,20 @@ def call(config: ImproveConfig, name: str, settings: dict[str, Any]) -> None:
         try:
             status = process.wait()
         except SystemExit as leaving:
-            hand_on(process, leaving.code)
+            forward_stop(process, leaving.code)
             raise
     if status:
         raise SystemExit(status)
 
 
-def hand_on(process: subprocess.Popen, status: Any) -> None:
-    """Ask a script to stop, as this one was asked; it saves what it has before it ends.
+def forward_stop(process: subprocess.Popen, status: Any) -> None:
+    """Ask a script to stop, as this one was asked to; it saves its state before it ends.
 
-    Ctrl-C at a terminal reached it as well: a second signal comes only where it does not end by itself.
+    Ctrl-C at a terminal reaches the script too, so a second signal is sent only if it does not end by itself.
     """
     if status == 128 + signal.SIGINT:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE)
+            process.wait(SHUTDOWN_SECONDS)
     if process.poll() is None:
         process.terminate()
 

@@ -1,23 +1,26 @@
-"""Put RUN/world on the Hugging Face Hub, with a card that tells the figures of RUN/report.json."""
+"""Upload a world to the Hugging Face Hub: weights, config, and a card with the metrics of RUN/report.json.
 
-from _run import script
+Needs pip install "worldmodel[hub]" and, once, `hf auth login`.
+"""
+
+from _run import WorldConfig, script
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from worldmodel.io.hub.names import world_folder
 from worldmodel.io.hub.transfer import push
 
 
-@dataclass
-class PushConfig:
-    """The keys of configs/push.yaml, explained there."""
+@dataclass(kw_only=True)
+class PushConfig(WorldConfig):
+    """Settings of scripts/push.py."""
 
-    run: Path
-    world: Path
     repo: str
-    private: bool
-    endpoint: str
+    """Name of the repository, OWNER/NAME; it is made if it does not exist."""
+    private: bool = True
+    """Whether a repository that is made here is visible to its owner alone."""
+    endpoint: str = ""
+    """Address of another Hub than the public one (empty: the public one)."""
 
 
 @script(PushConfig)

@@ -1,6 +1,10 @@
-"""Imagine a long video after a few real frames: rollout.mp4, rollout.gif, sheet.png and tokens.npy in RUN/rollout."""
+"""Look at a few real frames, then imagine a long video purely in latent space.
 
-from _run import is_up_to_date, provenance, script
+The video (real frames above imagined ones), a contact sheet and the tokens go to OUT: rollout.mp4, rollout.gif,
+sheet.png and tokens.npy.
+"""
+
+from _run import WorldConfig, check_device, is_up_to_date, provenance, script
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +14,7 @@ from worldmodel.data.clips.split import train_validation_split
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.open import open_episodes
 from worldmodel.dream.rollout import Beginning, Recording, beginning, dream, film, plan, stored_beginning
+from worldmodel.io.config import LARGEST, POSITIVE, check_range
 from worldmodel.io.hub.names import world_folder
 from worldmodel.io.model_folder import write_checked_json
 from worldmodel.io.progress import progress
@@ -19,26 +24,53 @@ from worldmodel.world import WorldModel
 
 
 @dataclass
-class RolloutConfig:
-    """The keys of configs/rollout.yaml, explained there."""
+class RolloutConfig(WorldConfig):
+    """Settings of scripts/rollout.py."""
 
-    run: Path
-    episodes: str
-    world: Path
-    out: Path
-    actions: str | int | tuple[str | int, ...]
-    horizon: int
-    episode: int | None
-    start: int
-    context: int
-    seed: int
-    temperature: float | None
-    top_k: int
-    top_p: float
-    sampler: Literal["auto", "compiled", "predictive", "cached", "naive"]
-    fps: float
-    scale: int
-    device: str
+    episodes: str = "${run}/episodes"
+    """Folder or URL of the episodes with the real frames. If RUN/episodes does not exist, the dream starts from a
+    context that the world contains, and no real frames are shown."""
+    out: Path = Path("${run}/rollout")
+    """Folder of the results."""
+    actions: str | int | tuple[str | int, ...] = "episode"
+    """episode (the real actions, then held random ones), random, the name or number of an action, or a list of these
+    to repeat: actions=[forward,turn_left]."""
+    horizon: int = 300
+    """Frames to imagine."""
+    episode: int | None = None
+    """Which episode to start in (null: the longest that was held out); without episodes, which start context of the
+    world (null: chosen by the seed)."""
+    start: int = 0
+    """Index of the first given frame within the episode."""
+    context: int = 6
+    """How many real frames are given."""
+    seed: int = 0
+    """The dream is a function of the seed."""
+    temperature: float | None = None
+    """Sampling temperature; below 1, likelier tokens (null: the world's own)."""
+    top_k: int = 0
+    """Draw only from the k likeliest tokens (0: from all)."""
+    top_p: float = 1.0
+    """Draw only from the likeliest tokens that together have this probability (1: from all)."""
+    sampler: Literal["auto", "compiled", "predictive", "cached", "naive"] = "auto"
+    """Which sampler draws the tokens. All draw the same ones; auto is the fastest."""
+    fps: float = 12
+    """Frames per second of the video."""
+    scale: int = 3
+    """Pixels of the video per pixel of a frame, per side."""
+    device: str = "cpu"
+    """cpu or cuda."""
+
+    def __post_init__(self) -> None:
+        check_range(self, 1, LARGEST, "horizon", "context", "scale")
+        check_range(self, 0, LARGEST, "episode", "start", "seed")
+        check_range(self, POSITIVE, 1000, "fps")
+        self.sampling()
+        check_device(self)
+
+    def sampling(self) -> SamplerConfig:
+        """How tokens are drawn. Raises: ValueError for a setting out of range."""
+        return SamplerConfig(self.sampler, self.temperature, self.top_k, self.top_p)
 
 
 @script(RolloutConfig)
@@ -58,13 +90,13 @@ def main(config: RolloutConfig) -> None:
 
 
 def real_episodes(config: RolloutConfig) -> EpisodeStore | None:
-    """Those that give the real frames; None where the run has none, as when a world came without."""
+    """The episodes with the real frames; None if the run has none, as for a world that was downloaded."""
     own = config.run / "episodes"
     return None if Path(config.episodes) == own and not own.exists() else open_episodes(config.episodes)
 
 
 def imagine(config: RolloutConfig, store: EpisodeStore | None, video: Path) -> None:
-    """Dream, and write what there is to see as it comes."""
+    """Dream, and write the video while it is dreamed."""
     world = WorldModel.load(config.world, config.device)
     begin = (
         stored_beginning(world, config.episode, config.seed) if store is None else real_beginning(config, world, store)
@@ -72,9 +104,8 @@ def imagine(config: RolloutConfig, store: EpisodeStore | None, video: Path) -> N
     actions = plan(config.actions, world.info, begin.next_actions, config.horizon, config.seed)
     if config.actions != "episode":  # what truly happened went another way
         begin.next_frames = begin.next_frames[:0]
-    sampler = SamplerConfig(config.sampler, config.temperature, config.top_k, config.top_p)
     recording = Recording(config.horizon)
-    steps = recording.listen(dream(world, begin.state, actions, sampler))
+    steps = recording.listen(dream(world, begin.state, actions, config.sampling()))
     shots = film(begin, steps, actions, world.info, config.scale)
     shown = progress(recording.watch(shots), "rollout", total=config.horizon, unit="frame")
     write_video(video, shown, config.fps)
@@ -82,14 +113,14 @@ def imagine(config: RolloutConfig, store: EpisodeStore | None, video: Path) -> N
 
 
 def real_beginning(config: RolloutConfig, world: WorldModel, store: EpisodeStore) -> Beginning:
-    """In the episode asked for, or the longest that was held out."""
+    """The start in `config.episode`, or in the longest held-out episode."""
     episode = longest_held_out(store) if config.episode is None else config.episode
     how = {"start": config.start, "context": config.context, "horizon": config.horizon, "seed": config.seed}
     return beginning(world, store, episode, **how)
 
 
 def longest_held_out(store: EpisodeStore) -> int:
-    """The held-out episode with most frames: the longest truth to compare with."""
+    """The held-out episode with most frames, for the longest comparison."""
     _, held_out = train_validation_split(store)
     return max(held_out or store.indices, key=store.length)
 

@@ -1,10 +1,16 @@
-"""Train an agent wholly in the dreams of RUN/world (or, to compare, in the real environment); it goes to OUT."""
+"""Train an agent by PPO (Stable-Baselines3) in the dreams of a world alone, and evaluate it in the real environment.
 
-from _run import is_up_to_date, load_matching, real_env, script
+The agent goes to OUT, its state at each evaluation to OUT/checkpoints, its curves to OUT/logs_1. If it is stopped or
+killed, the same command continues: in dreams to the last bit, in the real environment with new episodes. Needs
+worldmodel[agents].
+"""
 
+from _run import WorldConfig, is_up_to_date, load_matching, real_env, script
+
+import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +28,7 @@ from worldmodel.agents.sb3_actions import Acting
 from worldmodel.dream.env import action_space
 from worldmodel.evaluate.agents import returns
 from worldmodel.evaluate.statistics.nested import nested_bootstrap
-from worldmodel.io.config import to_dict
+from worldmodel.io.config import LARGEST, check_range, to_dict
 from worldmodel.io.hub.names import world_folder
 from worldmodel.io.lock import writer_lock
 from worldmodel.io.model_folder import CONFIG, read_checked_json, read_config, write_checked_json
@@ -34,28 +40,46 @@ from worldmodel.world import WorldModel
 
 @dataclass
 class DreamConfig:
-    """Where training dreams begin and end, see `DreamVectorEnv`."""
+    """Where training dreams start and end, see `DreamVectorEnv`."""
 
-    starts: Literal["resets", "anywhere"]
-    horizon: int | None
-    truncate_on_surprise: float | None
+    starts: Literal["resets", "anywhere"] = "anywhere"
+    """Where dreams start: at the starts of episodes (resets), or anywhere within episodes."""
+    horizon: int | None = None
+    """Steps after which a dream is truncated (null: the world's own)."""
+    truncate_on_surprise: float | None = None
+    """A dream is truncated at a step that carries more bits than this (null: never)."""
+
+    def __post_init__(self) -> None:
+        check_range(self, 1, LARGEST, "horizon")
+        check_range(self, 0, math.inf, "truncate_on_surprise")
 
 
 @dataclass
-class TrainAgentConfig:
-    """The keys of configs/train_agent.yaml, explained there."""
+class TrainAgentConfig(WorldConfig):
+    """Settings of scripts/train_agent.py."""
 
-    run: Path
-    world: Path
-    out: Path
-    source: Literal["dream", "real"]
-    init: Path | None
-    dream: DreamConfig
-    ppo: PPOConfig
-    eval_every: int
-    eval_episodes: int
-    max_steps: int | None
-    seed: int
+    out: Path = Path("${run}/agent")
+    """Folder of the agent."""
+    source: Literal["dream", "real"] = "dream"
+    """Where the agent trains: in dreams, or in the real environment, as a comparison."""
+    init: Path | None = None
+    """Folder of an agent that is trained further (null: none)."""
+    dream: DreamConfig = field(default_factory=DreamConfig)
+    """Where dreams start and end."""
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    """How the agent is trained."""
+    eval_every: int = 10_000
+    """Steps between evaluations in the real environment (0: only at the end)."""
+    eval_episodes: int = 10
+    """Real episodes of each evaluation (0: none, so the real environment is not needed)."""
+    max_steps: int | None = None
+    """Longest real episode, in steps (null: as long as the environment lets it)."""
+    seed: int = 0
+    """The agent's weights, its actions and the dreams are functions of the seed."""
+
+    def __post_init__(self) -> None:
+        check_range(self, 1, LARGEST, "max_steps")
+        check_range(self, 0, LARGEST, "eval_every", "eval_episodes", "seed")
 
 
 @script(TrainAgentConfig)
@@ -77,7 +101,7 @@ def main(config: TrainAgentConfig) -> None:
 
 
 def made_of(config: TrainAgentConfig) -> dict[str, Any]:
-    """What decides the agent: the settings, the weights of the world, and where that ends dreams by itself."""
+    """What decides the agent: the settings, the weights of the world, and its trust horizon if that ends dreams."""
     about, weights = read_config(config.world)
     made = {"settings": to_dict(config), "world": weights}
     with errors_name(config.world / CONFIG):
@@ -87,9 +111,9 @@ def made_of(config: TrainAgentConfig) -> dict[str, Any]:
 
 
 def check_world(config: TrainAgentConfig, world: WorldModel) -> None:
-    """Refuse before any training what could not be trained or measured.
+    """Refuse, before any training, a world on which no agent can be trained or measured.
 
-    Raises: ValueError, TypeError, or ImportError where the real environment is needed and its engine is not there.
+    Raises: ValueError, TypeError, or ImportError if the real environment is needed and its engine is not installed.
     """
     if world.info.action_space is None:
         raise ValueError("this world has no actions, so there is nothing for an agent to choose")
@@ -103,9 +127,9 @@ def check_world(config: TrainAgentConfig, world: WorldModel) -> None:
 
 
 def environment(config: TrainAgentConfig, world: WorldModel) -> Callable[[], gymnasium.Env] | None:
-    """Makes the real environment; None where the training needs none.
+    """Makes the real environment; None if the training needs none.
 
-    Raises: ValueError where it is needed, and the world does not say which one it is.
+    Raises: ValueError if it is needed and the world does not say which one it is.
     """
     if config.source == "dream" and not config.eval_episodes:
         return None
@@ -143,7 +167,7 @@ def dreams(config: TrainAgentConfig, world: WorldModel) -> VecEnv:
 
 
 def reality(config: TrainAgentConfig, world: WorldModel, make_env: Any) -> VecEnv:
-    """The real environment, seen as the dream shows it: what is compared is where an agent learned, no more."""
+    """The real environment, observed as dreams are, so that two agents differ only in where they were trained."""
 
     def make() -> gymnasium.Env:
         env = make_env() if config.max_steps is None else gymnasium.wrappers.TimeLimit(make_env(), config.max_steps)
@@ -153,7 +177,7 @@ def reality(config: TrainAgentConfig, world: WorldModel, make_env: Any) -> VecEn
 
 
 class RealReturn(BaseCallback):
-    """Every so often: the mean return in the real environment, and the agent so far, into OUT/checkpoints."""
+    """Regularly measures the mean return in the real environment, and saves the agent to OUT/checkpoints."""
 
     def __init__(self, config: TrainAgentConfig, world: WorldModel, make_env: Any):
         super().__init__()
@@ -175,7 +199,7 @@ class RealReturn(BaseCallback):
         return True
 
     def measure(self) -> None:
-        """Save the agent; measure it where episodes are asked for."""
+        """Save the agent, and measure it if `eval_episodes` is not 0."""
         assert isinstance(self.model, PPO)
         agent = ppo_agent(self.model, self.world, self.config.ppo.policy)
         for folder in (self.config.out, self.config.out / "checkpoints" / f"{self.num_timesteps:09d}"):

@@ -1,9 +1,14 @@
-"""Train the PixelCNN prior on the tokens of RUN/episodes; the joined world goes to RUN/world, logs to RUN/prior."""
+"""Train the action-conditioned PixelCNN prior on the tokens of RUN/episodes.
 
-from _run import format_metrics, load_matching, parameters, script
+The tokens are made with RUN/tokenizer and kept in RUN/tokens. Logs and checkpoints go to RUN/prior, the finished world
+model to RUN/world. If it is stopped or killed, the same command continues the training.
+"""
+
+from _run import RunConfig, format_metrics, load_matching, parameters, script
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +24,7 @@ from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.open import open_episodes
 from worldmodel.evaluate import likelihood
 from worldmodel.evaluate.sections.horizon import kept_horizon
-from worldmodel.io.config import to_dict
+from worldmodel.io.config import FINITE, LARGEST, check_range, to_dict
 from worldmodel.io.model_folder import read_checked_json, read_config
 from worldmodel.io.video import log_video
 from worldmodel.nn.action_scale import Scale, fit_action_scale
@@ -33,18 +38,30 @@ CONTEXT, HORIZON = 5, 24  # frames of the video in TensorBoard: whole latents at
 
 
 @dataclass
-class TrainPriorConfig:
-    """The keys of configs/train_prior.yaml, explained there."""
+class TrainPriorConfig(RunConfig):
+    """Settings of scripts/train_prior.py."""
 
-    run: Path
-    episodes: str
-    init: Path | None
-    clip_latents: int
-    starts: int
-    temperature: float
-    temperature_until: int
-    prior: PriorConfig
-    fit: FitConfig
+    episodes: str = "${run}/episodes"
+    """Folder or URL of the episodes, such as s3://bucket/folder."""
+    init: Path | None = None
+    """Folder of an earlier run whose prior is trained further (null: none)."""
+    clip_latents: int = 12
+    """Latent frames of each training clip."""
+    starts: int = 128
+    """Start contexts that the world keeps: this many from the starts of episodes, and this many from anywhere."""
+    temperature: float = 1.0
+    """Default sampling temperature of the world's dreams; to change it, run this command again."""
+    temperature_until: int = 0
+    """Latent of a dream from which on the temperature is 1 (0: never)."""
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    """Shape of the prior."""
+    fit: FitConfig = field(default_factory=partial(FitConfig, steps=6000))
+    """How it is trained."""
+
+    def __post_init__(self) -> None:
+        check_range(self, 1, LARGEST, "clip_latents")
+        check_range(self, 0, LARGEST, "starts", "temperature_until")
+        check_range(self, 0, FINITE, "temperature")
 
 
 @script(TrainPriorConfig)
@@ -102,7 +119,7 @@ def train_prior(config: TrainPriorConfig) -> None:
 
 
 def new_prior(config: TrainPriorConfig, store: EpisodeStore, tokenizer: VQVAE, batches: TokenBatches) -> PixelCNN:
-    """The prior before training: it knows the code vectors and how often each outcome comes, or an earlier run."""
+    """The prior before training: from the code vectors and outcome frequencies, or from an earlier run."""
     torch.manual_seed(config.fit.seed)
     actions = ActionEncoder(store.info.action_space).width * tokenizer.time_stride
     rewards, ends = batches.all_outcomes()
@@ -120,13 +137,13 @@ def new_prior(config: TrainPriorConfig, store: EpisodeStore, tokenizer: VQVAE, b
 
 
 def action_coding(info: WorldInfo) -> Any:
-    """What decides how real-valued actions are encoded, and no tensor's shape shows; None for all other actions."""
+    """What decides how real-valued actions are encoded, since no tensor's shape shows it; None for other actions."""
     space = info.action_space
     return [space_to_json(space), info.action_scale] if isinstance(space, Box) else None
 
 
 def course_of(folder: Path) -> list[dict[str, Any]]:
-    """The course of a training, see `FitResult`; empty where it is not recorded."""
+    """The loss and metrics during a training, see `FitResult`; empty if none are recorded."""
     try:
         return read_checked_json(folder / "metrics.json").get("course", [])
     except ValueError:
@@ -134,7 +151,7 @@ def course_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def world_info(config: TrainPriorConfig, store: EpisodeStore, train: Sequence[int]) -> WorldInfo:
-    """What the world will say of the environment that it learned from, and of how its dreams are drawn."""
+    """The description of the environment, and how the world's dreams are sampled by default."""
     about = store.info
     how = {"temperature": config.temperature, "temperature_until": config.temperature_until}
     longest = max(store.length(index) for index in train) - 1
@@ -143,7 +160,7 @@ def world_info(config: TrainPriorConfig, store: EpisodeStore, train: Sequence[in
 
 
 def scale_for(config: TrainPriorConfig, store: EpisodeStore, train: Sequence[int]) -> Scale | None:
-    """By what numbers are scaled whose bounds say nothing: as in the world to go on from, or else by the episodes."""
+    """The scale of actions without finite bounds: that of the world in `init`, or one fitted to the episodes."""
     if config.init is not None:
         earlier = WorldModel.load(config.init / "world").info
         if earlier.action_space == store.info.action_space and earlier.action_scale is not None:

@@ -1,8 +1,12 @@
-"""Train the causal VQ-VAE on RUN/episodes; its weights and logs go to RUN/tokenizer."""
+"""Train the causal 3-D VQ-VAE on RUN/episodes. Weights, logs and checkpoints go to RUN/tokenizer.
 
-from _run import format_metrics, load_matching, parameters, script
+If it is stopped or killed, the same command continues the training.
+"""
 
-from dataclasses import dataclass
+from _run import RunConfig, format_metrics, load_matching, parameters, script
+
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,24 +16,31 @@ from worldmodel.data.clips.clips import ClipBatches
 from worldmodel.data.clips.split import split_for_training
 from worldmodel.data.open import open_episodes
 from worldmodel.evaluate import reconstruction
-from worldmodel.io.config import to_dict
+from worldmodel.io.config import LARGEST, check_range, to_dict
 from worldmodel.io.video import log_video
 from worldmodel.tokenizer import VQVAE, TokenizerConfig, fingerprint, load_tokenizer, save_tokenizer
 from worldmodel.training.fit import FitConfig, fit, on_rank_zero, sole_training
 
-BEGIN = 16  # batches whose patches the tokenizer begins with
+INIT_BATCHES = 16  # batches that initialise the tokenizer
 
 
 @dataclass
-class TrainTokenizerConfig:
-    """The keys of configs/train_tokenizer.yaml, explained there."""
+class TrainTokenizerConfig(RunConfig):
+    """Settings of scripts/train_tokenizer.py."""
 
-    run: Path
-    episodes: str
-    init: Path | None
-    clip_latents: int
-    tokenizer: TokenizerConfig
-    fit: FitConfig
+    episodes: str = "${run}/episodes"
+    """Folder or URL of the episodes, such as s3://bucket/folder."""
+    init: Path | None = None
+    """Folder of an earlier run whose tokenizer is trained further (null: none)."""
+    clip_latents: int = 8
+    """Latent frames of each training clip."""
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    """Shape of the tokenizer."""
+    fit: FitConfig = field(default_factory=partial(FitConfig, steps=1600, weight_decay=1e-4))
+    """How it is trained."""
+
+    def __post_init__(self) -> None:
+        check_range(self, 1, LARGEST, "clip_latents")
 
 
 @script(TrainTokenizerConfig)
@@ -47,7 +58,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> None:
     frames = 1 + config.tokenizer.time_stride * (config.clip_latents - 1)
     shape = {"length": frames, "batch_size": config.fit.batch_size, "seed": config.fit.seed}
     batches, checks = (ClipBatches(store, episodes, **shape) for episodes in (train, held_out))
-    tokenizer.init_from_data(torch.cat([batches[step].frames for step in range(BEGIN)]))
+    tokenizer.init_from_data(torch.cat([batches[step].frames for step in range(INIT_BATCHES)]))
     if config.init is not None:
         load_matching(tokenizer, load_tokenizer(config.init / "tokenizer"))
 

@@ -26,7 +26,8 @@ def perturbed(model: nn.Module, amount: float = 0.1) -> nn.Module:
 def small_tokenizer(space_stride=8, time_stride=1, frame=(16, 24, 3), codes=19, time_kernel=2, **quantizer) -> VQVAE:
     torch.manual_seed(3)
     settings = QuantizerConfig(codes=codes, code_width=5, **quantizer)
-    config = TokenizerConfig(space_stride, time_stride, width=6, time_kernel=time_kernel, quantizer=settings)
+    shape = {"width": 6, "time_kernel": time_kernel, "focal_gamma": 0.0}
+    config = TokenizerConfig(space_stride, time_stride, quantizer=settings, **shape)
     tokenizer = perturbed(VQVAE(config, frame))
     with torch.no_grad():  # codes where the encoder's outputs are, or all frames would have the same token
         z, _ = tokenizer._vectors(to_float(random_frames(8, 1 + 2 * time_stride, frame)), None)

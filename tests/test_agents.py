@@ -93,7 +93,7 @@ def test_a_planner_without_rewards_or_actions_says_so():
         Planner(small_world(rewards=()))
     with pytest.raises(ValueError, match="no actions"):
         Planner(small_world(actions=0))
-    with pytest.raises(ValueError, match="candidates >= elites"):
+    with pytest.raises(ValueError, match="elites: expected 1 to"):
         PlannerConfig(candidates=2, elites=3)
 
 

@@ -35,7 +35,7 @@ COMMANDS = {
     "train_agent": [],
     "evaluate_agent": [],
     "push": ["repo=a/b", "endpoint=http://127.0.0.1:9"],
-    "ship": ["to=RUN/to", "commands=[]"],
+    "bundle": ["to=RUN/to", "commands=[]"],
 }
 
 

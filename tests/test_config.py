@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from worldmodel.io.config import from_mapping, to_dict
+from worldmodel.io.config import LARGEST, from_mapping, to_dict
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,14 @@ def test_a_schema_that_yaml_cannot_express_is_refused():
         from_mapping(Odd, {"value": 1})
 
 
+WHOLE = st.integers(-LARGEST, LARGEST)
+
+
 @settings(deadline=None)  # a busy machine is no failure
 @given(
-    codes=st.integers(1), rate=st.floats(allow_nan=False), kind=st.sampled_from(["ema", "fsq"]),
-    strides=st.lists(st.integers()).map(tuple), size=st.none() | st.tuples(st.integers(), st.floats(allow_nan=False)),
-    on=st.booleans(), mixed=st.integers() | st.text(),
+    codes=st.integers(1, LARGEST), rate=st.floats(allow_nan=False), kind=st.sampled_from(["ema", "fsq"]),
+    strides=st.lists(WHOLE).map(tuple), size=st.none() | st.tuples(WHOLE, st.floats(allow_nan=False)),
+    on=st.booleans(), mixed=WHOLE | st.text(),
 )  # fmt: skip
 def test_typed_inverts_to_dict(codes, rate, kind, strides, size, on, mixed):
     part = Part(codes, rate, kind, strides, size)

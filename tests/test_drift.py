@@ -12,12 +12,14 @@ from worldmodel.evaluate.measures import token_statistics
 from worldmodel.evaluate.measures.frames import nearest, sharpness
 from worldmodel.evaluate.measures.token_statistics import place_counts, place_entropy, real_level, set_means
 from worldmodel.evaluate.sections.drift import DriftConfig, drift
+from worldmodel.evaluate.testbed.dream_clips import DreamSettings
 from worldmodel.evaluate.testbed.dream_trace import trace_dreams
 from worldmodel.evaluate.testbed.real_samples import real_frames, real_windows
 from worldmodel.prior import SamplerConfig
 from worldmodel.tokenizer import tokenize
 
-SMALL = DriftConfig(dreams=16, steps=60, context=3, real_frames=64)
+SMALL = DriftConfig(dreams=16, steps=60, real_frames=64)
+SHORT = DreamSettings(context=3)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def tokens(store, tmp_path_factory):
 
 
 def measured(world, store, tokens):
-    return drift(world, store, tokens, [0, 1, 2, 3, 4, 5, 6], [7, 8, 9], SMALL)
+    return drift(world, store, tokens, [0, 1, 2, 3, 4, 5, 6], [7, 8, 9], SMALL, SHORT)
 
 
 # --- by hand
@@ -121,7 +123,7 @@ def test_a_true_world_neither_freezes_nor_collapses_and_stays_like_the_data(stor
 
 
 def test_intervals_draw_the_episodes_of_the_contexts_and_of_the_real_frames(store, tokens):
-    section = drift(TrueMaze(), store, tokens, [0, 1, 2, 3], [4, 5, 6, 7, 8, 9], replace(SMALL, steps=20))
+    section = drift(TrueMaze(), store, tokens, [0, 1, 2, 3], [4, 5, 6, 7, 8, 9], replace(SMALL, steps=20), SHORT)
     drawn = {name: (metric.count, metric.resampled) for name, metric in section.metrics.items()}
     exact = {name for name, (_, resampled) in drawn.items() if not resampled}
     assert exact == {"drift/token_divergence_20_over_real"}
@@ -153,26 +155,26 @@ def test_the_divergence_of_real_tokens_is_the_floor(store, tokens):
 
 def test_a_dream_that_freezes_late_is_frozen_late(store, tokens):
     longer = replace(SMALL, steps=100)
-    curve = drift(Blank(good=55), store, tokens, [0, 1, 2], [3, 4], longer).curves["drift/frozen"]
+    curve = drift(Blank(good=55), store, tokens, [0, 1, 2], [3, 4], longer, SHORT).curves["drift/frozen"]
     assert curve.steps == (50, 100) and curve.mean[0] < 0.3 and curve.mean[1] == 1
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_real_world_is_followed_through_its_latents(stride, tmp_path):
-    world, config = small_world(stride), DriftConfig(dreams=9, steps=20, context=3, real_frames=5)
+    world, config = small_world(stride), DriftConfig(dreams=9, steps=20, real_frames=5)
     store = noise_store(tmp_path / "episodes")
     options = {"dreams": 3, "context": 3, "moments": (10, 20), "sampler": SamplerConfig(), "seed": 0}
     trace = trace_dreams(world, store, [0, 1], **options)
     assert trace.tokens.shape == (3, 20, 2, 3) and trace.sharpness.shape == trace.bits.shape == (3, 20)
     assert trace.frames.shape == (2, 3, 16, 24, 3) and trace.video.shape[:2] == (20, 3)
     tokens = tokenize(world.tokenizer, store, tmp_path / "tokens", show=False)
-    section = drift(world, store, tokens, [0], [1], config)
+    section = drift(world, store, tokens, [0], [1], config, SHORT)
     assert {(each.count, each.resampled) for each in section.curves.values()} == {(9, "dreams")}
     assert all(np.isfinite([x.mean, x.low, x.high]).all() for x in section.metrics.values())
     assert section.clips["drift/dreams"].shape == (20, 16, 4 * 24, 3)
 
 
 def test_too_few_steps_to_compare_are_refused():
-    with pytest.raises(ValueError, match="20 or more"):
+    with pytest.raises(ValueError, match="steps: expected at least 20"):
         DriftConfig(steps=19)
     assert DriftConfig(steps=1000).moments == (10, 20, 50, 100, 200, 500, 1000)

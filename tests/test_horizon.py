@@ -19,10 +19,11 @@ from worldmodel.evaluate.sections.horizon import (
     trusted,
 )
 from worldmodel.evaluate.statistics.bootstrap import Resampler, leading_true
+from worldmodel.evaluate.testbed.dream_clips import DreamSettings
 from worldmodel.tokenizer import save_tokenizer
 from worldmodel.world import WorldInfo, WorldModel
 
-SMALL = HorizonConfig(clips=24, context=3, horizon=25)
+SMALL = HorizonConfig(clips=24, horizon=25), DreamSettings(context=3)
 CLIPS = Resampler.by_row(20, "clips")
 
 
@@ -74,35 +75,35 @@ def test_smoothing_takes_two_steps_on_either_side_and_fewer_at_the_ends():
 
 
 def test_a_true_world_is_trusted_all_along_and_broken_ones_never(store):
-    section = trust_horizon(TrueMaze(), store, store.indices, SMALL)
+    section = trust_horizon(TrueMaze(), store, store.indices, *SMALL)
     assert trusted(section) == 25 and min(section.curves["horizon/gain_over_still"].low) > 20
     assert min(section.curves["horizon/psnr"].mean) > 100
     for world in (Frozen(), Deaf()):
-        assert trusted(trust_horizon(world, store, store.indices, SMALL)) == 0
+        assert trusted(trust_horizon(world, store, store.indices, *SMALL)) == 0
 
 
 def test_a_world_that_goes_blank_is_trusted_as_long_as_it_is_good_within_the_steps_of_smoothing(store):
-    found = trusted(trust_horizon(Blank(good=12), store, store.indices, SMALL))
+    found = trusted(trust_horizon(Blank(good=12), store, store.indices, *SMALL))
     assert 12 - SMOOTHING_REACH <= found <= 12 + SMOOTHING_REACH
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_real_world_is_measured_through_its_latents(stride, tmp_path):
     store = noise_store(tmp_path / "episodes")
-    section = trust_horizon(small_world(stride), store, [0, 1], HorizonConfig(clips=4, context=4, horizon=9))
+    section = trust_horizon(small_world(stride), store, [0, 1], HorizonConfig(clips=4, horizon=9), DreamSettings(4))
     assert len(section.curves["horizon/psnr"].steps) == (9 if stride == 1 else 8)
     assert 0 <= trusted(section) <= 9
 
 
 def test_one_clip_has_no_other_to_exchange_actions_with():
-    with pytest.raises(ValueError, match="2 clips or more"):
+    with pytest.raises(ValueError, match="clips: expected at least 2, got 1"):
         HorizonConfig(clips=1)
 
 
 def test_a_world_without_actions_has_but_the_still_frame_to_beat(store):
     world = TrueMaze()
     world.info = WorldInfo((16, 16, 3), None)
-    assert set(trust_horizon(world, store, store.indices, SMALL).curves) == {"horizon/gain_over_still", "horizon/psnr"}
+    assert set(trust_horizon(world, store, store.indices, *SMALL).curves) == {"horizon/gain_over_still", "horizon/psnr"}
 
 
 def test_the_horizon_is_kept_with_the_world_and_its_weights_stay(tmp_path):

@@ -22,6 +22,7 @@ from worldmodel.evaluate.sections.drift import DriftConfig, drift
 from worldmodel.evaluate.sections.fidelity import size
 from worldmodel.evaluate.statistics.bootstrap import Resampler, ratio, share
 from worldmodel.evaluate.statistics.results import Curve, Interval, Section, absent
+from worldmodel.evaluate.testbed.dream_clips import DreamSettings
 from worldmodel.io.hub.card import model_card
 from worldmodel.io.hub.report import load_report, read_report
 from worldmodel.io.model_folder import read_json, write_checked_json
@@ -82,8 +83,8 @@ def maze(tmp_path_factory):
 
 def test_late_dreams_are_judged_where_real_episodes_reach_and_not_beyond(maze):
     store, tokens = maze
-    config = DriftConfig(dreams=16, steps=60, context=3, real_frames=16)
-    section = drift(TrueMaze(), store, tokens, list(range(7)), [7, 8, 9], config)
+    config, short = DriftConfig(dreams=16, steps=60, real_frames=16), DreamSettings(context=3)
+    section = drift(TrueMaze(), store, tokens, list(range(7)), [7, 8, 9], config, short)
     late = ["sharpness_{}_over_10", "bits_{}_over_10", "token_divergence_{}_over_real", "variety_{}"]
     for name in late:
         assert "ends at step 38" in section.metrics[f"drift/{name.format(60)}"].inapplicable
@@ -92,7 +93,7 @@ def test_late_dreams_are_judged_where_real_episodes_reach_and_not_beyond(maze):
         assert "ends at step 38" in section.metrics[f"drift/{name}"].inapplicable
         assert metric_info(f"drift/{name}@38").target and f"drift/{name}@38" in section.metrics
     assert any("before step 60" in note for note in section.notes)
-    within = drift(Frozen(), store, tokens, list(range(7)), [7, 8, 9], DriftConfig(16, 38, 3, 16))
+    within = drift(Frozen(), store, tokens, list(range(7)), [7, 8, 9], DriftConfig(16, 38, 16), short)
     assert metric_info("drift/frozen").reached(within.metrics["drift/frozen"]) is False and not within.notes
 
 
@@ -128,7 +129,7 @@ def test_data_in_which_nothing_happens_reach_no_target_by_that(rewards, tmp_path
 
 def test_a_blank_dream_of_a_blank_world_keeps_no_sharpness(maze):
     store, tokens = maze
-    section = drift(Blank(good=0), store, tokens, list(range(7)), [7, 8, 9], DriftConfig(8, 30, 3, 16))
+    section = drift(Blank(good=0), store, tokens, list(range(7)), [7, 8, 9], DriftConfig(8, 30, 16), DreamSettings(3))
     metric = section.metrics["drift/sharpness_30_over_10"]
     assert metric_info("drift/sharpness_30_over_10").reached(metric) is None and "divide" in metric.inapplicable
 

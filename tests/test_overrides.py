@@ -75,14 +75,14 @@ def test_a_text_is_taken_as_it_is_unless_it_is_in_quotes_null_or_home(text):
     if (text[0] == text[-1] and text[0] in "'\"") or text.startswith("~") or "${run" in text:
         return
     if text != "null":
-        assert meant("collect", f"after={text}") == text
+        assert meant("collect", f"continue_from={text}") == text
     assert meant("collect", f"run={text}") == text
 
 
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("after=null", None),
+        ("continue_from=null", None),
         ("run=null", "null"),
         ("run='my films (1)'", "my films (1)"),
         ('run="a,b"', "a,b"),
@@ -106,7 +106,7 @@ def test_other_values_are_what_they_were(setting, value):
     assert meant("collect", setting) == value
 
 
-@pytest.mark.parametrize("setting", ["run=~/films (1)", "after=~", "policy=~/x", "info_keys=[~/films (1)]"])
+@pytest.mark.parametrize("setting", ["run=~/films (1)", "continue_from=~", "policy=~/x", "info_keys=[~/films (1)]"])
 def test_the_home_folder_may_be_written_short(setting, monkeypatch):
     monkeypatch.setenv("HOME", "/home/mé")
     value = meant("collect", setting)
@@ -124,10 +124,10 @@ def test_lists_of_paths_take_each_letter_by_letter():
 
 def test_a_whole_config_has_the_paths_that_were_typed(monkeypatch):
     values = compose(
-        "collect", "run=x/démo (1),[2]=#'$'\\", "++after=~/a b", "env=maze", "env.height=12", "preset=maze"
+        "collect", "run=x/démo (1),[2]=#'$'\\", "++continue_from=~/a b", "env=maze", "env.height=12", "preset=maze"
     )
     config = from_mapping(schema("collect"), values)
-    assert config.run == Path("x/démo (1),[2]=#'$'\\") and config.after == Path("~/a b").expanduser()
+    assert config.run == Path("x/démo (1),[2]=#'$'\\") and config.continue_from == Path("~/a b").expanduser()
     assert (config.env["name"], config.env["height"]) == ("maze", 12)
 
 
@@ -172,7 +172,6 @@ def test_several_values_are_several_runs_where_that_is_asked_for(monkeypatch, tm
         ("episodes", "episodes: expected key=value, such as run=runs/mine"),
         ("=3", "=3: expected key=value"),
         ("--wokers=3", "unrecognized arguments: --wokers=3; --help lists the keys"),
-        ("~run", ""),
         ("seed=${nothing}", "Interpolation key 'nothing' not found"),
         ("seed=${", "seed: expected int, got str '${'"),
         ("run=", "run: expected Path, got str ''"),

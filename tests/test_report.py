@@ -30,10 +30,10 @@ CONFIG = ReportConfig(
     context=3,
     near=RolloutsConfig(4, 3, 2, (1, 3)),
     far=RolloutsConfig(3, 300, 1, (5, 300)),
-    control=ControlConfig(4, 3, (1,)),
-    inverse=InverseConfig(2, 2, clips=4, context=3, horizon=4),
-    drift=DriftConfig(3, 20, 3, 8),
-    trust=HorizonConfig(4, 3, 6),
+    control=ControlConfig(4, (1,)),
+    inverse=InverseConfig(2, 2, clips=4, horizon=4),
+    drift=DriftConfig(3, 20, 8),
+    trust=HorizonConfig(4, 6),
 )
 
 

@@ -191,12 +191,12 @@ def test_what_is_shipped_is_what_was_measured(tmp_path):
     world.info.trust_horizon = 99  # of the world before it is rounded
     world.save(tmp_path / "world")
     noise_store(tmp_path / "episodes")
-    assert "not measured yet" in run("ship", f"to={to}", "commands=[]", folder=tmp_path)
+    assert "not measured yet" in run("bundle", f"to={to}", "commands=[]", folder=tmp_path)
     assert WorldModel.load(to).info.trust_horizon is None
-    out = tmp_path / "shipped"
+    out = tmp_path / "bundle"
     run("evaluate", f"world={to}", f"out={out}", *TINY["evaluate"], folder=tmp_path)
     assert not (tmp_path / "report.json").exists() and not (tmp_path / "tokens").exists()
-    printed = run("ship", f"to={to}", 'commands=["python scripts/collect.py env=maze","train it"]', folder=tmp_path)
+    printed = run("bundle", f"to={to}", 'commands=["python scripts/collect.py env=maze","train it"]', folder=tmp_path)
     assert "WorldModel.load('tiny')" in printed and "not measured" not in printed
     report, whole = read_checked_json(to / "report.json"), read_checked_json(out / "report.json")
     assert report == {name: whole[name] for name in ("made_with", "figures")}
@@ -225,7 +225,7 @@ def test_figures_of_other_weights_are_not_shipped(tmp_path):
     small_world().save(tmp_path / "world")
     write_json(tmp_path / "report.json", {"made_with": {"world": "0" * 64}, "figures": {}})
     settings = f"report={tmp_path / 'report.json'}", f"to={tmp_path / 'tiny'}", "commands=[]"
-    assert "measured of other weights" in run("ship", *settings, folder=tmp_path, ok=False)
+    assert "measured of other weights" in run("bundle", *settings, folder=tmp_path, ok=False)
 
 
 def test_figures_of_another_temperature_are_not_shipped(tmp_path):

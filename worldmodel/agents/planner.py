@@ -12,6 +12,7 @@ import torch
 from gymnasium import Space, spaces
 
 from worldmodel.agents import ChunkedPolicy, Policy
+from worldmodel.io.config import LARGEST, check_range
 from worldmodel.nn.action_scale import clip_to_space
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, WorldModel
@@ -23,22 +24,25 @@ UNIFORM_MIX = 0.02  # share of the uniform distribution in a categorical proposa
 
 @dataclass
 class PlannerConfig:
-    """How far and how widely is planned.
-
-    kind: cem, or shooting (one iteration, one elite). candidates: futures imagined at once. horizon: latent steps
-    ahead. iterations, elites: of the cross-entropy method. discount: per latent step.
-    """
+    """How far a planner looks, and how many futures it compares."""
 
     kind: Literal["cem", "shooting"] = "cem"
+    """cem, the cross-entropy method, or shooting, which has one iteration and one elite."""
     candidates: int = 64
+    """Futures that are imagined at once."""
     horizon: int = 12
+    """Latent steps of each future."""
     iterations: int = 3
+    """Rounds of sampling and fitting (cem)."""
     elites: int = 8
+    """Best futures to which the proposal is fitted (cem)."""
     discount: float = 0.99
+    """Discount of a latent step."""
 
     def __post_init__(self) -> None:
-        if min(self.candidates, self.horizon, self.iterations, self.elites) < 1 or self.elites > self.candidates:
-            raise ValueError(f"expected candidates >= elites >= 1, horizon >= 1 and iterations >= 1, got {self}")
+        check_range(self, 1, LARGEST, "candidates", "horizon", "iterations")
+        check_range(self, 1, self.candidates, "elites")
+        check_range(self, 0, 1, "discount")
 
 
 @runtime_checkable

@@ -3,6 +3,7 @@
 Needs the extra `agents`. Dreams reset themselves in the same step, which is what Stable-Baselines3 expects.
 """
 
+import math
 import operator
 import warnings
 from collections.abc import Iterable, Mapping
@@ -31,7 +32,7 @@ from worldmodel.dream.env import (
     single,
 )
 from worldmodel.interfaces import Tokenizer
-from worldmodel.io.config import check_range, from_mapping, to_dict
+from worldmodel.io.config import FINITE, POSITIVE, check_range, from_mapping, to_dict
 from worldmodel.io.model_folder import build_module, check_kind, check_shapes, load_weights, save_weights
 from worldmodel.io.tensors_file import Shapes
 from worldmodel.io.untrusted import errors_name
@@ -55,11 +56,14 @@ LARGE = 36  # pixels a side of the smallest frame that the kernels for large fra
 
 @dataclass
 class PolicyConfig:
-    """What a policy sees and how large it is: `obs` as in `DreamVectorEnv`, channels, and units of the last layer."""
+    """What a policy observes, and how large it is."""
 
     obs: Literal["latent", "frames"] = "latent"
+    """What the policy observes: the latent state of the world, or frames."""
     channels: int = 32
+    """Channels of the first layer."""
     units: int = 128
+    """Units of the last layer."""
 
     def __post_init__(self) -> None:
         check_range(self, 2, 2**14, "channels", "units")
@@ -67,27 +71,40 @@ class PolicyConfig:
 
 @dataclass
 class PPOConfig:
-    """Proximal policy optimisation (arXiv 1707.06347) by Stable-Baselines3, whose names these are.
-
-    envs: environments at once. steps: of all of them together. n_steps: per environment between two updates.
-    """
+    """Proximal policy optimization (arXiv 1707.06347) by Stable-Baselines3, with its names."""
 
     steps: int = 40_000
+    """Steps of all environments together."""
     envs: int = 16
+    """Environments that are stepped at once."""
     n_steps: int = 32
+    """Steps of each environment between two updates."""
     batch_size: int = 128
+    """Steps of a minibatch."""
     n_epochs: int = 4
+    """Passes over the collected steps in each update."""
     learning_rate: float = 5e-4
+    """Learning rate of Adam."""
     gamma: float = 0.97
+    """Discount of a step."""
     gae_lambda: float = 0.95
+    """Factor λ of generalized advantage estimation."""
     ent_coef: float = 0.01
+    """Weight of the entropy in the loss."""
     clip_range: float = 0.2
+    """Largest change of the action probabilities' ratio."""
     max_grad_norm: float = 0.5
+    """Largest norm of the gradient."""
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    """The policy network."""
 
     def __post_init__(self) -> None:
         check_range(self, 1, 2**31, "steps", "envs", "n_steps", "n_epochs")
         check_range(self, 2, 2**31, "batch_size")
+        check_range(self, POSITIVE, FINITE, "learning_rate", "clip_range")
+        check_range(self, 0, FINITE, "ent_coef")
+        check_range(self, 0, math.inf, "max_grad_norm")
+        check_range(self, 0, 1, "gamma", "gae_lambda")
         if self.envs * self.n_steps < 2:
             raise ValueError("n_steps: expected 2 steps or more between updates, of all envs together, got 1")
 

@@ -28,9 +28,10 @@ from worldmodel.evaluate.sections.memory import MemoryConfig, turning_back
 from worldmodel.evaluate.sections.reward_termination import reward_termination
 from worldmodel.evaluate.sections.rollouts import RolloutsConfig, rollouts
 from worldmodel.evaluate.statistics.results import Interval, Section
+from worldmodel.evaluate.testbed.dream_clips import DreamSettings
 from worldmodel.evaluate.testbed.held_out import HeldOut, decode, draw, reach
+from worldmodel.io.config import LARGEST, check_range
 from worldmodel.io.progress import progress
-from worldmodel.prior import SamplerConfig
 from worldmodel.tokenizer import latents_of
 from worldmodel.world import WorldModel
 
@@ -40,13 +41,11 @@ RESIDUAL_CLIPS = 64  # clips of training episodes whose decoding errors are coun
 
 
 @dataclass
-class ReportConfig:
+class ReportConfig(DreamSettings):
     """How much is measured."""
 
     clips: int = 384
     """Clips of 8 latents, for tokenizer and prior."""
-    context: int = 6
-    """Real frames given to the dreams of `near` and `far`."""
     near: RolloutsConfig = field(default_factory=RolloutsConfig)
     """Dreams near the given frames."""
     far: RolloutsConfig = field(default_factory=lambda: RolloutsConfig(24, 300, 1, (50, 100, 200, 300)))
@@ -61,14 +60,16 @@ class ReportConfig:
     """Dreams that run freely for many steps."""
     trust: HorizonConfig = field(default_factory=HorizonConfig)
     """Measurement of the trust horizon."""
-    seed: int = 0
-    """Clips, dreams and intervals are functions of the seed."""
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    """How the dreams of `near` and `far` are sampled."""
     lpips: Path | None = None
-    """File with the weights of LPIPS (see `Lpips`); without it, its metrics are absent."""
+    """safetensors file with the weights of LPIPS (see `Lpips`), made of lpips.LPIPS(net="alex").state_dict(); without
+    it, its metrics are absent."""
     i3d: Path | None = None
-    """File with the network of FVD (see `i3d_features`); without it, its metrics are absent."""
+    """TorchScript file with the network of FVD (see `i3d_features`); without it, its metrics are absent. The file is a
+    program, so take it only from someone you trust."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, 1, LARGEST, "clips")
 
 
 @dataclass(frozen=True)
@@ -174,14 +175,18 @@ SECTIONS: dict[str, Callable[[EvaluationContext], Section]] = {
     ),
     "Dreams": lambda ctx: prefixed("rollout", ctx.dreams(ctx.config.near)),
     "Long dreams": lambda ctx: prefixed("long_rollout", ctx.dreams(ctx.config.far)),
-    "Trust horizon": lambda ctx: trust_horizon(ctx.world, ctx.store, ctx.held_out, ctx.config.trust),
-    "Control": lambda ctx: controllability(ctx.world, ctx.store, ctx.held_out, ctx.config.control),
+    "Trust horizon": lambda ctx: trust_horizon(ctx.world, ctx.store, ctx.held_out, ctx.config.trust, ctx.config),
+    "Control": lambda ctx: controllability(ctx.world, ctx.store, ctx.held_out, ctx.config.control, ctx.config),
     "Other actions": lambda ctx: ctx.with_simulator(
-        lambda env: counterfactuals(ctx.world, env, ctx.config.control), "control"
+        lambda env: counterfactuals(ctx.world, env, ctx.config.control, ctx.config), "control"
     ),
-    "Actions seen": lambda ctx: action_recovery(ctx.world, ctx.store, ctx.train, ctx.held_out, ctx.config.inverse),
-    "Memory": lambda ctx: ctx.with_simulator(lambda env: turning_back(ctx.world, env, ctx.config.memory), "memory"),
-    "Drift": lambda ctx: drift(ctx.world, ctx.store, ctx.tokens, ctx.train, ctx.held_out, ctx.config.drift),
+    "Actions seen": lambda ctx: action_recovery(
+        ctx.world, ctx.store, ctx.train, ctx.held_out, ctx.config.inverse, ctx.config
+    ),
+    "Memory": lambda ctx: ctx.with_simulator(
+        lambda env: turning_back(ctx.world, env, ctx.config.memory, ctx.config), "memory"
+    ),
+    "Drift": lambda ctx: drift(ctx.world, ctx.store, ctx.tokens, ctx.train, ctx.held_out, ctx.config.drift, ctx.config),
 }
 
 

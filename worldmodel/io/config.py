@@ -6,6 +6,7 @@ out. Nothing here imports a config library: any mapping works, Hydra's `DictConf
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,9 @@ from typing import Any, Literal, TypeVar, Union
 T = TypeVar("T")
 
 MISSING = "???"  # how YAML says "the user must set this" (OmegaConf's convention)
+LARGEST = 2**63 - 1  # of integers in torch and NumPy
+POSITIVE = 1e-9  # the least value of numbers that may be small, but not 0
+FINITE = 1e30  # the greatest value of numbers that may be large, but not infinite
 
 
 def from_mapping(schema: type[T], node: Any, path: str = "") -> T:
@@ -45,29 +49,60 @@ def from_mapping(schema: type[T], node: Any, path: str = "") -> T:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The values of a config as JSON can hold them; `from_mapping(type(config), to_dict(config)) == config`."""
+    """The values of a config as JSON can hold them: `from_mapping(type(config), to_dict(config)) == config`."""
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise TypeError(f"expected an instance of a dataclass, got {_describe(config)}")
-    return {_key(f): _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
+    return {_key(f): plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON and YAML can hold it: configs as mappings, tuples as lists, paths as text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_dict(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def check_range(config: Any, low: float, high: float, *names: str) -> None:
     """Check that fields of a config lie in a range; for the config's own `__post_init__`.
 
+    None passes, as it means that there is no number. In a tuple each number is checked.
+
     Raises:
-        ValueError: names the field, the range and what it got.
+        ValueError: names the field, the range and what it got; NaN is in no range.
     """
     for name in names:
-        if not low <= (value := getattr(config, name)) <= high:
-            raise ValueError(f"{name}: expected {low} to {high}, got {value}")
+        value = getattr(config, name)
+        for each in value if isinstance(value, tuple) else (value,):
+            if each is not None and not low <= each <= high:
+                raise ValueError(f"{name.removesuffix('_')}: expected {_range(low, high)}, got {each}")
+
+
+def _range(low: float, high: float) -> str:
+    least = "more than 0" if low == POSITIVE else _number(low)
+    if high not in (LARGEST, math.inf):
+        return f"{least} to {_number(high)}"
+    return least if low == POSITIVE else f"at least {least}"
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def unknown_key(path: str, key: str, known: Iterable[str]) -> ValueError:
     """The error for a key that does not exist below `path`; names the closest known key, or all of them."""
     known = [*known]
-    close = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known) or 'none'}"
+    hint = suggestion(key, known) or f"known keys: {', '.join(known) or 'none'}"
     return ValueError(f"{_join(path, key)}: unknown key; {hint}")
+
+
+def suggestion(name: Any, known: Iterable[Any]) -> str:
+    """'did you mean ...?' with the known name closest to `name`; an empty text if none is close."""
+    close = difflib.get_close_matches(str(name), [str(each) for each in known], n=1)
+    return f"did you mean {close[0]!r}?" if close else ""
 
 
 def _construct(schema: type[T], values: dict[str, Any], path: str) -> T:
@@ -109,12 +144,21 @@ def _convert_scalar(hint: Any, value: Any, path: str) -> Any:
             return value
         raise TypeError(f"{path}: the schema's type {_name(hint)} has no YAML form")
     if isinstance(value, hint) and not (isinstance(value, bool) and hint is int):
-        return value
+        return _check_number(value, path)
     if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1023:
         return float(value)
     if hint is Path and isinstance(value, str) and value:  # Path("") would be the working folder
         return Path(value)
     raise TypeError(f"{path}: expected {_name(hint)}, got {_describe(value)}")
+
+
+def _check_number(value: Any, path: str) -> Any:
+    """A number that torch and NumPy can hold, and any other value."""
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError(f"{path}: expected a number, got nan")
+    if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+        raise ValueError(f"{path}: expected {-LARGEST} to {LARGEST}, got {value}")
+    return value
 
 
 def _convert_union(hint: Any, value: Any, path: str) -> Any:
@@ -137,7 +181,9 @@ def _convert_literal(hint: Any, value: Any, path: str) -> Any:
     for option in allowed:
         if option == value and type(option) is type(value):  # True == 1, but is another value
             return value
-    raise ValueError(f"{path}: expected one of {', '.join(map(repr, allowed))}, got {_describe(value)}")
+    hint = suggestion(value, allowed)
+    options = ", ".join(map(repr, allowed))
+    raise ValueError(f"{path}: expected one of {options}, got {_describe(value)}{hint and f'; {hint}'}")
 
 
 def _convert_tuple(hint: Any, value: Any, path: str) -> tuple:
@@ -176,16 +222,6 @@ def _items(hint: Any, value: Any, path: str) -> Sequence[Any]:
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         raise TypeError(f"{path}: expected a list ({_name(hint)}), got {_describe(value)}")
     return value
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return to_dict(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def _join(path: str, name: str) -> str:

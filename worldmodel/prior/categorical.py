@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from worldmodel.io.config import FINITE, LARGEST, check_range
+
 SamplerKind = Literal["auto", "compiled", "predictive", "cached", "naive"]
 
 
@@ -31,16 +33,10 @@ class SamplerConfig:
     def __post_init__(self) -> None:
         if self.kind not in get_args(SamplerKind):
             raise ValueError(f"kind: expected one of {', '.join(get_args(SamplerKind))}, got {self.kind!r}")
-        if not self.effective_temperature >= 0:  # also refuses NaN
-            raise ValueError(f"temperature: expected 0 or more, got {self.temperature}")
-        if self.temperature_until < 0:
-            raise ValueError(f"temperature_until: expected 0 (never) or more, got {self.temperature_until}")
+        check_range(self, 0, FINITE, "temperature")
+        check_range(self, 0, LARGEST, "temperature_until", "top_k")
         if self.temperature_until and self.temperature is None:
-            raise ValueError(
-                "temperature_until: expected a temperature beside it; without one both are the world's own"
-            )
-        if self.top_k < 0:
-            raise ValueError(f"top_k: expected 0 (all) or more, got {self.top_k}")
+            raise ValueError("temperature_until: set temperature too; without it, both are the world's own")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p: expected a share in (0, 1], got {self.top_p}")
 

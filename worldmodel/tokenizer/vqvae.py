@@ -33,13 +33,13 @@ class TokenizerConfig:
     """Pixels per token side: 4, 8 or 16."""
     time_stride: int = 1
     """Frames per latent after the first: 1, 2 or 4."""
-    width: int = 48
+    width: int = 32
     """Channels at a quarter of the resolution (twice as many below)."""
     blocks: int = 1
     """Residual blocks per stage."""
     time_kernel: int = 2
     """Latent frames that each temporal layer sees at once."""
-    focal_gamma: float = 0.0
+    focal_gamma: float = 1.0
     """How much more the loss weighs large errors than small ones (0: mean squared error; see `focal_error`)."""
     bottleneck: str = "vq"
     """What makes tokens of vectors: vq (one codebook), fsq (no codebook) or rvq (two codebooks, two tokens a site)."""

@@ -9,39 +9,55 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from worldmodel.io.config import FINITE, LARGEST, check_range
+
 M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How to fit. Times are in steps; a step is one update, from `accumulate` batches on each device."""
+    """How to fit. A step is one update, made from `accumulate` batches on each device."""
 
     steps: int = 1000
-    batch_size: int = 16  # clips of a batch; read by whoever makes the batches
-    accumulate: int = 1  # batches per device and step, one after the other: a larger batch in the same memory
-    learning_rate: float = 3e-4  # at its peak
-    warmup_steps: int = 100  # rising in a straight line
-    schedule: Literal["cosine", "constant"] = "cosine"  # after that: falling to zero at `steps`, or not
-    weight_decay: float = 0.01  # AdamW's, on matrices and kernels, not on biases and gains
-    clip_norm: float = 1.0  # of the gradient; 0 turns clipping off
-    ema_decay: float = 0.999  # of the averaged weights that are evaluated and kept; 0 takes the last ones
+    """Training steps (updates of the weights)."""
+    batch_size: int = 4
+    """Clips of a batch, on each device."""
+    accumulate: int = 1
+    """Batches per device and step, one after the other: a larger batch in the same memory."""
+    learning_rate: float = 2e-3
+    """Highest learning rate."""
+    warmup_steps: int = 100
+    """Steps in which the learning rate rises linearly to its highest value."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """The learning rate after the warm-up: it falls to 0 at the last step, or stays."""
+    weight_decay: float = 0.01
+    """AdamW's, on matrices and kernels, not on biases and gains."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient (0: no clipping)."""
+    ema_decay: float = 0.995
+    """Decay of the averaged weights, which are evaluated and kept (0: the last weights)."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Numbers of the forward and backward pass: float32, or bfloat16 where autocast allows it."""
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU if there is one."""
     seed: int = 0
+    """Weights at the start, batches and noise are functions of the seed."""
     log_every: int = 20
-    eval_every: int = 0  # 0: at the end only
+    """Steps between entries in the log."""
+    eval_every: int = 1000
+    """Steps between evaluations on held-out data (0: at the end only)."""
     checkpoint_every: int = 500
-    workers: int = 2  # processes that read batches; 0 reads them between steps
+    """Steps between checkpoints, from which a stopped training continues."""
+    workers: int = 1
+    """Processes that read batches (0: this one, between steps)."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "warmup_steps", "weight_decay", "clip_norm", "eval_every", "workers"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+        check_range(self, 1, LARGEST, "steps", "batch_size", "accumulate", "log_every", "checkpoint_every")
+        check_range(self, 0, LARGEST, "warmup_steps", "eval_every", "workers", "seed")
+        check_range(self, 0, FINITE, "learning_rate", "weight_decay", "clip_norm")
+        check_range(self, 0, 1, "ema_decay")
+        if self.ema_decay == 1:
+            raise ValueError("ema_decay: expected less than 1, as averages with 1 never change")
 
 
 def learning_rate(step: int, config: FitConfig) -> float:

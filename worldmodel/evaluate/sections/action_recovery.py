@@ -2,7 +2,7 @@
 ones too."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -17,8 +17,8 @@ from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.sections.charts import confusion_table
 from worldmodel.evaluate.statistics.bootstrap import Resampler, Statistic, share
 from worldmodel.evaluate.statistics.results import Section
-from worldmodel.evaluate.testbed.dream_clips import WorldProtocol, clips_of
-from worldmodel.prior import SamplerConfig
+from worldmodel.evaluate.testbed.dream_clips import DreamSettings, WorldProtocol, clips_of
+from worldmodel.io.config import FINITE, LARGEST, POSITIVE, check_range
 
 NOT_RECOGNIZED = "actions are recognized in real frames no better than by always naming the most frequent one"
 PAIRS_PER_CLIP = 8  # pairs of neighbouring frames in a training clip
@@ -38,14 +38,12 @@ class InverseConfig:
     """Channels of the first layer of the network."""
     clips: int = 64
     """Held-out clips."""
-    context: int = 6
-    """Real frames given to each dream."""
     horizon: int = 16
     """Frames dreamed of each clip."""
-    seed: int = 0
-    """The network, clips and dreams are functions of the seed."""
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    """How dreams are sampled."""
+
+    def __post_init__(self) -> None:
+        check_range(self, 1, LARGEST, "steps", "batch_size", "width", "clips", "horizon")
+        check_range(self, POSITIVE, FINITE, "learning_rate")
 
 
 class InverseDynamics(nn.Module):
@@ -78,16 +76,18 @@ class InverseDynamics(nn.Module):
         return np.concatenate([self(clip[None]).argmax(-1).numpy() for clip in frames])
 
 
-def train_inverse_dynamics(store: EpisodeStore, episodes: Sequence[int], config: InverseConfig) -> InverseDynamics:
+def train_inverse_dynamics(
+    store: EpisodeStore, episodes: Sequence[int], config: InverseConfig, seed: int
+) -> InverseDynamics:
     """The network after `steps` batches of real clips: a function of the seed; global random states
     stay as they are.
 
     Raises: ValueError if no episode has two frames.
     """
     length = min(1 + PAIRS_PER_CLIP, max(store.length(index) for index in episodes))
-    batches = ClipBatches(store, episodes, length=length, batch_size=config.batch_size, seed=config.seed)
+    batches = ClipBatches(store, episodes, length=length, batch_size=config.batch_size, seed=seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(seed)
         model = InverseDynamics(store.info.frame_shape, batches.encoder.width, config.width)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
@@ -106,6 +106,7 @@ def action_recovery(
     train: Sequence[int],
     held_out: Sequence[int],
     config: InverseConfig | None = None,
+    dreams: DreamSettings | None = None,
 ) -> Section:
     """How often the network recognizes the action between two frames: in held-out real clips, and
     in dreams of the same clips under the same actions. The accuracy in real frames is the ceiling;
@@ -119,7 +120,7 @@ def action_recovery(
 
     Raises: ValueError if the episodes are too short for the context.
     """
-    config = config or InverseConfig()
+    config, dreams = config or InverseConfig(), dreams or DreamSettings()
     space = world.info.action_space
     if not isinstance(space, Discrete):
         return Section(notes=[f"action recovery: left out, as it needs discrete actions; these are {space}"])
@@ -127,13 +128,13 @@ def action_recovery(
         world,
         store,
         held_out,
-        context=config.context,
+        context=dreams.context,
         horizon=config.horizon,
         clips=config.clips,
-        seed=config.seed,
+        seed=dreams.seed,
     )
-    model = train_inverse_dynamics(store, train, config)
-    dreamed = clips.dream(world, clips.actions, config.sampler, config.seed)
+    model = train_inverse_dynamics(store, train, config, dreams.seed)
+    dreamed = clips.dream(world, clips.actions, dreams.sampler, dreams.seed)
     truth = clips.actions[:, 1:] - int(space.start)
     videos = {"real": clips.truth, "imagined": dreamed}
     tables = {name: _confusions(truth, model.recognize(video.cpu()), int(space.n)) for name, video in videos.items()}

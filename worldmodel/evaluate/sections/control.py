@@ -2,7 +2,7 @@
 actions."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import gymnasium
 import numpy as np
@@ -13,6 +13,7 @@ from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.statistics.bootstrap import Resampler
 from worldmodel.evaluate.statistics.results import Section
 from worldmodel.evaluate.testbed.dream_clips import (
+    DreamSettings,
     WorldProtocol,
     clips_of,
     decibels,
@@ -28,8 +29,8 @@ from worldmodel.evaluate.testbed.simulator import (
     moments,
     true_frames_after,
 )
+from worldmodel.io.config import LARGEST, check_range
 from worldmodel.io.video import contact_sheet
-from worldmodel.prior import SamplerConfig
 
 
 @dataclass
@@ -38,26 +39,26 @@ class ControlConfig:
 
     clips: int = 64
     """Held-out clips, each dreamed under true and under random actions."""
-    context: int = 6
-    """Real frames given to each dream."""
     steps: tuple[int, ...] = (1, 4, 10)
     """Frames ahead at which metrics are given (Genie uses 4)."""
     branches: int = 32
     """Moments of the simulator from which two futures are played."""
     walk: int = 20
     """Steps from the start of an episode to its moment."""
-    seed: int = 0
-    """Dreams and clips are functions of the seed."""
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    """How dreams are sampled."""
 
     def __post_init__(self) -> None:
-        if min(self.steps, default=0) < 1 or min(self.clips, self.branches) < 1:
-            raise ValueError(f"control: expected steps, clips and branches of 1 or more, got {self}")
+        check_range(self, 1, LARGEST, "clips", "steps", "branches")
+        check_range(self, 0, LARGEST, "walk")
+        if not self.steps:
+            raise ValueError("steps: expected at least one number of frames, got none")
 
 
 def controllability(
-    world: WorldProtocol, store: EpisodeStore, episodes: Sequence[int], config: ControlConfig | None = None
+    world: WorldProtocol,
+    store: EpisodeStore,
+    episodes: Sequence[int],
+    config: ControlConfig | None = None,
+    dreams: DreamSettings | None = None,
 ) -> Section:
     """ΔtPSNR of Genie (Bruce et al. 2024, arXiv 2402.15391, section 3): PSNR(x_t, x̂_t) − PSNR(x_t,
     x̂'_t) in dB.
@@ -68,7 +69,7 @@ def controllability(
 
     Raises: ValueError if the episodes are too short for the context.
     """
-    config = config or ControlConfig()
+    config, dreams = config or ControlConfig(), dreams or DreamSettings()
     if world.info.action_space is None:
         return Section(notes=["control: left out, as this world has no actions"])
     if isinstance(world.info.action_space, Discrete) and world.info.action_space.n < 2:
@@ -77,14 +78,14 @@ def controllability(
         world,
         store,
         episodes,
-        context=config.context,
+        context=dreams.context,
         horizon=max(config.steps),
         clips=config.clips,
-        seed=config.seed,
+        seed=dreams.seed,
     )
     count, steps = clips.actions.shape[:2]
-    drawn = random_actions(world.info.reachable, count, steps, config.seed)
-    right, wrong = (clips.dream(world, a, config.sampler, config.seed) for a in (clips.actions, drawn))
+    drawn = random_actions(world.info.reachable, count, steps, dreams.seed)
+    right, wrong = (clips.dream(world, a, dreams.sampler, dreams.seed) for a in (clips.actions, drawn))
     better, worse = errors(right, clips.truth), errors(wrong, clips.truth)
     section = _compared("control/delta_psnr", clips.resampler, better, worse, config.steps)
     rows = [picture(video[0]) for video in (clips.truth, right, wrong)]
@@ -93,7 +94,10 @@ def controllability(
 
 
 def counterfactuals(
-    world: WorldProtocol, make_env: Callable[[], gymnasium.Env], config: ControlConfig | None = None
+    world: WorldProtocol,
+    make_env: Callable[[], gymnasium.Env],
+    config: ControlConfig | None = None,
+    dreams: DreamSettings | None = None,
 ) -> Section:
     """Whether the dream shows what the simulator does if another action is taken at one moment.
 
@@ -103,37 +107,42 @@ def counterfactuals(
     moment is of an episode of its own, and intervals draw these. An environment that does not
     repeat itself gives only a note.
     """
-    config = config or ControlConfig()
+    config, dreams = config or ControlConfig(), dreams or DreamSettings()
     space = world.info.action_space
     if not isinstance(space, Discrete) or space.n < 2:
         return Section(notes=[f"counterfactuals: left out, as they need discrete actions; these are {space}"])
     env = make_env()
     try:
-        found = moments(env, config.branches, max(config.walk, config.context), config.seed)
+        found = moments(env, config.branches, max(config.walk, dreams.context), dreams.seed)
         if not found or not is_reproducible(env, found[0]):
             reason = (
                 "its seed and actions do not lead to the same frames again" if found else "its episodes are too short"
             )
             return Section(notes=[f"counterfactuals: left out of this environment: {reason}"])
-        return _counterfactuals(world, env, found, space, config)
+        return _counterfactuals(world, env, found, space, config, dreams)
     finally:
         env.close()
 
 
 def _counterfactuals(
-    world: WorldProtocol, env: gymnasium.Env, found: list[Moment], space: Discrete, config: ControlConfig
+    world: WorldProtocol,
+    env: gymnasium.Env,
+    found: list[Moment],
+    space: Discrete,
+    config: ControlConfig,
+    dreams: DreamSettings,
 ) -> Section:
     """Both futures of each moment, real and dreamed."""
-    rng, stride = np.random.default_rng(config.seed), world.frames_per_step
+    rng, stride = np.random.default_rng(dreams.seed), world.frames_per_step
     horizon = -(-max(config.steps) // stride) * stride
     pairs = [_two_actions(space, rng, horizon) for _ in found]
     real = [[true_frames_after(env, moment, held) for held in pair] for moment, pair in zip(found, pairs, strict=True)]
     whole = [i for i, both in enumerate(real) if min(map(len, both)) == horizon]
     if not whole:
         return Section(notes=["counterfactuals: left out, as every episode ended before the horizon"])
-    there, sampler = [found[i] for i in whole], config.sampler
+    there, sampler = [found[i] for i in whole], dreams.sampler
     first, other = (
-        dream_after(world, there, [pairs[i][k] for i in whole], config.context, sampler, config.seed) for k in (0, 1)
+        dream_after(world, there, [pairs[i][k] for i in whole], dreams.context, sampler, dreams.seed) for k in (0, 1)
     )
     truths = [torch.from_numpy(np.stack([real[i][k] for i in whole])) for k in (0, 1)]
     return _compare_futures(truths, first, other, config.steps)

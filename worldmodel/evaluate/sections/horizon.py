@@ -2,7 +2,7 @@
 with the weights."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,9 @@ from jaxtyping import Float
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.statistics.bootstrap import Resampler, bounds, leading_true
 from worldmodel.evaluate.statistics.results import Interval, Section
-from worldmodel.evaluate.testbed.dream_clips import WorldProtocol, clips_of, decibels, errors, gain
+from worldmodel.evaluate.testbed.dream_clips import DreamSettings, WorldProtocol, clips_of, decibels, errors, gain
+from worldmodel.io.config import LARGEST, check_range
 from worldmodel.io.model_folder import CONFIG, check_kind, read_checked_json, write_checked_json
-from worldmodel.prior import SamplerConfig
 from worldmodel.world import WorldModel
 
 SMOOTHING_REACH = 2  # steps on either side that are averaged with a step, so one noisy step does not end the horizon
@@ -26,24 +26,20 @@ class HorizonConfig:
 
     clips: int = 64
     """Held-out clips."""
-    context: int = 6
-    """Real frames given to each dream."""
     horizon: int = 100
     """Frames dreamed of each clip; fewer if episodes are shorter."""
-    seed: int = 0
-    """Dreams and clips are functions of the seed."""
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    """How dreams are sampled."""
 
     def __post_init__(self) -> None:
-        if self.clips < 2 or self.horizon < 1:
-            raise ValueError(
-                f"horizon: expected 2 clips or more, to exchange their actions, and 1 step or more, got {self}"
-            )
+        check_range(self, 2, LARGEST, "clips")  # two exchange their actions
+        check_range(self, 1, LARGEST, "horizon")
 
 
 def trust_horizon(
-    world: WorldProtocol, store: EpisodeStore, episodes: Sequence[int], config: HorizonConfig | None = None
+    world: WorldProtocol,
+    store: EpisodeStore,
+    episodes: Sequence[int],
+    config: HorizonConfig | None = None,
+    dreams: DreamSettings | None = None,
 ) -> Section:
     """The last step up to which the dream under the true actions is nearer to the truth than the
     baselines.
@@ -59,21 +55,21 @@ def trust_horizon(
 
     Raises: ValueError if the episodes are too short for the context.
     """
-    config = config or HorizonConfig()
+    config, dreams = config or HorizonConfig(), dreams or DreamSettings()
     clips = clips_of(
         world,
         store,
         episodes,
-        context=config.context,
+        context=dreams.context,
         horizon=config.horizon,
         clips=config.clips,
-        seed=config.seed,
+        seed=dreams.seed,
     )
-    still = world.start(clips.given, clips.lead, config.seed).frame.cpu()[:, None].expand_as(clips.truth)
+    still = world.start(clips.given, clips.lead, dreams.seed).frame.cpu()[:, None].expand_as(clips.truth)
     videos = {"still": still}
     if world.info.action_space is not None:
-        videos["shuffled"] = clips.dream(world, np.roll(clips.actions, 1, axis=0), config.sampler, config.seed)
-    dream = errors(clips.dream(world, clips.actions, config.sampler, config.seed), clips.truth)
+        videos["shuffled"] = clips.dream(world, np.roll(clips.actions, 1, axis=0), dreams.sampler, dreams.seed)
+    dream = errors(clips.dream(world, clips.actions, dreams.sampler, dreams.seed), clips.truth)
     baselines = {name: errors(video, clips.truth) for name, video in videos.items()}
     return horizon_of(clips.resampler, dream, baselines)
 

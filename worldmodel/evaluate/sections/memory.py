@@ -2,7 +2,7 @@
 truth."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import gymnasium
 import numpy as np
@@ -12,10 +12,10 @@ from torch import Tensor
 
 from worldmodel.evaluate.statistics.bootstrap import Resampler
 from worldmodel.evaluate.statistics.results import Section, exact
-from worldmodel.evaluate.testbed.dream_clips import WorldProtocol, decibels, errors, gain, picture
+from worldmodel.evaluate.testbed.dream_clips import DreamSettings, WorldProtocol, decibels, errors, gain, picture
 from worldmodel.evaluate.testbed.simulator import Moment, dream_after, is_reproducible, moments, true_frames_after
+from worldmodel.io.config import LARGEST, check_range
 from worldmodel.io.video import contact_sheet
-from worldmodel.prior import SamplerConfig
 
 LEFT, RIGHT = "turn_left", "turn_right"  # the names in every first-person environment here
 SMALLEST_TURN, LARGEST_TURN = 8, 200  # steps within which a full turn is sought
@@ -31,18 +31,15 @@ class MemoryConfig:
     """Moments of the simulator, each of another episode."""
     walk: int = 20
     """Steps from the start of an episode to its scene."""
-    context: int = 6
-    """Real frames given to each dream."""
     turns: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12)
     """Steps to turn away; as many steps turn back."""
-    seed: int = 0
-    """Scenes and dreams are functions of the seed."""
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    """How dreams are sampled."""
 
     def __post_init__(self) -> None:
-        if min(self.turns, default=0) < 1 or self.scenes < 2:
-            raise ValueError(f"memory: expected turns of 1 step or more, and 2 scenes or more, got {self}")
+        check_range(self, 2, LARGEST, "scenes")  # the floor is the view of another scene
+        check_range(self, 1, LARGEST, "turns")
+        check_range(self, 0, LARGEST, "walk")
+        if not self.turns:
+            raise ValueError("turns: expected at least one number of steps, got none")
 
 
 @dataclass
@@ -59,7 +56,10 @@ class Return:
 
 
 def turning_back(
-    world: WorldProtocol, make_env: Callable[[], gymnasium.Env], config: MemoryConfig | None = None
+    world: WorldProtocol,
+    make_env: Callable[[], gymnasium.Env],
+    config: MemoryConfig | None = None,
+    dreams: DreamSettings | None = None,
 ) -> Section:
     """Dreams that turn left k steps and right k steps, and dreams that turn all the way round,
     beside the simulator.
@@ -75,31 +75,33 @@ def turning_back(
     Each scene is of an episode of its own, and intervals draw these. A world without actions of
     these names, or an environment that does not repeat itself, gives only a note.
     """
-    config = config or MemoryConfig()
+    config, dreams = config or MemoryConfig(), dreams or DreamSettings()
     if not {LEFT, RIGHT} <= set(world.info.action_names):
         known = ", ".join(world.info.action_names) or "none"
         return Section(notes=[f"memory: left out, as it needs actions {LEFT} and {RIGHT}; the named ones are {known}"])
     env = make_env()
     try:
-        scenes = moments(env, config.scenes, max(config.walk, config.context), config.seed)
+        scenes = moments(env, config.scenes, max(config.walk, dreams.context), dreams.seed)
         if len(scenes) < 2 or not is_reproducible(env, scenes[0]):
             why = (
                 "episodes are too short" if len(scenes) < 2 else "seed and actions do not lead to the same frames again"
             )
             return Section(notes=[f"memory: left out of this environment: its {why}"])
-        return _measure(world, env, scenes, config)
+        return _measure(world, env, scenes, config, dreams)
     finally:
         env.close()
 
 
-def _measure(world: WorldProtocol, env: gymnasium.Env, scenes: list[Moment], config: MemoryConfig) -> Section:
+def _measure(
+    world: WorldProtocol, env: gymnasium.Env, scenes: list[Moment], config: MemoryConfig, dreams: DreamSettings
+) -> Section:
     stride, section = world.frames_per_step, Section()
     turns = sorted({-(-turn // stride) * stride for turn in config.turns})
-    found = {2 * turn: play_out(world, env, scenes, [LEFT] * turn + [RIGHT] * turn, config) for turn in turns}
+    found = {2 * turn: play_out(world, env, scenes, [LEFT] * turn + [RIGHT] * turn, dreams) for turn in turns}
     if returns := {steps: there for steps, there in found.items() if there is not None}:
         _returns(section, returns)
     around = -(-full_turn(world, env, scenes) // stride) * stride
-    if (there := play_out(world, env, scenes, [LEFT] * around, config)) is not None:
+    if (there := play_out(world, env, scenes, [LEFT] * around, dreams)) is not None:
         section.metrics["memory/full_turn_steps"] = exact(around)
         _full_turn(section, there)
     if len(returns) < len(turns) or there is None:
@@ -108,7 +110,7 @@ def _measure(world: WorldProtocol, env: gymnasium.Env, scenes: list[Moment], con
 
 
 def play_out(
-    world: WorldProtocol, env: gymnasium.Env, scenes: list[Moment], names: list[str], config: MemoryConfig
+    world: WorldProtocol, env: gymnasium.Env, scenes: list[Moment], names: list[str], dreams: DreamSettings
 ) -> Return | None:
     """Real and dreamed frames under these actions, of all scenes that last that long; None if fewer
     than two."""
@@ -119,7 +121,7 @@ def play_out(
         return None
     there = [scenes[i] for i in lasting]
     first, truth = (np.stack(x) for x in ([scene.frames[-1] for scene in there], [real[i] for i in lasting]))
-    dream = dream_after(world, there, [actions] * len(there), config.context, config.sampler, config.seed)
+    dream = dream_after(world, there, [actions] * len(there), dreams.context, dreams.sampler, dreams.seed)
     return Return(torch.from_numpy(first), torch.from_numpy(truth), dream)
 
 

@@ -13,6 +13,7 @@ from worldmodel.evaluate.measures.images import FrameMetric
 from worldmodel.evaluate.statistics.bootstrap import Resampler, leading_true
 from worldmodel.evaluate.statistics.results import Section, exact
 from worldmodel.evaluate.testbed.held_out import HeldOut, decode, same_actions
+from worldmodel.io.config import LARGEST, check_range
 from worldmodel.io.video import contact_sheet
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import WorldModel
@@ -36,8 +37,7 @@ class RolloutsConfig:
     """Frames ahead at which metrics are given."""
 
     def __post_init__(self) -> None:
-        if min(self.clips, self.horizon, self.samples) < 1:
-            raise ValueError(f"rollouts: expected clips, horizon and samples of at least 1, got {self}")
+        check_range(self, 1, LARGEST, "clips", "horizon", "samples", "at")
 
 
 @dataclass(frozen=True)

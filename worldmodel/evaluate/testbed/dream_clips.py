@@ -2,7 +2,7 @@
 they use."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,8 +15,25 @@ from worldmodel.data.collect.policies import make_policy
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.measures.images import psnr, squared_error
 from worldmodel.evaluate.statistics.bootstrap import Resampler
+from worldmodel.io.config import LARGEST, check_range
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import WorldInfo
+
+
+@dataclass
+class DreamSettings:
+    """How dreams are made in every section of a report."""
+
+    context: int = 6
+    """Real frames given to each dream."""
+    seed: int = 0
+    """Clips, dreams, networks and intervals are functions of the seed."""
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    """How dreams are sampled."""
+
+    def __post_init__(self) -> None:
+        check_range(self, 1, LARGEST, "context")
+        check_range(self, 0, LARGEST, "seed")
 
 
 @runtime_checkable
@@ -97,7 +114,7 @@ def clips_of(
     if follow < 1:
         raise ValueError(
             f"half of the episodes have fewer than {given} + {horizon} frames, too few to dream after; "
-            "lower context, a key of this part of report, or collect longer episodes"
+            "lower report.context, or collect longer episodes"
         )
     sampler = ClipSampler(store, episodes, length=given + follow, seed=seed, setting="context")
     real = sampler.draw_distinct(clips)

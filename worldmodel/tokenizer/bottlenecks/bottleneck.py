@@ -15,7 +15,7 @@ from worldmodel.io.config import check_range
 class QuantizerConfig:
     """Size of the vocabulary, and how a learned codebook learns."""
 
-    codes: int = 512
+    codes: int = 256
     """Number K of codes: of the codebook (vq), of each codebook (rvq), or about as many (fsq)."""
     code_width: int = 16
     """Width D of the vectors between encoder and decoder."""

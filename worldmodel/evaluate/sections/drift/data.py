@@ -1,13 +1,13 @@
 """How much is dreamed, and what the dreams are compared with."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.testbed.dream_clips import WorldProtocol
 from worldmodel.evaluate.testbed.dream_trace import DreamTrace
-from worldmodel.prior import SamplerConfig
+from worldmodel.io.config import LARGEST, check_range
 
 MOMENTS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)  # steps at which dreams are measured
 AVERAGING_STEPS = 10  # steps up to a moment over which its numbers are means: a single frame says little
@@ -21,18 +21,12 @@ class DriftConfig:
     """Dreams, all at once."""
     steps: int = 1000
     """Steps of each dream."""
-    context: int = 6
-    """Real frames given to each dream."""
     real_frames: int = 2048
     """Training frames among which the most similar one is sought."""
-    seed: int = 0
-    """Contexts, actions and dreams are functions of the seed."""
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    """How dreams are sampled."""
 
     def __post_init__(self) -> None:
-        if self.steps < 2 * AVERAGING_STEPS:
-            raise ValueError(f"steps: expected {2 * AVERAGING_STEPS} or more, to compare the end with the start")
+        check_range(self, 1, LARGEST, "dreams", "real_frames")
+        check_range(self, 2 * AVERAGING_STEPS, LARGEST, "steps")  # the end is compared with the start
 
     @property
     def moments(self) -> tuple[int, ...]:
@@ -51,6 +45,7 @@ class DriftData:
     train: Sequence[int]
     held_out: Sequence[int]
     config: DriftConfig
+    seed: int
     real_until: int
 
     @property

@@ -15,7 +15,7 @@ SHEET_DREAMS = 6  # dreams on the contact sheet
 
 
 def sharpness_by_step(data: DriftData) -> Section:
-    real = real_frames(data.store, data.held_out, len(data.trace.tokens), data.config.seed)
+    real = real_frames(data.store, data.held_out, len(data.trace.tokens), data.seed)
     values = sharpness(real.frames)
     section = _by_moment(data, "sharpness", data.trace.sharpness, share(1.0, values.mean()))
     section.metrics["drift/sharpness_real"] = real.resampler.interval(identity, values)
@@ -44,9 +44,9 @@ def _by_moment(
 def nearest_real(data: DriftData) -> Section:
     """How much dreams look like some real frame."""
     config, resampler = data.config, data.trace.resampler
-    gallery = real_frames(data.store, data.train, config.real_frames, config.seed).frames
+    gallery = real_frames(data.store, data.train, config.real_frames, data.seed).frames
     error = np.stack([nearest(frames, gallery) for frames in data.trace.frames], axis=1)
-    real = real_frames(data.store, data.held_out, len(data.trace.tokens), config.seed)
+    real = real_frames(data.store, data.held_out, len(data.trace.tokens), data.seed)
     first, last = config.moments[0], config.moments[-1]
     metrics = {
         f"drift/nearest_real@{first}": resampler.interval(decibels, error[:, 0]),

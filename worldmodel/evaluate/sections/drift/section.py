@@ -9,7 +9,7 @@ from worldmodel.evaluate.sections.drift.data import DriftConfig, DriftData, real
 from worldmodel.evaluate.sections.drift.frames import nearest_real, pictures, sharpness_by_step, surprise_by_step
 from worldmodel.evaluate.sections.drift.tokens import frozen_and_collapsed, token_divergence, variety
 from worldmodel.evaluate.statistics.results import Section
-from worldmodel.evaluate.testbed.dream_clips import WorldProtocol
+from worldmodel.evaluate.testbed.dream_clips import DreamSettings, WorldProtocol
 from worldmodel.evaluate.testbed.dream_trace import trace_dreams
 
 PARTS = (
@@ -30,6 +30,7 @@ def drift(
     train: Sequence[int],
     held_out: Sequence[int],
     config: DriftConfig | None = None,
+    dreams: DreamSettings | None = None,
 ) -> Section:
     """Free-running dreams by step, beside the same numbers of real frames.
 
@@ -53,19 +54,19 @@ def drift(
 
     Raises: ValueError if the held-out episodes are too short for the context.
     """
-    config = config or DriftConfig()
+    config, dreams = config or DriftConfig(), dreams or DreamSettings()
     trace = trace_dreams(
         world,
         store,
         held_out,
         dreams=config.dreams,
-        context=config.context,
+        context=dreams.context,
         moments=config.moments,
-        sampler=config.sampler,
-        seed=config.seed,
+        sampler=dreams.sampler,
+        seed=dreams.seed,
     )
-    end = real_steps(tokens, [*train, *held_out], world, config.context)
-    data = DriftData(trace, store, tokens, train, held_out, config, end)
+    end = real_steps(tokens, [*train, *held_out], world, dreams.context)
+    data = DriftData(trace, store, tokens, train, held_out, config, dreams.seed, end)
     section = Section()
     for part in PARTS:
         section.update(part(data))

@@ -26,7 +26,7 @@ def token_divergence(data: DriftData) -> Section:
     shares = {m: _code_shares(data, m) for m in (*moments, *data.judged_steps)}
     found = [_divergence(data.trace.resampler, shares[m], reference) for m in moments]
     length = min(AVERAGING_STEPS, max(len(data.tokens.tokens(index)) for index in data.held_out))
-    real = real_windows(data.tokens, data.held_out, length, WINDOWS, data.config.seed)
+    real = real_windows(data.tokens, data.held_out, length, WINDOWS, data.seed)
     windows = token_statistics.histogram(real.tokens, codes)
     as_many = len(data.trace.tokens) * AVERAGING_STEPS // length
     floor = RealWindows(real.episodes[:as_many], real.tokens[:as_many]).resampler
@@ -38,7 +38,7 @@ def token_divergence(data: DriftData) -> Section:
         f"drift/token_divergence_{last}_over_{first}": _late_over_early(data, shares[last], shares[first], reference),
     }
     size = min(SET_SIZE, len(data.trace.tokens))
-    level = token_statistics.real_level(windows, size * AVERAGING_STEPS // length, reference, data.config.seed)
+    level = token_statistics.real_level(windows, size * AVERAGING_STEPS // length, reference, data.seed)
     for m in data.judged_steps:
         late = token_statistics.divergence(token_statistics.set_means(shares[m], size), reference).mean()
         over = exact(float(late / level)) if level > 0 else absent("samples of real frames have the same codes")
@@ -87,7 +87,7 @@ def frozen_and_collapsed(data: DriftData) -> Section:
     length = min(FREEZE_WINDOW, data.config.steps, *longest)
     if length < 2:
         return Section({f"drift/{name}": absent("no episode has two latents") for name in ("frozen", "collapsed")})
-    known, new = (real_windows(data.tokens, side, length, WINDOWS, data.config.seed) for side in sides)
+    known, new = (real_windows(data.tokens, side, length, WINDOWS, data.seed) for side in sides)
     measures = {
         "frozen": token_statistics.changing,
         "collapsed": lambda windows: token_statistics.within_frames(windows, codes),
@@ -124,7 +124,7 @@ def _dead_dreams(
 
 def variety(data: DriftData) -> Section:
     """How much dreams differ from each other, beside real frames."""
-    real = real_windows(data.tokens, data.held_out, 1, len(data.trace.tokens), data.config.seed)
+    real = real_windows(data.tokens, data.held_out, 1, len(data.trace.tokens), data.seed)
     name, dream_unit, real_unit = _common_units(data.trace.episodes, real.episodes)
     units, codes = 1 + int(max(dream_unit.max(), real_unit.max())), data.tokens.info.codes
     resampler, section = Resampler.by_row(units, name), Section()

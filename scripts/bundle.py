@@ -1,12 +1,13 @@
-"""Put RUN/world into TO, rounded to float16, as a world that others load by the name of that folder.
+"""Write a world as it comes with the package: weights in float16, config, a card with commands, seeds and metrics.
 
-    python scripts/ship.py run=runs/maze to=worldmodel/worlds/maze 'commands=["python scripts/collect.py ...", ...]'
-    python scripts/evaluate.py run=runs/maze world=worldmodel/worlds/maze out=runs/maze/shipped
+All files together are smaller than 8 MB. The metrics must be those of the rounded world, so there are three steps:
 
-The first writes the rounded world, the second measures it where it lies; then the first again adds what was measured.
+    python scripts/bundle.py run=runs/maze to=worldmodel/worlds/maze 'commands=["python scripts/collect.py ...", ...]'
+    python scripts/evaluate.py run=runs/maze world=worldmodel/worlds/maze out=runs/maze/bundle
+    the first command again, which adds what was measured
 """
 
-from _run import script
+from _run import WorldConfig, script
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,43 +21,44 @@ from worldmodel.io.model_folder import read_checked_json, read_config, write_che
 from worldmodel.training.run_state import latest
 from worldmodel.world import WorldModel
 
-MOST_BYTES = 8_000_000  # of all files of a world that comes with the package: it is copied into every installation
+MAX_BYTES = 8_000_000  # of all files of a world that comes with the package: every installation has a copy
 
 
-@dataclass
-class ShipConfig:
-    """The keys of configs/ship.yaml, explained there."""
+@dataclass(kw_only=True)
+class BundleConfig(WorldConfig):
+    """Settings of scripts/bundle.py."""
 
-    run: Path
-    world: Path
-    report: Path
+    report: Path = Path("${run}/bundle/report.json")
+    """File with the metrics of the rounded world."""
     to: Path
+    """Folder that is made; its own name becomes the name of the world."""
     commands: tuple[str, ...]
+    """The commands that made the world, for the card."""
 
 
-@script(ShipConfig)
-def main(config: ShipConfig) -> None:
+@script(BundleConfig)
+def main(config: BundleConfig) -> None:
     world = WorldModel.load(config.world)
     world.round_weights()
-    world.info.trust_horizon = kept_horizon(config.to, world)  # what was measured before rounding does not count
+    world.info.trust_horizon = kept_horizon(config.to, world)  # a horizon measured before rounding is not this world's
     world.save(config.to)
     found = load_report(config.report, config.to) if config.report.is_file() else None
-    (config.to / REPORT).unlink(missing_ok=True)  # it may be of earlier weights
+    (config.to / REPORT).unlink(missing_ok=True)  # it may belong to earlier weights
     if found is not None:
         write_checked_json(config.to / REPORT, found)
     about, figures = read_config(config.to)[0], {} if found is None else found["figures"]
     (config.to / CARD).write_text(model_card(about, config.to.name, figures, origin(config, found)), encoding="utf-8")
     size = sum(path.stat().st_size for path in config.to.iterdir())
-    if size >= MOST_BYTES:
-        raise ValueError(f"{config.to}: {size:,} bytes, expected fewer than {MOST_BYTES:,}; train a smaller world")
+    if size >= MAX_BYTES:
+        raise ValueError(f"{config.to}: {size:,} bytes, expected fewer than {MAX_BYTES:,}; train a smaller world")
     print(f"world: {config.to}, {size:,} bytes; WorldModel.load({config.to.name!r}) once that is in worldmodel/worlds")
     if found is None:
         command = f"python scripts/evaluate.py run={config.run} world={config.to} out={config.report.parent}"
         print(f"not measured yet: {command}, then this again")
 
 
-def origin(config: ShipConfig, found: dict[str, Any] | None) -> dict[str, Any]:
-    """What the world was made with: the commands, and such seeds as the run still knows."""
+def origin(config: BundleConfig, found: dict[str, Any] | None) -> dict[str, Any]:
+    """What made the world: the commands, and the seeds that the run still has."""
     details: dict[str, Any] = {f"step {i}": command for i, command in enumerate(config.commands, 1)}
     if (episodes := config.run / "episodes" / "dataset.json").is_file():
         details["seed of the episodes"] = read_checked_json(episodes).get("seed")
