@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from worldmodel.backends.cpu.prior import CompiledPrior
 from worldmodel.data.clips.start_contexts import StartContexts
-from worldmodel.dream.env import DreamVectorEnv
+from worldmodel.dream import DreamVectorEnv
 from worldmodel.io.config import from_mapping
 from worldmodel.nn.causal_conv import Past
 from worldmodel.prior import FrameInputs, PixelCNN, PriorConfig, SamplerConfig, sample, uniform

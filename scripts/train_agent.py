@@ -25,7 +25,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, Ve
 from worldmodel.agents.encoded_env import EncodedEnv, check_spaces
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PPOConfig, make_ppo, ppo_agent
 from worldmodel.agents.sb3_actions import Acting
-from worldmodel.dream.env import action_space
+from worldmodel.dream import action_space
 from worldmodel.evaluate.agents import returns
 from worldmodel.evaluate.statistics.nested import nested_bootstrap
 from worldmodel.io.config import LARGEST, check_range, to_dict

@@ -21,7 +21,7 @@ from worldmodel.agents.sb3_actions import Acting
 from worldmodel.data.clips.split import train_validation_split
 from worldmodel.data.episodes.episode import Episode
 from worldmodel.data.episodes.store import DatasetInfo, EpisodeStore
-from worldmodel.dream.env import action_space
+from worldmodel.dream import action_space
 from worldmodel.evaluate.agents import dream_returns, returns
 from worldmodel.io.config import from_mapping
 from worldmodel.nn.action_scale import Scale

@@ -13,7 +13,7 @@ from torch import nn
 
 from tests.helpers_models import random_frames, small_prior, small_tokenizer, small_world, some_actions, some_tokens
 from worldmodel.backends.cpu.layers import WRITERS, compiles
-from worldmodel.dream.env import DreamEnv
+from worldmodel.dream import DreamEnv
 from worldmodel.interfaces import Prior, Tokenizer
 from worldmodel.prior import Outcome, SampledFrame
 from worldmodel.prior.layers import ContextBlock
@@ -233,4 +233,4 @@ def test_copies_of_a_world_compile_for_themselves():
 
 def test_a_dream_made_by_name_takes_the_back_end_that_it_can():
     env = gymnasium.make("worldmodel/Dream-v0", world="maze")
-    assert env.unwrapped.dreams.world.predictor() is not env.unwrapped.dreams.world.prior
+    assert env.unwrapped.batch.world.predictor() is not env.unwrapped.batch.world.prior

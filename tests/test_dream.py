@@ -16,7 +16,7 @@ from envs.maze import MazeConfig, MazeEnv
 from tests.helpers_env import CounterEnv
 from tests.helpers_models import random_frames, small_world
 from worldmodel.agents.encoded_env import EncodedEnv
-from worldmodel.dream.env import DreamEnv, DreamVectorEnv
+from worldmodel.dream import DreamEnv, DreamVectorEnv
 from worldmodel.world import WorldModel
 
 Record = list[tuple[Any, ...]]  # what reset and every step gave
@@ -194,7 +194,7 @@ def test_before_the_first_reset_there_is_nothing_to_step_render_or_branch_from()
     for ask in (lambda: env.step(0), env.render, env.snapshot, lambda: env.state):
         with pytest.raises(ResetNeeded, match=r"call reset\(\) first"):
             ask()
-    many = DreamVectorEnv(2, world=env.dreams.world)
+    many = DreamVectorEnv(2, world=env.batch.world)
     with pytest.raises(ResetNeeded, match="reset them all first"):
         many.reset(options={"reset_mask": np.array([True, False])})
 

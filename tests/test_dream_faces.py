@@ -21,7 +21,7 @@ import worldmodel  # noqa: F401  (registers the dream)
 from tests.helpers_models import REWARDS, small_prior, small_tokenizer, small_world, some_tokens
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PolicyConfig, PPOConfig, make_ppo, ppo_agent
 from worldmodel.data.clips.start_contexts import StartContexts
-from worldmodel.dream.env import DreamEnv, DreamVectorEnv
+from worldmodel.dream import DreamEnv, DreamVectorEnv
 from worldmodel.world import WorldInfo, WorldModel
 
 ID = "worldmodel/Dream-v0"

@@ -21,7 +21,7 @@ import worldmodel  # noqa: F401  (registers the dream)
 from tests.helpers_models import random_frames, small_world, space_world
 from tests.test_dream import assert_same_step, endless_world
 from worldmodel.agents.sb3 import DreamVecEnv
-from worldmodel.dream.env import DreamEnv, DreamVectorEnv
+from worldmodel.dream import DreamEnv, DreamVectorEnv
 from worldmodel.prior import SamplerConfig
 
 ID = "worldmodel/Dream-v0"

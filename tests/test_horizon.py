@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers_dreams import Blank, Deaf, Frozen, TrueMaze, maze_store, noise_store
 from tests.helpers_models import small_tokenizer, small_world
-from worldmodel.dream.env import DreamEnv
+from worldmodel.dream import DreamEnv
 from worldmodel.evaluate.sections.horizon import (
     SMOOTHING_REACH,
     HorizonConfig,
@@ -121,7 +121,7 @@ def test_a_dream_of_the_kept_world_is_cut_at_its_horizon(tmp_path):
     small_world().save(tmp_path)
     for kept, steps in ((3, 3), (0, 1)):  # of a world that never held, one step
         keep_horizon(tmp_path, kept)
-        assert DreamEnv(world=tmp_path).dreams.limit == steps
+        assert DreamEnv(world=tmp_path).batch.limit == steps
 
 
 def test_the_horizon_is_known_again_of_the_same_weights_alone(tmp_path):

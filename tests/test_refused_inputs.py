@@ -7,7 +7,7 @@ from gymnasium import spaces
 
 from tests.helpers_models import random_frames, small_world, space_world
 from worldmodel.agents.sb3 import DreamVecEnv
-from worldmodel.dream.env import DreamEnv, DreamVectorEnv
+from worldmodel.dream import DreamEnv, DreamVectorEnv
 from worldmodel.prior import SamplerConfig
 
 

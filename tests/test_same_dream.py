@@ -76,7 +76,7 @@ def dreams(world: WorldModel, steps: int = 50):
 
 def environment(world: WorldModel, steps: int = 12):
     """What an agent sees of three dreams, resets included."""
-    from worldmodel.dream.env import DreamVectorEnv
+    from worldmodel.dream import DreamVectorEnv
 
     env = DreamVectorEnv(3, world=world, obs="latent", starts="anywhere", horizon=7)
     seen, info = env.reset(seed=3)

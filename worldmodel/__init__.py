@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 if TYPE_CHECKING:
-    from worldmodel.dream.env import DreamEnv, DreamVectorEnv
+    from worldmodel.dream import DreamEnv, DreamVectorEnv
     from worldmodel.prior import SamplerConfig
     from worldmodel.world import WorldModel
 

@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from worldmodel.dream.env import Observation, action_space, observation_space
+from worldmodel.dream.spaces import Observation, action_space, observation_space
 from worldmodel.interfaces import Tokenizer
 from worldmodel.world import WorldModel
 

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 from torch import Tensor
 
 from worldmodel.agents.sb3 import DreamVecEnv
-from worldmodel.dream.env import Snapshot
+from worldmodel.dream.batch import Snapshot
 from worldmodel.nn.causal_conv import Past
 from worldmodel.state import PER_DREAM, DreamState
 

@@ -22,15 +22,9 @@ from torch import Tensor, nn
 from worldmodel.agents import ChunkedPolicy, Policy
 from worldmodel.agents.encoded_env import ObservationEncoder
 from worldmodel.agents.sb3_actions import Acting, ActingVecEnv
-from worldmodel.dream.env import (
-    DreamEnv,
-    DreamVectorEnv,
-    Observation,
-    action_space,
-    as_array,
-    observation_space,
-    single,
-)
+from worldmodel.dream.env import DreamEnv
+from worldmodel.dream.spaces import Observation, action_space, as_array, observation_space
+from worldmodel.dream.vector_env import DreamVectorEnv, single
 from worldmodel.interfaces import Tokenizer
 from worldmodel.io.config import FINITE, POSITIVE, check_range, from_mapping, to_dict
 from worldmodel.io.model_folder import build_module, check_kind, check_shapes, load_weights, save_weights
@@ -123,7 +117,7 @@ class DreamVecEnv(VecEnv):
         if mode != AutoresetMode.SAME_STEP:
             raise ValueError(f"autoreset_mode: Stable-Baselines3 expects SameStep, got {mode.value}")
         self.dreams = DreamVectorEnv(num_envs, autoreset_mode=mode, **settings)
-        self.envs = [DreamEnv.among(self.dreams, place) for place in range(num_envs)]
+        self.envs = [DreamEnv.among(self.dreams.batch, place, self.dreams.render_mode) for place in range(num_envs)]
         super().__init__(num_envs, self.dreams.single_observation_space, self.dreams.single_action_space)
         self.metadata = self.envs[0].metadata
         self._actions = np.zeros(0)
@@ -138,7 +132,7 @@ class DreamVecEnv(VecEnv):
             self.reset_infos = [single(infos, i) for i in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
-        return as_array(self.dreams._observe())
+        return as_array(self.dreams.batch.observe())
 
     def step_async(self, actions: np.ndarray) -> None:
         self._actions = actions
@@ -159,19 +153,20 @@ class DreamVecEnv(VecEnv):
         self.dreams.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """Of each of these dreams; what they share (`limit`, `world`, ...) is the same for all."""
-        return [getattr(env if hasattr(env, attr_name) else self.dreams, attr_name) for env in self._chosen(indices)]
+        """An attribute of each of these dreams, or of the batch that they share (`limit`, `world`, ...)."""
+        return [getattr(self._owner(env, attr_name), attr_name) for env in self._chosen(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Raises: ValueError where some dreams alone are to have another value of what all of them share."""
+        """Set an attribute of each of these dreams, or of the batch that they share.
+
+        Raises: ValueError if only some dreams are to get another value of a shared attribute.
+        """
         chosen = self._chosen(indices)
-        if hasattr(self.dreams, attr_name) and not hasattr(self.envs[0], attr_name):
-            if len({env.place for env in chosen}) < self.num_envs:
-                raise ValueError(f"set_attr: all dreams share {attr_name}; set it without indices")
-            setattr(self.dreams, attr_name, value)
-        else:
-            for env in chosen:
-                setattr(env, attr_name, value)
+        shared = self._owner(self.envs[0], attr_name) is not self.envs[0]
+        if shared and len({env.place for env in chosen}) < self.num_envs:
+            raise ValueError(f"set_attr: all dreams share {attr_name}; set it without indices")
+        for env in chosen:
+            setattr(self._owner(env, attr_name), attr_name, value)
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
         """Called for each of these dreams alone."""
@@ -186,6 +181,10 @@ class DreamVecEnv(VecEnv):
         if self.render_mode != "rgb_array":
             warnings.warn(f"render_mode is {self.render_mode}: images need rgb_array", stacklevel=2)
         return [env.render() for env in self.envs]
+
+    def _owner(self, env: DreamEnv, name: str) -> Any:
+        """What has an attribute: the dream, or else what it shares with the others; the dream if nothing has it."""
+        return next((each for each in (env, self.dreams.batch, self.dreams) if hasattr(each, name)), env)
 
     def _chosen(self, indices: Any) -> list[DreamEnv]:
         if indices is None:

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from worldmodel.agents import Agent
-from worldmodel.dream.env import DreamVectorEnv, Observation
+from worldmodel.dream.spaces import Observation
+from worldmodel.dream.vector_env import DreamVectorEnv
 from worldmodel.evaluate.statistics.nested import nested_bootstrap
 from worldmodel.world import WorldModel
 

@@ -1,0 +1,125 @@
+"""Checks of what users hand to the environments: settings, seeds, masks and options."""
+
+import copy
+import operator
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode
+
+from worldmodel.dream.spaces import as_array
+from worldmodel.io.config import from_mapping
+from worldmodel.prior import SamplerConfig
+from worldmodel.world import WorldModel
+
+Seeds = int | np.integer | Sequence[int | None] | np.ndarray  # one for all, which counts up, or one for each
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """A setting as a whole number.
+
+    Raises:
+        TypeError: the value has another type.
+        ValueError: it is below `least`. Both messages name the setting.
+    """
+    try:
+        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(f"{name}: expected a whole number, got {value!r}")
+    if number < least:
+        raise ValueError(f"{name}: expected {least} or more, got {number}")
+    return number
+
+
+def step_limit(world: WorldModel, horizon: int | None, max_episode_steps: int | None) -> float:
+    """Steps after which dreams are truncated; infinity if they never are."""
+    if horizon is None:
+        trusted = world.info.trust_horizon
+        horizon = (world.info.longest or 0) if trusted is None else max(trusted, 1)  # 0 would mean: never
+    horizon = whole_number("horizon", horizon, least=0)
+    longest = np.inf if max_episode_steps is None else whole_number("max_episode_steps", max_episode_steps, least=1)
+    return min(horizon or np.inf, longest)
+
+
+def surprise_limit(value: Any) -> float:
+    """Bits of a step above which a dream is truncated; infinity for None.
+
+    Raises: ValueError for anything but None and numbers of 0 or more.
+    """
+    if value is None:
+        return np.inf
+    if isinstance(value, bool) or not isinstance(value, float | int | np.number) or not value >= 0:
+        raise ValueError(f"truncate_on_surprise: expected 0 bits or more, or None, got {value!r}")
+    return float(value)
+
+
+def sampler_config(value: Any) -> SamplerConfig | None:
+    """The sampler from a config, a mapping of its settings, or None. Raises: TypeError for anything else."""
+    sampler = from_mapping(SamplerConfig, value, "sampler") if isinstance(value, Mapping) else value
+    if not isinstance(sampler, SamplerConfig | None):
+        raise TypeError(f"sampler: expected a SamplerConfig, a mapping of its settings, or None, got {value!r}")
+    return sampler
+
+
+def check_render_mode(mode: Any) -> None:
+    """Raises: ValueError for anything but None and "rgb_array"."""
+    if mode not in (None, "rgb_array"):
+        raise ValueError(f"render_mode: expected None or rgb_array, got {mode!r}")
+
+
+def reset_options(options: Any) -> dict[str, Any]:
+    """A copy of the options of a reset. Raises: TypeError if they are no mapping."""
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f"options: expected a mapping, got {options!r}")
+    return dict(options or {})
+
+
+def masked_places(mask: Any, count: int) -> np.ndarray:
+    """The indices of the dreams that a mask selects; all of them without a mask.
+
+    Raises: ValueError for a mask of another type or shape, or one that selects nothing.
+    """
+    if mask is None:
+        return np.arange(count)
+    mask = as_array(mask)
+    if mask.dtype != np.bool_ or mask.shape != (count,) or not mask.any():
+        raise ValueError(f"reset_mask: expected {count} booleans, one of them true, got {mask.dtype} {mask.shape}")
+    return np.flatnonzero(mask)
+
+
+def seed_of_each(seed: Seeds | None, count: int) -> list[int | None]:
+    """One seed for each dream, from a single one, which counts up, or from a list.
+
+    Raises: ValueError for a list of another length.
+    """
+    if seed is None:
+        return [None] * count
+    seeds: list[int | None] = np.asarray(seed, object).tolist() if np.ndim(seed) else []  # pyright: ignore
+    if isinstance(seed, int | np.integer):
+        seeds = [int(seed) + i for i in range(count)]
+    if len(seeds) != count:
+        raise ValueError(f"seed: expected a number or {count} of them, got {len(seeds)}")
+    return seeds
+
+
+def start_number(value: Any) -> int:
+    """The number of a start context. Raises: ValueError for anything but a whole number of 0 or more."""
+    try:
+        return whole_number("options: start", value, least=0)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def json_spec(spec: EnvSpec | None) -> EnvSpec | None:
+    """The same spec with settings that JSON can hold: folders as text, modes by their value."""
+    if spec is None:
+        return None
+    texts = {name: str(x) if isinstance(x, Path) else x for name, x in spec.kwargs.items()}
+    spec = copy.copy(spec)
+    spec.kwargs = {name: x.value if isinstance(x, AutoresetMode) else x for name, x in texts.items()}
+    return spec
