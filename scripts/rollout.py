@@ -13,7 +13,15 @@ from typing import Literal
 from worldmodel.data.clips.split import train_validation_split
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.open import open_episodes
-from worldmodel.dream.rollout import Beginning, Recording, beginning, dream, film, plan, stored_beginning
+from worldmodel.dream.rollout import (
+    Recording,
+    RolloutStart,
+    action_sequence,
+    dream,
+    render_frames,
+    start_from_context,
+    start_in_episode,
+)
 from worldmodel.io.config import LARGEST, POSITIVE, check_range
 from worldmodel.io.hub.names import world_folder
 from worldmodel.io.model_folder import write_checked_json
@@ -98,25 +106,25 @@ def real_episodes(config: RolloutConfig) -> EpisodeStore | None:
 def imagine(config: RolloutConfig, store: EpisodeStore | None, video: Path) -> None:
     """Dream, and write the video while it is dreamed."""
     world = WorldModel.load(config.world, config.device)
-    begin = (
-        stored_beginning(world, config.episode, config.seed) if store is None else real_beginning(config, world, store)
+    start = (
+        start_from_context(world, config.episode, config.seed) if store is None else real_start(config, world, store)
     )
-    actions = plan(config.actions, world.info, begin.next_actions, config.horizon, config.seed)
-    if config.actions != "episode":  # what truly happened went another way
-        begin.next_frames = begin.next_frames[:0]
+    actions = action_sequence(config.actions, world.info, start.next_actions, config.horizon, config.seed)
+    if config.actions != "episode":  # the real frames followed other actions
+        start.next_frames = start.next_frames[:0]
     recording = Recording(config.horizon)
-    steps = recording.listen(dream(world, begin.state, actions, config.sampling()))
-    shots = film(begin, steps, actions, world.info, config.scale)
-    shown = progress(recording.watch(shots), "rollout", total=config.horizon, unit="frame")
+    steps = recording.record_steps(dream(world, start.state, actions, config.sampling()))
+    rendered = render_frames(start, steps, actions, world.info, config.scale)
+    shown = progress(recording.record_frames(rendered), "rollout", total=config.horizon, unit="frame")
     write_video(video, shown, config.fps)
     recording.save(config.out, config.fps)
 
 
-def real_beginning(config: RolloutConfig, world: WorldModel, store: EpisodeStore) -> Beginning:
+def real_start(config: RolloutConfig, world: WorldModel, store: EpisodeStore) -> RolloutStart:
     """The start in `config.episode`, or in the longest held-out episode."""
     episode = longest_held_out(store) if config.episode is None else config.episode
     how = {"start": config.start, "context": config.context, "horizon": config.horizon, "seed": config.seed}
-    return beginning(world, store, episode, **how)
+    return start_in_episode(world, store, episode, **how)
 
 
 def longest_held_out(store: EpisodeStore) -> int:

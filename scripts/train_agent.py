@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, Ve
 
 from worldmodel.agents.encoded_env import EncodedEnv, check_spaces
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PPOConfig, make_ppo, ppo_agent
-from worldmodel.agents.sb3_actions import Acting
+from worldmodel.agents.sb3_actions import ActionAdapter
 from worldmodel.dream import action_space
 from worldmodel.evaluate.agents import returns
 from worldmodel.evaluate.statistics.nested import nested_bootstrap
@@ -117,7 +117,7 @@ def check_world(config: TrainAgentConfig, world: WorldModel) -> None:
     """
     if world.info.action_space is None:
         raise ValueError("this world has no actions, so there is nothing for an agent to choose")
-    Acting(action_space(world), world.info.action_scale)
+    ActionAdapter(action_space(world), world.info.action_scale)
     if (make_env := environment(config, world)) is not None:
         env = make_env()
         try:

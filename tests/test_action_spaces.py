@@ -17,7 +17,7 @@ from tests.test_scripts import TINY, run
 from worldmodel.agents.encoded_env import EncodedEnv
 from worldmodel.agents.planner import Planner, PlannerConfig
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PolicyConfig, PPOConfig, make_ppo, ppo_agent
-from worldmodel.agents.sb3_actions import Acting
+from worldmodel.agents.sb3_actions import ActionAdapter
 from worldmodel.data.clips.split import train_validation_split
 from worldmodel.data.episodes.episode import Episode
 from worldmodel.data.episodes.store import DatasetInfo, EpisodeStore
@@ -64,12 +64,12 @@ def real_env(world: WorldModel) -> gymnasium.Env:
 @pytest.mark.parametrize("name", SPACES)
 def test_what_is_made_of_samples_and_of_the_edges_is_in_the_space_and_reaches_all_of_it(name):
     space, scale = SPACES[name]
-    acting = Acting(space, scale)
-    acting.made.seed(0)
-    samples = np.stack([acting.made.sample() for _ in range(2000)])
-    if isinstance(acting.made, Box):
-        samples[0], samples[1] = acting.made.low, acting.made.high
-    actions = acting.real(samples)
+    acting = ActionAdapter(space, scale)
+    acting.agent_space.seed(0)
+    samples = np.stack([acting.agent_space.sample() for _ in range(2000)])
+    if isinstance(acting.agent_space, Box):
+        samples[0], samples[1] = acting.agent_space.low, acting.agent_space.high
+    actions = acting.to_env(samples)
     assert all(space.contains(action) for action in actions)
     reached = acting.space
     if isinstance(space, Box):
@@ -81,7 +81,7 @@ def test_what_is_made_of_samples_and_of_the_edges_is_in_the_space_and_reaches_al
 
 
 def test_each_of_several_integers_has_an_equal_share():
-    actions = Acting(Box(-1, 1, (1,), np.int32)).real(np.linspace(-1, 1, 3000)[:, None])
+    actions = ActionAdapter(Box(-1, 1, (1,), np.int32)).to_env(np.linspace(-1, 1, 3000)[:, None])
     assert np.bincount(actions[:, 0] + 1).tolist() == [1000] * 3
 
 

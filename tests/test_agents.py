@@ -34,14 +34,14 @@ SPACES = [
 def test_a_proposal_stays_in_its_space_and_closes_in_on_the_best(space):
     known, rng = proposal(space, 5), np.random.default_rng(0)
     first = known.sample(rng, 64)
-    assert all(space.contains(action) for action in [*first.reshape(-1, *space.shape)[:40], *known.centre()])
+    assert all(space.contains(action) for action in [*first.reshape(-1, *space.shape)[:40], *known.mode()])
     best = np.repeat(first[:1], 8, axis=0)
     known.fit(best)
-    np.testing.assert_allclose(known.centre(), first[0])
+    np.testing.assert_allclose(known.mode(), first[0])
     near = np.abs(known.sample(rng, 64).astype(float) - first[0]).mean()
     assert near < 0.5 * np.abs(first.astype(float) - first[0]).mean()
     known.shift(2)
-    np.testing.assert_allclose(known.centre()[:3], first[0, 2:])
+    np.testing.assert_allclose(known.mode()[:3], first[0, 2:])
 
 
 def test_a_proposal_for_another_space_is_refused():
@@ -89,7 +89,7 @@ def test_a_planner_plays_episodes_from_frames_and_the_same_chance_gives_the_same
 
 
 def test_a_planner_without_rewards_or_actions_says_so():
-    with pytest.raises(ValueError, match="tells no rewards"):
+    with pytest.raises(ValueError, match="has no rewards"):
         Planner(small_world(rewards=()))
     with pytest.raises(ValueError, match="no actions"):
         Planner(small_world(actions=0))

@@ -59,7 +59,7 @@ def test_the_same_seed_measures_the_same_and_settings_without_sense_are_refused(
     once, again = (counterfactuals(TrueMaze(), Witness, *SMALL) for _ in range(2))
     assert once.metrics == again.metrics and once.curves == again.curves
     for wrong in ({"steps": ()}, {"steps": (0, 4)}, {"clips": 0}):
-        with pytest.raises(ValueError, match="(steps|clips): expected at least"):
+        with pytest.raises(ValueError, match=r"(steps|clips): expected at least"):
             ControlConfig(**wrong)
 
 

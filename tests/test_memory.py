@@ -56,7 +56,7 @@ def test_a_full_turn_is_found_by_looking():
 
 def test_turns_of_no_step_and_a_scene_alone_are_refused():
     for wrong in ({"turns": (0, 2)}, {"turns": ()}, {"scenes": 1}):
-        with pytest.raises(ValueError, match="(turns|scenes): expected at least"):
+        with pytest.raises(ValueError, match=r"(turns|scenes): expected at least"):
             MemoryConfig(**wrong)
 
 

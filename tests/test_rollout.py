@@ -1,4 +1,4 @@
-"""Which actions a rollout follows, and what its film shows."""
+"""Which actions a rollout follows, and what its video shows."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,15 @@ from gymnasium.spaces import Box, Discrete
 
 from tests.helpers_dreams import noise_store
 from tests.helpers_models import small_world
-from worldmodel.dream.rollout import Recording, beginning, dream, film, name_of, plan, stored_beginning
+from worldmodel.dream.rollout import (
+    Recording,
+    action_sequence,
+    dream,
+    name_of,
+    render_frames,
+    start_from_context,
+    start_in_episode,
+)
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import WorldInfo
 
@@ -16,24 +24,24 @@ REAL = np.array([3, 1, 2])
 
 def test_actions_by_name_by_number_and_as_a_list_that_repeats():
     info = small_world().info
-    assert plan("forward", info, REAL, 3, 0).tolist() == [1, 1, 1]
-    assert plan(2, info, REAL, 2, 0).tolist() == [2, 2] == plan("2", info, REAL, 2, 0).tolist()
-    assert plan(("forward", "noop", 3), info, REAL, 5, 0).tolist() == [1, 0, 3, 1, 0]
+    assert action_sequence("forward", info, REAL, 3, 0).tolist() == [1, 1, 1]
+    assert action_sequence(2, info, REAL, 2, 0).tolist() == [2, 2] == action_sequence("2", info, REAL, 2, 0).tolist()
+    assert action_sequence(("forward", "noop", 3), info, REAL, 5, 0).tolist() == [1, 0, 3, 1, 0]
 
 
 def test_the_episodes_own_actions_come_first_and_held_random_ones_follow():
     info = small_world().info
-    actions = plan("episode", info, REAL, 40, seed=1)
+    actions = action_sequence("episode", info, REAL, 40, seed=1)
     assert actions[:3].tolist() == [3, 1, 2] and len(actions) == 40
-    assert np.array_equal(actions, plan("episode", info, REAL, 40, seed=1))
-    assert not np.array_equal(actions, plan("episode", info, REAL, 40, seed=2))
+    assert np.array_equal(actions, action_sequence("episode", info, REAL, 40, seed=1))
+    assert not np.array_equal(actions, action_sequence("episode", info, REAL, 40, seed=2))
     assert (np.diff(actions[3:]) == 0).mean() > 0.4  # held
-    assert plan("episode", info, REAL, 2, 0).tolist() == [3, 1]
+    assert action_sequence("episode", info, REAL, 2, 0).tolist() == [3, 1]
 
 
 def test_random_actions_of_a_box_stay_inside_it():
     info = WorldInfo((16, 24, 3), Box(-2, 2, (2,), np.float32))
-    actions = plan("random", info, np.zeros((0, 2), np.float32), 9, 0)
+    actions = action_sequence("random", info, np.zeros((0, 2), np.float32), 9, 0)
     assert actions.shape == (9, 2) and all(info.action_space.contains(a) for a in actions)
     assert name_of(actions[0], info).startswith("[")
 
@@ -41,56 +49,56 @@ def test_random_actions_of_a_box_stay_inside_it():
 @pytest.mark.parametrize("kind", ["fly", 7, ("forward", "fly")])
 def test_an_unknown_action_is_refused_with_the_known_ones(kind):
     with pytest.raises(ValueError, match="noop, forward, left, right"):
-        plan(kind, small_world().info, REAL, 3, 0)
+        action_sequence(kind, small_world().info, REAL, 3, 0)
 
 
 def test_an_unknown_action_where_none_has_a_name_is_refused_with_the_numbers():
     info = WorldInfo((16, 24, 3), Discrete(3))
     with pytest.raises(ValueError, match=r"'forward' in Discrete\(3\).* use a number of that space"):
-        plan("forward", info, REAL, 3, 0)
-    assert plan("2", info, REAL, 2, 0).tolist() == [2, 2]
+        action_sequence("forward", info, REAL, 3, 0)
+    assert action_sequence("2", info, REAL, 2, 0).tolist() == [2, 2]
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_the_film_shows_truth_above_the_dream_as_long_as_it_is_known(stride, tmp_path):
+def test_the_video_shows_real_frames_above_the_dream_as_long_as_it_is_known(stride, tmp_path):
     world, store = small_world(stride), noise_store(tmp_path)
-    begin = beginning(world, store, 1, start=19, context=3, horizon=9, seed=4)
+    start = start_in_episode(world, store, 1, start=19, context=3, horizon=9, seed=4)
     actions, lead = np.array([1, 2, 3, 1]), store.actions(1)[19:21]
-    steps = dream(world, begin.state, actions, SamplerConfig())
-    shots = list(film(begin, steps, actions, world.info, scale=1))
+    steps = dream(world, start.state, actions, SamplerConfig())
+    rendered = list(render_frames(start, steps, actions, world.info, scale=1))
     given = torch.from_numpy(store.frames(1, 19, 22))[None]
     video = world.imagine(given, np.r_[lead, actions][None], 4, seed=4)
-    assert np.array_equal(np.stack([shot.imagined for shot in shots]), video[0].numpy())
-    assert np.array_equal(shots[2].real, store.frames(1, 24, 25)[0]) and not shots[3].real.any()
-    assert np.array_equal(shots[0].picture[:16], store.frames(1, 22, 23)[0])
-    assert np.array_equal(begin.next_actions, store.actions(1)[21:])
-    assert len({shot.picture.shape for shot in shots}) == 1
+    assert np.array_equal(np.stack([each.imagined for each in rendered]), video[0].numpy())
+    assert np.array_equal(rendered[2].real, store.frames(1, 24, 25)[0]) and not rendered[3].real.any()
+    assert np.array_equal(rendered[0].image[:16], store.frames(1, 22, 23)[0])
+    assert np.array_equal(start.next_actions, store.actions(1)[21:])
+    assert len({each.image.shape for each in rendered}) == 1
 
 
-def test_a_beginning_beyond_the_episode_is_refused(tmp_path):
+def test_a_start_beyond_the_episode_is_refused(tmp_path):
     with pytest.raises(ValueError, match="has 25 frames: no 5 from frame 21 on"):
-        beginning(small_world(), noise_store(tmp_path), 0, start=21, context=5, horizon=1, seed=0)
+        start_in_episode(small_world(), noise_store(tmp_path), 0, start=21, context=5, horizon=1, seed=0)
 
 
-def test_without_a_known_truth_the_film_shows_the_dream_alone(tmp_path):
+def test_without_real_frames_the_video_shows_the_dream_alone(tmp_path):
     world = small_world()
-    begin, recording, actions = stored_beginning(world, 3, seed=4), Recording(horizon=4), np.array([1, 2, 3, 1])
-    steps = recording.listen(dream(world, begin.state, actions, SamplerConfig()))
-    pictures = list(recording.watch(film(begin, steps, actions, world.info, scale=2)))
-    assert np.array_equal(pictures[0][:32:2, ::2], recording.sheet[0].imagined)
+    start, recording, actions = start_from_context(world, 3, seed=4), Recording(horizon=4), np.array([1, 2, 3, 1])
+    steps = recording.record_steps(dream(world, start.state, actions, SamplerConfig()))
+    images = list(recording.record_frames(render_frames(start, steps, actions, world.info, scale=2)))
+    assert np.array_equal(images[0][:32:2, ::2], recording.sheet[0].imagined)
     recording.save(tmp_path, fps=5)
     assert np.load(tmp_path / "tokens.npy").shape == (4, 2, 3)
     assert {path.name for path in tmp_path.iterdir()} == {"tokens.npy", "sheet.png", "rollout.gif"}
 
 
-def test_a_world_begins_from_the_context_asked_for_or_one_that_the_seed_draws_and_random_actions_follow():
+def test_a_dream_starts_from_the_given_context_or_one_that_the_seed_draws_and_random_actions_follow():
     world = small_world()
-    assert torch.equal(stored_beginning(world, 3, seed=0).state.tokens, world.start_from_context(3).tokens)
-    drawn = [stored_beginning(world, None, seed).state for seed in (5, 5, *range(9))]
+    assert torch.equal(start_from_context(world, 3, seed=0).state.tokens, world.start_from_context(3).tokens)
+    drawn = [start_from_context(world, None, seed).state for seed in (5, 5, *range(9))]
     assert (
         torch.equal(drawn[0].tokens, drawn[1].tokens) and len({tuple(s.tokens.flatten().tolist()) for s in drawn}) > 2
     )
-    actions = plan("episode", world.info, stored_beginning(world, None, 0).next_actions, 6, 0)
-    assert np.array_equal(actions, plan("random", world.info, REAL, 6, 0))
+    actions = action_sequence("episode", world.info, start_from_context(world, None, 0).next_actions, 6, 0)
+    assert np.array_equal(actions, action_sequence("random", world.info, REAL, 6, 0))
     with pytest.raises(ValueError, match="came with 0 contexts"):
-        stored_beginning(small_world(starts=0), None, 0)
+        start_from_context(small_world(starts=0), None, 0)

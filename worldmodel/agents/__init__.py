@@ -1,7 +1,7 @@
-"""Agents: whoever acts in an environment, real or dreamed, from its frames.
+"""Agents act in an environment, real or dreamed, from its frames.
 
-An agent has `episode(rng)`, which gives a fresh policy for one episode: a function from each frame to an action, all
-of whose chance comes from `rng`.
+An agent has `episode(rng)`, which returns a new policy for one episode: a function from each frame to an action. All
+randomness comes from `rng`.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,13 +17,13 @@ Policy = Callable[[np.ndarray], Any]  # frame, uint8 `h w c` → action
 
 @runtime_checkable
 class Agent(Protocol):
-    """Whoever can play episodes."""
+    """Anything that can play episodes."""
 
     def episode(self, rng: np.random.Generator) -> Policy: ...
 
 
 class RandomAgent:
-    """A policy by name, as episodes are collected with: "random", "sticky", or one's own."""
+    """A policy of `make_policy` by name: "random", "sticky", or module:function."""
 
     def __init__(self, action_space: Space, name: str = "random", hold: float = 8.0):
         self.action_space, self.name, self.hold = action_space, name, hold
@@ -35,21 +35,21 @@ class RandomAgent:
 class ChunkedPolicy:
     """A policy that decides whenever its frames fill a latent.
 
-    `decide` gets the frames since it was last asked, `t h w c` (the first of an episode alone, then `time_stride` of
-    them), and gives as many actions as lead to the next time.
+    `decide` gets the frames since the last decision, `t h w c`: the first frame of an episode alone, then
+    `time_stride` frames. It returns the actions until the next decision.
     """
 
     def __init__(self, decide: Callable[[np.ndarray], Iterable[Any]]):
         self.decide = decide
         self.frames: list[np.ndarray] = []
-        self.ahead: list[Any] = []
+        self.pending: list[Any] = []
 
     def __call__(self, frame: np.ndarray) -> Any:
-        self.frames.append(np.array(frame))  # a copy: envs may paint the next frame over this one
-        if not self.ahead:
-            self.ahead = list(self.decide(np.stack(self.frames)))
+        self.frames.append(np.array(frame))  # a copy, as environments may reuse the array
+        if not self.pending:
+            self.pending = list(self.decide(np.stack(self.frames)))
             self.frames = []
-        return self.ahead.pop(0)
+        return self.pending.pop(0)
 
 
 __all__ = ["Agent", "ChunkedPolicy", "Policy", "RandomAgent"]

@@ -1,4 +1,4 @@
-"""The real world seen as a dream shows it: frames through the tokenizer, actions in chunks."""
+"""The real environment with a dream's observations: frames pass the tokenizer, actions come in chunks."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from worldmodel.world import WorldModel
 
 
 class ObservationEncoder:
-    """The frames of one episode, as they come → what a dream would show instead (`obs` as in `DreamVectorEnv`)."""
+    """Turns the frames of one episode into the observations of a dream (`obs` as in `DreamVectorEnv`)."""
 
     def __init__(self, tokenizer: Tokenizer, obs: Observation):
         self.tokenizer, self.obs = tokenizer, obs
@@ -20,7 +20,7 @@ class ObservationEncoder:
 
     @torch.no_grad()
     def observe(self, frames: np.ndarray) -> np.ndarray:
-        """The observation after these frames, `t h w c`: the first of the episode alone, then `time_stride` at once."""
+        """The observation after these frames, `t h w c`: first one frame, then `time_stride` frames a call."""
         video = torch.from_numpy(np.ascontiguousarray(frames))[None].to(self.tokenizer.device)
         tokens, self._encoder = self.tokenizer.encode_chunk(video, self._encoder)
         if self.obs == "tokens":
@@ -34,7 +34,7 @@ class ObservationEncoder:
 class EncodedEnv(gymnasium.Wrapper):
     """The real environment with the observations and actions of its dream.
 
-    Raises: ValueError for an environment that is not the one that the world imitates.
+    Raises: ValueError if frames or actions are not those of the world.
     """
 
     def __init__(self, env: gymnasium.Env, world: WorldModel, obs: Observation = "frames"):
@@ -45,16 +45,16 @@ class EncodedEnv(gymnasium.Wrapper):
         self.stride = world.tokenizer.time_stride
         self.observation_space = observation_space(world.tokenizer, obs)
         self.action_space = action_space(world)
-        self._eyes = ObservationEncoder(world.tokenizer, obs)
+        self._observations = ObservationEncoder(world.tokenizer, obs)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """As the environment's, seen through the tokenizer."""
+        """Reset the environment; the frame passes the tokenizer."""
         frame, info = self.env.reset(seed=seed, options=options)
-        self._eyes = ObservationEncoder(self.tokenizer, self.obs)
-        return self._eyes.observe(frame[None]), info
+        self._observations = ObservationEncoder(self.tokenizer, self.obs)
+        return self._observations.observe(frame[None]), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """As many real steps as a latent has frames; after an end the last frame stands."""
+        """Take `time_stride` real steps, with the sum of their rewards; after an end the last frame is repeated."""
         frames: list[np.ndarray] = []
         frame: Any = None
         total, terminated, truncated, info = 0.0, False, False, {}
@@ -63,11 +63,11 @@ class EncodedEnv(gymnasium.Wrapper):
                 frame, reward, terminated, truncated, info = self.env.step(each)
                 total += float(reward)
             frames.append(np.array(frame))
-        return self._eyes.observe(np.stack(frames)), total, terminated, truncated, info
+        return self._observations.observe(np.stack(frames)), total, terminated, truncated, info
 
 
 def check_spaces(env: gymnasium.Env, world: WorldModel) -> None:
-    """Raises: ValueError where frames or actions of `env` are not those of the world, saying which and what to do."""
+    """Raises: ValueError if frames or actions of `env` are not those of the world."""
     shape, actions = env.observation_space.shape, env.action_space
     remedy = "make it with the settings in the world's config.json, under info.env (envs.make does)"
     if shape != tuple(world.info.frame_shape):

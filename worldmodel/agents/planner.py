@@ -1,7 +1,7 @@
-"""Planning in dreams: many futures of the present moment imagined side by side, the best of them followed.
+"""Planning in dreams: many futures are imagined from the present moment, and the best one is followed.
 
-Random shooting draws action sequences once and takes the best; the cross-entropy method (Rubinstein 1999; in latent
-world models PlaNet, arXiv 1811.04551, algorithm 2) draws again around the best ones.
+Random shooting samples action sequences once and takes the best one. The cross-entropy method (Rubinstein 1999; in
+latent world models PlaNet, arXiv 1811.04551, algorithm 2) samples again near the best ones, several times.
 """
 
 from dataclasses import dataclass, replace
@@ -17,9 +17,9 @@ from worldmodel.nn.action_scale import clip_to_space
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, WorldModel
 
-CONTEXT = 8  # latents that are looked at before each decision: as far back as the convolutions of six blocks see
-MIN_STD = 0.05  # least deviation of a Gaussian proposal, in half widths of the box
-UNIFORM_MIX = 0.02  # share of the uniform distribution in a categorical proposal: none dies out
+CONTEXT = 8  # latents encoded before each decision: the receptive field of six blocks
+MIN_STD = 0.05  # least standard deviation of a Gaussian proposal, in half widths of the box
+UNIFORM_MIX = 0.02  # share of the uniform distribution in a categorical proposal, so that no action dies out
 
 
 @dataclass
@@ -47,27 +47,27 @@ class PlannerConfig:
 
 @runtime_checkable
 class Proposal(Protocol):
-    """A distribution over action sequences, one step independent of the next."""
+    """A distribution over action sequences of n steps, independent between steps."""
 
     def sample(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Sequences, `count n *space`."""
+        """Samples, `count n *space`."""
         ...
 
     def fit(self, best: np.ndarray) -> None:
-        """Become the distribution of these sequences."""
+        """Fit the distribution to these sequences, `m n *space`."""
         ...
 
-    def centre(self) -> np.ndarray:
+    def mode(self) -> np.ndarray:
         """The likeliest sequence, `n *space`."""
         ...
 
     def shift(self, steps: int) -> None:
-        """Some steps have been taken: the rest moves up, and nothing is known of the new end."""
+        """Move on by some steps: the later steps move up, and the new ones at the end are as at first."""
         ...
 
 
 class Categorical:
-    """Discrete actions, one or several at once: a table of probabilities for each step and axis."""
+    """Discrete actions, one or several at once: probabilities for each step and axis."""
 
     def __init__(self, steps: int, options: np.ndarray, start: np.ndarray, shape: tuple[int, ...], dtype: Any):
         self.options, self.start, self.shape, self.dtype = options, start, shape, dtype
@@ -85,7 +85,7 @@ class Categorical:
         share = (choice[..., None] == np.arange(self.options.max())).mean(0)
         self.table = (1 - UNIFORM_MIX) * share + UNIFORM_MIX * self.uniform
 
-    def centre(self) -> np.ndarray:
+    def mode(self) -> np.ndarray:
         return self._actions(self.table.argmax(-1))
 
     def shift(self, steps: int) -> None:
@@ -96,7 +96,7 @@ class Categorical:
 
 
 class Gaussian:
-    """Continuous actions: a mean and a deviation for each step and axis, clipped to the box."""
+    """Continuous actions: a mean and a standard deviation for each step and axis, clipped to the box."""
 
     def __init__(self, steps: int, space: spaces.Box):
         self.space = space
@@ -113,7 +113,7 @@ class Gaussian:
         self.mean = best.mean(0, dtype=np.float64)
         self.deviation = np.maximum(best.std(0, dtype=np.float64), MIN_STD * self.half)
 
-    def centre(self) -> np.ndarray:
+    def mode(self) -> np.ndarray:
         return clip_to_space(self.mean, self.space)
 
     def shift(self, steps: int) -> None:
@@ -122,9 +122,9 @@ class Gaussian:
 
 
 def proposal(space: Space, steps: int) -> Proposal:
-    """What knows nothing yet: uniform choices, or as wide as the box (±1 where that has no bounds).
+    """The initial proposal: uniform over choices, or as wide as the box (±1 where the box has no bounds).
 
-    Raises: TypeError for a space that is none of Discrete, MultiDiscrete, MultiBinary and Box.
+    Raises: TypeError for a space other than Discrete, MultiDiscrete, MultiBinary and Box.
     """
     if isinstance(space, spaces.Discrete):
         return Categorical(steps, np.array([space.n]), np.array([space.start]), (), space.dtype)
@@ -139,23 +139,25 @@ def proposal(space: Space, steps: int) -> Proposal:
 
 
 class Planner:
-    """A world and a moment in it → the actions to take next. It acts in any environment, real or dreamed.
+    """Chooses actions by imagining futures; acts in any environment, real or dreamed.
 
-    All candidates of an iteration are dreamed under the same noise (common random numbers), so that what they are
-    compared by is their actions; a reward counts by its mean and by the chance that the dream still goes on.
+    All candidates of an iteration are dreamed under the same noise (common random numbers), so they differ only in
+    their actions. A reward counts with its mean, times the probability that the dream has not ended before.
+
+    Raises: ValueError for a world without rewards or without actions.
     """
 
     def __init__(self, world: WorldModel, config: PlannerConfig | None = None, sampler: SamplerConfig | None = None):
         if not world.prior.rewards:
-            raise ValueError("planner: this world tells no rewards; train its prior with prior.outcome_width above 0")
+            raise ValueError("planner: this world has no rewards; train its prior with prior.outcome_width above 0")
         if world.info.action_space is None:
             raise ValueError("planner: this world has no actions to choose from")
         self.world, self.config, self.sampler = world, config or PlannerConfig(), sampler
         self.space: Space = world.info.action_space
         self.stride = world.tokenizer.time_stride
 
-    def fresh(self) -> Proposal:
-        """What is known before the first decision of an episode: nothing."""
+    def initial_proposal(self) -> Proposal:
+        """The proposal before the first decision of an episode."""
         space = self.world.info.reachable
         assert space is not None
         return proposal(space, self.config.horizon * self.stride)
@@ -165,19 +167,22 @@ class Planner:
 
         `known` is what earlier decisions found (see `fresh`); it is brought up to date.
         """
-        config, known = self.config, known or self.fresh()
+        config, known = self.config, known or self.initial_proposal()
         rounds, elites = (1, 1) if config.kind == "shooting" else (config.iterations, config.elites)
         for _ in range(rounds):
             sequences = known.sample(rng, config.candidates)
             values = self.values(state, sequences, int(rng.integers(2**63)))
             known.fit(sequences[np.argsort(-values, kind="stable")[:elites]])
-        actions = known.centre()[: self.stride]
+        actions = known.mode()[: self.stride]
         known.shift(self.stride)
         return actions
 
     @torch.no_grad()
     def values(self, state: DreamState, sequences: np.ndarray, dream: int) -> np.ndarray:
-        """The discounted return of each action sequence, `b n *space`, from the only dream of `state` on."""
+        """The discounted return `b` of each action sequence `b n *space`, from the only dream of `state`.
+
+        `dream` is the key of the noise.
+        """
         count = len(sequences)
         states = state.select(torch.zeros(count, dtype=torch.long, device=self.world.device))
         states = replace(states, dreams=torch.full_like(states.dreams, dream))
@@ -190,15 +195,15 @@ class Planner:
         return value.numpy()
 
     def episode(self, rng: np.random.Generator) -> Policy:
-        """A policy for one episode from its frames: each decision looks at the last frames and plans from there."""
-        return ChunkedPolicy(_Plans(self, rng))
+        """A policy for one episode, which encodes the last frames and plans from there."""
+        return ChunkedPolicy(_PlanningPolicy(self, rng))
 
 
-class _Plans:
-    """Remembers the last frames of an episode and the actions between them, and plans from there."""
+class _PlanningPolicy:
+    """Keeps the last frames of an episode and the actions between them, and plans from there."""
 
     def __init__(self, planner: Planner, rng: np.random.Generator):
-        self.planner, self.rng, self.known = planner, rng, planner.fresh()
+        self.planner, self.rng, self.known = planner, rng, planner.initial_proposal()
         self.frames: list[np.ndarray] = []
         self.actions: list[Any] = []
 

@@ -1,8 +1,8 @@
-"""The state of a PPO training between two rollouts, as tensors and JSON, to go on from: no pickle.
+"""The state of a PPO training between two rollouts, as tensors and JSON, without pickle.
 
-In dreams that is everything: policy, optimizer, statistics of rewards, all generators, and the dreams themselves,
-which are values. On one machine a training that goes on from it is, on the CPU, equal to the last bit to one that
-never stopped. Real environments cannot be saved: there the training goes on with new episodes.
+In dreams the state is complete: policy, optimizer, statistics of rewards, random generators, and the dreams. A training
+that continues from it on the same machine and on the CPU equals one that never stopped, to the last bit. Real
+environments cannot be saved, so with them the training continues with new episodes.
 """
 
 import random
@@ -25,12 +25,16 @@ Groups = dict[str, dict[str, Tensor]]  # named tensors, a group for each file
 
 
 def ppo_state(model: PPO) -> tuple[Groups, dict[str, Any]]:
-    """What `load_ppo_state` needs, but for the optimizer's state: groups of tensors, and JSON-able values.
+    """The state for `load_ppo_state`, without the optimizer's: groups of tensors, and values for JSON.
 
-    Call it between two rollouts, when PPO has trained on the last one and has not begun the next.
+    Call it between two rollouts: after PPO has trained on one, and before it starts the next.
     """
     venvs = _venvs(model)
-    tensors: Groups = {"policy": dict(model.policy.state_dict()), "chance": _chance(), "rollout": _rollout(model)}
+    tensors: Groups = {
+        "policy": dict(model.policy.state_dict()),
+        "chance": _random_states(),
+        "rollout": _rollout(model),
+    }
     values: dict[str, Any] = {"steps": model.num_timesteps, "updates": model._n_updates}
     values["episodes"] = [[float(each["r"]), int(each["l"]), float(each["t"])] for each in model.ep_info_buffer or ()]
     tensors["rewards"] = _reward_statistics(venvs)
@@ -40,11 +44,11 @@ def ppo_state(model: PPO) -> tuple[Groups, dict[str, Any]]:
 
 
 def load_ppo_state(model: PPO, tensors: Groups, values: Mapping[str, Any], seed: int) -> None:
-    """Give a PPO of the same settings that state; its next `learn` must not reset the number of steps.
+    """Load the state into a PPO with the same settings; its next `learn` must not reset the number of steps.
 
-    Where the environments are real, they are reset with `seed`: their episodes begin anew.
+    Real environments are reset with `seed` and start new episodes.
 
-    Raises: ValueError, KeyError or RuntimeError where the state is that of another training.
+    Raises: ValueError, KeyError or RuntimeError if the state belongs to another training.
     """
     venvs = _venvs(model)
     model.policy.load_state_dict(tensors["policy"])
@@ -60,11 +64,11 @@ def load_ppo_state(model: PPO, tensors: Groups, values: Mapping[str, Any], seed:
         model.env.seed(seed)  # pyright: ignore[reportOptionalMemberAccess]
         model._last_obs = model.env.reset()  # pyright: ignore
         model._last_episode_starts = np.ones(model.n_envs, bool)
-    _load_chance(tensors["chance"])  # last: what comes before may draw
+    _load_random_states(tensors["chance"])  # last, as the lines above may draw random numbers
 
 
 def _venvs(model: PPO) -> list[VecEnv]:
-    """All layers of the environment, the innermost last."""
+    """The environment and all that it wraps, the innermost last."""
     found: list[VecEnv] = [model.env]  # pyright: ignore[reportAssignmentType]
     while (inner := getattr(found[-1], "venv", None)) is not None:
         found.append(inner)
@@ -72,7 +76,7 @@ def _venvs(model: PPO) -> list[VecEnv]:
 
 
 def _rollout(model: PPO) -> dict[str, Tensor]:
-    """What the next rollout begins with."""
+    """The observations and flags that the next rollout starts with."""
     return {"seen": _tensor(model._last_obs), "starts": _tensor(model._last_episode_starts)}
 
 
@@ -94,7 +98,7 @@ def _reward_statistics(venvs: Sequence[VecEnv]) -> dict[str, Tensor]:
 
 
 def _load_reward_statistics(venvs: Sequence[VecEnv], tensors: Mapping[str, Tensor]) -> None:
-    """Those of running episodes go only where the episodes go on: a real environment's reset empties them."""
+    """Load the running statistics. Those of unfinished episodes matter in dreams alone, as a real reset clears them."""
     for venv in venvs:
         if isinstance(venv, VecNormalize):
             venv.ret_rms.mean, venv.ret_rms.var = tensors["mean"].numpy(), tensors["var"].numpy()
@@ -104,7 +108,7 @@ def _load_reward_statistics(venvs: Sequence[VecEnv], tensors: Mapping[str, Tenso
             venv.episode_lengths = tensors["lengths"].numpy()
 
 
-def _chance() -> dict[str, Tensor]:
+def _random_states() -> dict[str, Tensor]:
     """The state of the three generators that Stable-Baselines3 seeds."""
     name, keys, *rest = np.random.get_state()
     assert name == "MT19937"
@@ -118,7 +122,7 @@ def _chance() -> dict[str, Tensor]:
     }
 
 
-def _load_chance(tensors: Mapping[str, Tensor]) -> None:
+def _load_random_states(tensors: Mapping[str, Tensor]) -> None:
     torch.set_rng_state(tensors["torch"])
     place, has_normal, normal = tensors["numpy_rest"].tolist()
     np.random.set_state(("MT19937", tensors["numpy"].numpy().astype(np.uint32), int(place), int(has_normal), normal))

@@ -1,6 +1,6 @@
-"""Stable-Baselines3 over dreams: the `VecEnv` face, a PPO made from a config, and its policy as an agent on disk.
+"""Stable-Baselines3 on dreams: a `VecEnv`, PPO from a config, and its policy as an agent on disk.
 
-Needs the extra `agents`. Dreams reset themselves in the same step, which is what Stable-Baselines3 expects.
+Needs the extra `agents`. Dreams are reset in the step that ends them, as Stable-Baselines3 expects.
 """
 
 import math
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from worldmodel.agents import ChunkedPolicy, Policy
 from worldmodel.agents.encoded_env import ObservationEncoder
-from worldmodel.agents.sb3_actions import Acting, ActingVecEnv
+from worldmodel.agents.sb3_actions import ActionAdapter, AdaptedVecEnv
 from worldmodel.dream.env import DreamEnv
 from worldmodel.dream.spaces import Observation, action_space, as_array, observation_space
 from worldmodel.dream.vector_env import DreamVectorEnv, single
@@ -45,7 +45,7 @@ except ImportError as error:
     message = "Stable-Baselines3 is not installed: pip install worldmodel[agents]"
     raise ImportError(message, name="stable_baselines3") from error
 
-LARGE = 36  # pixels a side of the smallest frame that the kernels for large frames fit
+LARGE = 36  # pixels per side of the smallest frame that fits the kernels for large frames
 
 
 @dataclass
@@ -104,10 +104,10 @@ class PPOConfig:
 
 
 class DreamVecEnv(VecEnv):
-    """Dreams as Stable-Baselines3 steps environments; arguments are those of `DreamVectorEnv`.
+    """Dreams as a `VecEnv` of Stable-Baselines3. Arguments are those of `DreamVectorEnv`.
 
-    It answers as a `DummyVecEnv` of single `DreamEnv`s does, but steps them in one pass: each of `envs` is one of the
-    dreams. `set_options` takes what a `DreamEnv` takes: one dict for all, or a list of one for each.
+    It behaves as a `DummyVecEnv` of single `DreamEnv`s, but steps them in one pass: each of `envs` is one of the
+    dreams. `set_options` takes the options of `DreamEnv.reset`: one dict for all dreams, or a list with one for each.
 
     Raises: ValueError as `DreamVectorEnv`, or for another `autoreset_mode` than "SameStep".
     """
@@ -123,7 +123,7 @@ class DreamVecEnv(VecEnv):
         self._actions = np.zeros(0)
 
     def reset(self) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Begin all dreams anew, by the seeds and options of the last `seed(...)` and `set_options(...)`, if any."""
+        """Start new dreams, with the seeds and options of the last `seed(...)` and `set_options(...)`."""
         if any(self._options):
             for i, env in enumerate(self.envs):
                 _, self.reset_infos[i] = env.reset(seed=self._seeds[i], options=self._options[i])
@@ -138,7 +138,7 @@ class DreamVecEnv(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:  # pyright: ignore
-        """Observations, rewards, dones and infos; of what is over, the last observation is in its info."""
+        """Observations, rewards, dones and infos; the info of a dream that is over has its last observation."""
         seen, *flags, infos = self.dreams.step(self._actions)
         seen, rewards, terminated, truncated = (as_array(each) for each in (seen, *flags))
         rows = [single(infos, i) for i in range(self.num_envs)]
@@ -169,15 +169,15 @@ class DreamVecEnv(VecEnv):
             setattr(self._owner(env, attr_name), attr_name, value)
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
-        """Called for each of these dreams alone."""
+        """Call a method of each of these dreams."""
         return [getattr(env, method_name)(*method_args, **method_kwargs) for env in self._chosen(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: Any = None) -> list[bool]:
-        """Never: no wrapper of single environments fits here."""
+        """False: single dreams have no wrappers."""
         return [False] * len(self._chosen(indices))
 
     def get_images(self) -> list[np.ndarray | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The newest frame of each dream; warns where there is no `render_mode`."""
+        """The newest frame of each dream; warns without `render_mode`."""
         if self.render_mode != "rgb_array":
             warnings.warn(f"render_mode is {self.render_mode}: images need rgb_array", stacklevel=2)
         return [env.render() for env in self.envs]
@@ -196,10 +196,10 @@ class DreamVecEnv(VecEnv):
 
 
 class GridFeatures(BaseFeaturesExtractor):
-    """What a policy sees → a vector: latents `y x d` by two small convolutions, frames (channels first) by three.
+    """Turns observations into a vector: latents `y x d` by two convolutions, frames (channels first) by three.
 
-    Frames of 36 pixels a side or more go through the kernels of arXiv 1312.5602 and 1502.04791, which no smaller frame
-    fits; smaller ones through kernels of 3 in steps of 2, which fit every size.
+    Frames of at least 36 pixels per side use the kernels of arXiv 1312.5602 and 1502.04791. Smaller ones use kernels
+    of 3 with stride 2, which fit every size.
     """
 
     def __init__(self, observation_space: spaces.Box, channels: int, units: int):
@@ -216,29 +216,29 @@ class GridFeatures(BaseFeaturesExtractor):
             for width, wider, (side, stride, padding) in zip(widths, widths[1:], kernels, strict=False):
                 layers += [nn.Conv2d(width, wider, side, stride, padding), nn.SiLU()]
         self.grid = nn.Sequential(*layers, nn.Flatten())
-        flat = self._look(torch.zeros(1, *shape)).shape[1]
+        flat = self._features(torch.zeros(1, *shape)).shape[1]
         self.vector = nn.Sequential(nn.Linear(flat, units), nn.SiLU())
 
     def forward(self, observations: Tensor) -> Tensor:
-        return self.vector(self._look(observations))
+        return self.vector(self._features(observations))
 
-    def _look(self, observations: Tensor) -> Tensor:
-        # contiguous: a backward pass through these small channels-last pictures crashed torch 2.13 on a CPU
+    def _features(self, observations: Tensor) -> Tensor:
+        # contiguous, as a backward pass through small channels-last images crashed torch 2.13 on a CPU
         return self.grid(observations.movedim(-1, 1).contiguous() if self.latent else observations)
 
 
 def policy_kwargs(config: PolicyConfig) -> dict[str, Any]:
-    """The config in Stable-Baselines3's own terms."""
+    """The config as keyword arguments of Stable-Baselines3's policy."""
     extractor = {"channels": config.channels, "units": config.units}
     return {"features_extractor_class": GridFeatures, "features_extractor_kwargs": extractor, "net_arch": []}
 
 
 def make_ppo(env: VecEnv, config: PPOConfig, seed: int, folder: Path | None = None, scale: Scale | None = None) -> PPO:
-    """A fresh PPO for this environment; its curves go to `folder`, for TensorBoard.
+    """A new PPO for this environment; its curves go to `folder`, for TensorBoard.
 
-    `scale` is the world's `info.action_scale`. Raises: ValueError, TypeError for actions that it cannot make.
+    `scale` is the world's `info.action_scale`. Raises: ValueError and TypeError as `ActionAdapter`.
     """
-    env = ActingVecEnv(env, Acting(env.action_space, scale))
+    env = AdaptedVecEnv(env, ActionAdapter(env.action_space, scale))
     names = ("n_steps", "batch_size", "n_epochs", "learning_rate", "gamma", "gae_lambda", "ent_coef", "clip_range")
     settings = {name: getattr(config, name) for name in (*names, "max_grad_norm")}
     logs = None if folder is None else str(folder)
@@ -247,9 +247,9 @@ def make_ppo(env: VecEnv, config: PPOConfig, seed: int, folder: Path | None = No
 
 
 class PolicyAgent:
-    """A trained policy behind the tokenizer whose view it was trained on: acts on real frames.
+    """A trained policy with the tokenizer that encodes its observations; it acts on real frames.
 
-    Raises: ValueError when the policy is not for what the tokenizer shows.
+    Raises: ValueError and TypeError as `ActionAdapter`.
     """
 
     def __init__(
@@ -261,15 +261,15 @@ class PolicyAgent:
         scale: Scale | None = None,
     ):
         self.policy, self.tokenizer, self.space, self.config = policy.eval(), tokenizer, space, config
-        self.scale, self.acting = scale, Acting(space, scale)
+        self.scale, self.adapter = scale, ActionAdapter(space, scale)
 
     @property
     def obs(self) -> Observation:
-        """What it sees of a dream."""
+        """The kind of its observations."""
         return self.config.obs
 
     def episode(self, rng: np.random.Generator) -> Policy:
-        """A policy for one episode: it draws its actions, as it did in training."""
+        """A policy for one episode, which samples its actions as in training."""
         encoder = ObservationEncoder(self.tokenizer, self.obs)
 
         def decide(frames: np.ndarray) -> Iterable[Any]:
@@ -282,10 +282,10 @@ class PolicyAgent:
         """Actions of the environment for a batch of observations."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**63)))
-            return self.acting.real(self.policy.predict(observations, deterministic=False)[0])
+            return self.adapter.to_env(self.policy.predict(observations, deterministic=False)[0])
 
     def save(self, folder: str | Path) -> None:
-        """Write weights.safetensors and config.json: policy and tokenizer, all that `load` needs."""
+        """Write policy and tokenizer to weights.safetensors and config.json."""
         config = {
             "kind": "agent",
             "policy": to_dict(self.config),
@@ -302,7 +302,7 @@ class PolicyAgent:
     def load(cls, folder: str | Path) -> "PolicyAgent":
         """The agent in `folder`.
 
-        Raises: ValueError when the folder is incomplete, damaged, or holds no agent.
+        Raises: ValueError if the folder is incomplete, damaged, or has no agent.
         """
 
         def fits(config: dict[str, Any], shapes: Shapes) -> None:
@@ -318,7 +318,7 @@ class PolicyAgent:
 
 
 def _parts(config: Mapping[str, Any]) -> nn.ModuleDict:
-    """The policy and the tokenizer that a config.json describes, with new weights."""
+    """The policy and the tokenizer of a config.json, with new weights."""
     tokenizer, settings = new_tokenizer(config), from_mapping(PolicyConfig, config["policy"], "policy")
     scale = scale_from_json(config.get("action_scale"))
     policy = empty_policy(tokenizer, space_from_json(config["action_space"]), settings, scale)
@@ -330,13 +330,15 @@ def empty_policy(
 ) -> ActorCriticPolicy:
     """A policy with new weights for a world's observations and actions."""
     seen = observation_space(tokenizer, config.obs)
-    if config.obs == "frames":  # Stable-Baselines3 turns pictures channels first
+    if config.obs == "frames":  # Stable-Baselines3 moves channels to the front
         seen = spaces.Box(0, 255, (seen.shape[2], *seen.shape[:2]), np.uint8)
-    return ActorCriticPolicy(seen, Acting(space, scale).made, lr_schedule=lambda _: 0.0, **policy_kwargs(config))
+    return ActorCriticPolicy(
+        seen, ActionAdapter(space, scale).agent_space, lr_schedule=lambda _: 0.0, **policy_kwargs(config)
+    )
 
 
 def ppo_agent(model: PPO, world: WorldModel, config: PolicyConfig) -> PolicyAgent:
-    """What was trained, as an agent for the real environment."""
+    """The trained policy as an agent for the real environment."""
     assert isinstance(model.policy, ActorCriticPolicy)
     return PolicyAgent(model.policy, world.tokenizer, action_space(world), config, world.info.action_scale)
 
@@ -347,6 +349,6 @@ def _loaded(folder: str) -> PolicyAgent:
 
 
 def load_policy(folder: str, rng: np.random.Generator) -> Policy:
-    """The agent in `folder` as a policy of `collect`: policy=worldmodel.agents.sb3:load_policy:FOLDER."""
-    torch.set_num_threads(1)  # as many processes collect as there are cores
+    """The agent in `folder` as a policy of scripts/collect.py: policy=worldmodel.agents.sb3:load_policy:FOLDER."""
+    torch.set_num_threads(1)  # collection has one process per core
     return _loaded(folder).episode(rng)

@@ -1,5 +1,5 @@
-"""The actions of an environment as Stable-Baselines3 makes them: it counts choices from 0, and draws every number of a
-`Box` around 0 with a deviation of 1."""
+"""The actions of an environment in the form that Stable-Baselines3 samples: choices count from 0, and each number of a
+`Box` is drawn around 0 with a standard deviation of 1."""
 
 import numpy as np
 from gymnasium import Space, spaces
@@ -9,23 +9,23 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from worldmodel.nn.action_scale import Scale, clip_to_space, plausible_actions
 
 
-class Acting:
-    """Actions of `made`, a space that Stable-Baselines3 draws from → actions of `space`, one or a chunk of several.
+class ActionAdapter:
+    """Turns actions of `agent_space`, from which Stable-Baselines3 samples, into actions of `space`.
 
-    Choices are shifted to their start. Numbers of a bounded float Box are taken as they are. Integers, and numbers
-    whose size a `scale` says, are drawn from [-1, 1] and spread over the Box, or over the part where the data lay.
+    Choices are shifted to their start. Numbers of a bounded float Box stay as they are. Integers, and numbers with a
+    `scale`, are sampled from [-1, 1] and spread over the Box, or over the range of the data.
 
     Raises:
-        ValueError: a Box without bounds, and no scale that says how large its numbers are.
-        TypeError: another kind of space.
+        ValueError: the Box has no bounds, and there is no scale.
+        TypeError: the space has another kind.
     """
 
     def __init__(self, space: Space, scale: Scale | None = None):
         self.space = plausible_actions(space, scale)
         self.spread = isinstance(space, spaces.Box) and (scale is not None or space.dtype.kind in "iub")
-        self.made = _made(self.space, self.spread)
+        self.agent_space = _agent_space(self.space, self.spread)
 
-    def real(self, actions: np.ndarray) -> np.ndarray:
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
         """The actions `b *space` of the environment."""
         space = self.space
         actions = np.asarray(actions).reshape(-1, *(space.shape or ()))
@@ -36,25 +36,25 @@ class Acting:
         return clip_to_space(_spread(actions, space) if self.spread else actions, space)
 
 
-class ActingVecEnv(VecEnvWrapper):
-    """Environments, real or dreamed, as Stable-Baselines3 acts in them."""
+class AdaptedVecEnv(VecEnvWrapper):
+    """Environments, real or dreamed, with the action space that Stable-Baselines3 samples from."""
 
-    def __init__(self, venv: VecEnv, acting: Acting):
-        super().__init__(venv, action_space=acting.made)
-        self.acting = acting
+    def __init__(self, venv: VecEnv, adapter: ActionAdapter):
+        super().__init__(venv, action_space=adapter.agent_space)
+        self.adapter = adapter
 
     def reset(self) -> VecEnvObs:
         return self.venv.reset()
 
     def step_async(self, actions: np.ndarray) -> None:
-        self.venv.step_async(self.acting.real(actions))
+        self.venv.step_async(self.adapter.to_env(actions))
 
     def step_wait(self) -> VecEnvStepReturn:
         return self.venv.step_wait()
 
 
-def _made(space: Space, spread: bool) -> Space:
-    """What Stable-Baselines3 draws from: one axis, choices from 0, finite numbers."""
+def _agent_space(space: Space, spread: bool) -> Space:
+    """The space that Stable-Baselines3 samples from: one axis, choices from 0, finite numbers."""
     if isinstance(space, spaces.Discrete):
         return spaces.Discrete(int(space.n))
     if isinstance(space, spaces.MultiDiscrete):
@@ -74,7 +74,7 @@ def _made(space: Space, spread: bool) -> Space:
 
 
 def _spread(fractions: np.ndarray, space: spaces.Box) -> np.ndarray:
-    """[-1, 1] → from the least to the greatest number of the Box; each of several integers has an equal share."""
+    """Map [-1, 1] to the range of the Box; each integer has an equal share."""
     edge = 0.5 if space.dtype.kind in "iub" else 0.0
     low, high = space.low.astype(np.float64) - edge, space.high.astype(np.float64) + edge
     return low + (fractions.astype(np.float64) + 1) / 2 * (high - low)

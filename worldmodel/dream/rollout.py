@@ -1,4 +1,4 @@
-"""A long dream: where it begins, which actions it follows, and the frames that show it."""
+"""Long dreams as video: where they start, which actions they take, and the frames that show them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,13 +15,14 @@ from worldmodel.io.video import annotate, contact_sheet, write_gif, write_png
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, Step, WorldInfo, WorldModel
 
-SHEET = 16  # moments on the contact sheet, spread evenly
-GIF, GIF_BYTES = 72, 1_900_000  # frames of the GIF, which shows the beginning, and its largest size
+SHEET = 16  # frames on the contact sheet, evenly spaced
+GIF_FRAMES = 72  # the first frames of the dream
+GIF_BYTES = 1_900_000  # largest size of the GIF
 
 
 @dataclass
-class Beginning:
-    """Where a dream begins, and what truly followed, if known."""
+class RolloutStart:
+    """Where a dream starts, and the real frames and actions that followed, if known."""
 
     state: DreamState
     next_frames: UInt8[np.ndarray, "n h w c"]
@@ -29,20 +30,20 @@ class Beginning:
 
 
 @dataclass
-class Shot:
-    """One frame of the film: the picture to show, and what it was made from."""
+class RenderedFrame:
+    """One frame of the video: the image to show, and what it was made from."""
 
-    picture: UInt8[np.ndarray, "H W 3"]
+    image: UInt8[np.ndarray, "H W 3"]
     imagined: UInt8[np.ndarray, "h w c"]
-    real: UInt8[np.ndarray, "h w c"]  # black where it is not known
+    real: UInt8[np.ndarray, "h w c"]  # black if unknown
 
 
-def beginning(
+def start_in_episode(
     world: WorldModel, store: EpisodeStore, episode: int, *, start: int, context: int, horizon: int, seed: int
-) -> Beginning:
-    """After `context` frames of an episode from frame `start` on, with up to `horizon` that follow.
+) -> RolloutStart:
+    """Start after `context` frames of an episode, from frame `start` on; up to `horizon` real frames follow.
 
-    Raises: ValueError when the episode has fewer frames than that.
+    Raises: ValueError if the episode has too few frames.
     """
     frames, context = store.length(episode), world.whole_latents(context)
     if start < 0 or context < 1 or start + context > frames:
@@ -53,35 +54,36 @@ def beginning(
     video = store.frames(episode, start, stop)
     actions = store.actions(episode)[start : stop - 1]
     state = world.start(torch.from_numpy(video[:context])[None], actions[None, : context - 1], seed)
-    return Beginning(state, video[context:], actions[context - 1 :])
+    return RolloutStart(state, video[context:], actions[context - 1 :])
 
 
-def stored_beginning(world: WorldModel, number: int | None, seed: int) -> Beginning:
-    """After one of the contexts that came with the world: this one or, without a number, one that the seed draws.
+def start_from_context(world: WorldModel, number: int | None, seed: int) -> RolloutStart:
+    """Start from a context that the world contains: the one with this number, or one that the seed draws.
 
-    Raises: ValueError when there is no such context.
+    Raises: ValueError if there is no such context.
     """
     count = len(world.starts or ())
     chosen = int(np.random.default_rng(seed).integers(max(count, 1))) if number is None else number
     space = world.info.action_space
     none = np.zeros((0, *(getattr(space, "shape", None) or ())), getattr(space, "dtype", None))
-    return Beginning(world.start_from_context(chosen, seed), np.zeros((0, *world.info.frame_shape), np.uint8), none)
+    return RolloutStart(world.start_from_context(chosen, seed), np.zeros((0, *world.info.frame_shape), np.uint8), none)
 
 
-Wanted = str | int | Sequence[str | int]  # what a user may ask for as the actions of a dream
+ActionRequest = str | int | Sequence[str | int]  # see `action_sequence`
 
 
-def plan(wanted: Wanted, info: WorldInfo, real: np.ndarray, horizon: int, seed: int) -> np.ndarray:
+def action_sequence(request: ActionRequest, info: WorldInfo, real: np.ndarray, horizon: int, seed: int) -> np.ndarray:
     """The `horizon` actions of a dream, `n *space`.
 
-    wanted: "episode" (the real ones, then, where the episode is over, held random ones), "random", the name of an
-    action ("forward"), its number, or a list of either, repeated until the end.
-    Raises: ValueError for a name that the world does not know, or an action outside its space.
+    request: "episode" (the real actions, then held random ones after the end of the episode), "random", the name or
+    number of an action, or a list of names and numbers, which is repeated.
+
+    Raises: ValueError for a name that the world does not have, or an action outside its space.
     """
     if info.action_space is None:
         return np.zeros(horizon)
-    if wanted in ("episode", "random"):
-        known = real[:horizon] if wanted == "episode" else real[:0]
+    if request in ("episode", "random"):
+        known = real[:horizon] if request == "episode" else real[:0]
         rng = np.random.default_rng(seed)
         info.action_space.seed(int(rng.integers(2**31)))
         space = info.reachable
@@ -89,15 +91,12 @@ def plan(wanted: Wanted, info: WorldInfo, real: np.ndarray, horizon: int, seed: 
         policy = make_policy("sticky", space, rng)
         more = [policy(None) for _ in range(horizon - len(known))]
         return np.concatenate([known, np.stack(more)]) if more else known
-    chosen = [_action(str(each), info) for each in ([wanted] if isinstance(wanted, str | int) else wanted)]
+    chosen = [_action(str(each), info) for each in ([request] if isinstance(request, str | int) else request)]
     return np.stack([chosen[i % len(chosen)] for i in range(horizon)])
 
 
 def _action(name: str, info: WorldInfo) -> np.ndarray:
-    """One action by name or number.
-
-    Raises: ValueError when there is none.
-    """
+    """One action by name or number. Raises: ValueError if there is none."""
     assert info.action_space is not None
     if name in info.action_names:
         start = getattr(info.action_space, "start", 0)
@@ -113,10 +112,9 @@ def _action(name: str, info: WorldInfo) -> np.ndarray:
 
 
 def dream(world: WorldModel, state: DreamState, actions: np.ndarray, sampler: SamplerConfig) -> Iterator[Step]:
-    """The steps of one dream that goes on from here, as they are imagined: any number, in constant memory and time per
-    step.
+    """The steps of one dream, one after the other, in constant memory and time per step.
 
-    Raises: ValueError when the actions do not fill whole latents.
+    Raises: ValueError if the number of actions is no multiple of the time stride.
     """
     stride = world.tokenizer.time_stride
     if len(actions) % stride:
@@ -128,57 +126,59 @@ def dream(world: WorldModel, state: DreamState, actions: np.ndarray, sampler: Sa
 
 
 def name_of(action: Any, info: WorldInfo) -> str:
-    """What to write on a frame: the action's name, or its values."""
+    """The caption of an action: its name, or its values."""
     if info.action_names and np.ndim(action) == 0:
         return info.action_names[int(action) - int(getattr(info.action_space, "start", 0))]
     return np.array2string(np.asarray(action), precision=1, separator=" ")
 
 
-def film(begin: Beginning, steps: Iterator[Step], actions: np.ndarray, info: WorldInfo, scale: int) -> Iterator[Shot]:
-    """The dream frame by frame, enlarged and captioned; where truth is known, that above it until it ends."""
-    n, compare = 0, len(begin.next_frames) > 0
+def render_frames(
+    start: RolloutStart, steps: Iterator[Step], actions: np.ndarray, info: WorldInfo, scale: int
+) -> Iterator[RenderedFrame]:
+    """The dream frame by frame, enlarged and with captions, below the real frames as long as these are known."""
+    n, compare = 0, len(start.next_frames) > 0
     for step in steps:
         for frame in step.frames[0].cpu().numpy():
-            known = n < len(begin.next_frames)
-            real = begin.next_frames[n] if known else np.zeros_like(frame)
+            known = n < len(start.next_frames)
+            real = start.next_frames[n] if known else np.zeros_like(frame)
             share = float(step.bits[0]) / step.frames.shape[1]
             above = annotate(real[None], ["real" if known else "real: not known"], scale)
             text = f"imagined {n + 1}  {name_of(actions[n], info)}  {share:.0f} bits"
             below = annotate(frame[None], [text], scale)
-            yield Shot(np.concatenate([above, below], axis=1)[0] if compare else below[0], frame, real)
+            yield RenderedFrame(np.concatenate([above, below], axis=1)[0] if compare else below[0], frame, real)
             n += 1
 
 
 @dataclass
 class Recording:
-    """What is kept of a film of `horizon` frames, besides the video: all tokens, some moments, and the beginning."""
+    """What is saved of a dream of `horizon` frames beside the video: all tokens, some frames, and the first frames."""
 
     horizon: int
     tokens: list[np.ndarray] = field(default_factory=list)
-    sheet: dict[int, Shot] = field(default_factory=dict)
+    sheet: dict[int, RenderedFrame] = field(default_factory=dict)
     opening: list[np.ndarray] = field(default_factory=list)
 
-    def listen(self, steps: Iterator[Step]) -> Iterator[Step]:
-        """The same steps; their tokens are kept."""
+    def record_steps(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """Pass steps through, and keep their tokens."""
         for step in steps:
             self.tokens.append(step.tokens[0].cpu().numpy())
             yield step
 
-    def watch(self, shots: Iterator[Shot]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        """The pictures of the shots; some of these are kept."""
+    def record_frames(self, rendered: Iterator[RenderedFrame]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        """Pass the images through, and keep some."""
         moments = set(np.linspace(0, self.horizon - 1, SHEET).round().astype(int).tolist())
-        for n, shot in enumerate(shots):
+        for n, each in enumerate(rendered):
             if n in moments:
-                self.sheet[n] = shot
-            if n < GIF:
-                self.opening.append(shot.picture)
-            yield shot.picture
+                self.sheet[n] = each
+            if n < GIF_FRAMES:
+                self.opening.append(each.image)
+            yield each.image
 
     def save(self, folder: Path, fps: float) -> None:
         """Write tokens.npy (`s y x`), sheet.png and rollout.gif."""
         np.save(folder / "tokens.npy", np.stack(self.tokens))
-        labels = ["real", "imagined"] if any(shot.real.any() for shot in self.sheet.values()) else ["imagined"]
-        rows = [np.stack([getattr(shot, label) for shot in self.sheet.values()]) for label in labels]
+        labels = ["real", "imagined"] if any(each.real.any() for each in self.sheet.values()) else ["imagined"]
+        rows = [np.stack([getattr(each, label) for each in self.sheet.values()]) for label in labels]
         titles = [str(n + 1) for n in self.sheet]
         write_png(folder / "sheet.png", contact_sheet(rows, labels, SHEET, titles))
         write_gif(folder / "rollout.gif", np.stack(self.opening), fps, GIF_BYTES)
