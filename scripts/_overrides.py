@@ -1,4 +1,4 @@
-"""Settings as they are typed: Hydra has a grammar between a person and their path, and this quotes for it."""
+"""Settings as the user typed them: this module quotes values that Hydra's grammar would read otherwise."""
 
 import os
 import re
@@ -23,11 +23,11 @@ LISTS = (tuple, list, Sequence)
 
 
 def as_typed(schema: type, arguments: Sequence[str]) -> list[str]:
-    """The arguments of a script, in Hydra's grammar, with the values that a person typed.
+    """The arguments of a script in Hydra's grammar, with the values that the user typed.
 
-    Paths, URLs and names are taken letter by letter, whatever they look like; only `~` at the beginning is the home
-    folder. So is any other value that Hydra cannot read: the schema says then what it expected. Values in quotes,
-    null where a key may be null, and ${key} mean what they mean in YAML.
+    Paths, URLs and names are taken letter by letter; only `~` at the start is the home folder. The same holds for any
+    other value that Hydra cannot read, so that the schema can say what it expected. Values in quotes, null where a
+    key may be null, and ${key} keep their meaning in YAML.
 
     Args:
         schema: the dataclass of the whole config; its annotations say what is a path or a name.
@@ -39,7 +39,7 @@ def as_typed(schema: type, arguments: Sequence[str]) -> list[str]:
         raise ValueError(f"{nameless[0]}: expected key=value, such as run=runs/mine; --help lists the keys")
     several = bool(SEVERAL & {*arguments})
     known = "|".join(map(re.escape, _fields(schema)))
-    literal = re.compile(rf"(\\*)\$\{{(?!(?:{known})[}}.]|(?:oc\.\w+|hydra|now):)")  # that begins no reference
+    literal = re.compile(rf"(\\*)\$\{{(?!(?:{known})[}}.]|(?:oc\.\w+|hydra|now):)")  # that starts no reference
 
     def setting(argument: str) -> str:
         if not (match := SETTING.fullmatch(argument)):
@@ -65,7 +65,7 @@ def _value(hints: Sequence[Any], text: str, several: bool, literal: re.Pattern[s
 
 
 def _quoted(text: str, literal: re.Pattern[str]) -> str:
-    """The value that Hydra, and OmegaConf after it, read as this text."""
+    """The text as Hydra and OmegaConf have to get it."""
     if text.startswith("~"):
         text = os.path.expanduser(text)
     text = literal.sub(r"\1\1\\${", text)
@@ -73,7 +73,7 @@ def _quoted(text: str, literal: re.Pattern[str]) -> str:
 
 
 def _readable(text: str, several: bool) -> bool:
-    """Whether Hydra reads this as a value: as one, unless there may be several."""
+    """Whether Hydra reads this as one value, or as several if these are allowed."""
     try:
         return several or not _parser().parse_override(f"key={text}").is_sweep_override()
     except HydraException:
@@ -86,12 +86,12 @@ def _parser() -> OverridesParser:
 
 
 def _elements(text: str) -> Iterator[str]:
-    """The elements of a list: between commas, but those within quotes or brackets."""
+    """The elements of a list, split at commas outside of quotes and brackets."""
     depth, quote, start = 0, "", 0
     for place, letter in enumerate(text):
         if quote:
             quote = "" if letter == quote else quote
-        elif letter in QUOTES and not text[start:place].strip():  # it's no quote within a word
+        elif letter in QUOTES and not text[start:place].strip():  # within a word it is no quote
             quote = letter
         elif letter == "," and not depth:
             yield text[start:place].strip()
@@ -102,22 +102,22 @@ def _elements(text: str) -> Iterator[str]:
 
 
 def _items(hints: Sequence[Any]) -> tuple[Any, ...]:
-    """What the elements of a list may be, where a list may be."""
+    """The types of a list's elements, if the key may be a list."""
     inside = [typing.get_args(hint)[0] for hint in hints if typing.get_origin(hint) in LISTS]
     return tuple(option for hint in inside for option in _options(hint))
 
 
 def _hints(schema: type, key: str) -> tuple[Any, ...]:
-    """What the schema lets a key be; Any where it says nothing."""
+    """The types that the schema allows for a key; Any if it has no such key."""
     names = key.partition("@")[0].split(".")
-    if names[0] == "env" and len(names) > 1:  # whichever environment it is
+    if names[0] == "env" and len(names) > 1:  # of any environment
         found = (_below(each, names[1:]) for each in envs.SCHEMAS.values())
         return tuple({option for hint in found if hint is not None for option in _options(hint)}) or (Any,)
     return _options(_below(schema, names) or Any)
 
 
 def _is_free(schema: type, key: str) -> bool:
-    """Whether a key stands within a mapping of free keys, or is one: Hydra wants plus signs to add to it."""
+    """Whether a key is in a mapping of free keys, to which Hydra adds only with plus signs."""
     names = key.split(".")
     for last in range(2, len(names) + 1):
         above = _hints(schema, ".".join(names[:last]))
@@ -127,7 +127,7 @@ def _is_free(schema: type, key: str) -> bool:
 
 
 def _below(hint: Any, names: Sequence[str]) -> Any:
-    """The annotation of a key within what `hint` describes; None where there is no such key."""
+    """The annotation of a nested key below `hint`; None if there is no such key."""
     for name in names:
         origin = typing.get_origin(hint)
         if is_dataclass(hint):
@@ -145,7 +145,7 @@ def _fields(schema: type) -> dict[str, Any]:
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    """What a value may be: the members of a union, the types of a Literal's values, or the one type."""
+    """The types of a value: the members of a union, the types of a Literal's values, or the type itself."""
     if typing.get_origin(hint) in (Union, types.UnionType):
         return tuple(option for each in typing.get_args(hint) for option in _options(each))
     if typing.get_origin(hint) is Literal:

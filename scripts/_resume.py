@@ -1,4 +1,4 @@
-"""Trainings of agents that go on where they were stopped: their state lies in OUT/resume while they last."""
+"""Trainings of agents that continue where they were stopped; their state is in OUT/resume until they end."""
 
 import shutil
 import sys
@@ -13,31 +13,31 @@ from worldmodel.agents.ppo_state import load_ppo_state, ppo_state
 from worldmodel.training.run_state import Checkpoint, latest, load_optimizer_tensors, optimizer_tensors, save
 
 FOLDER = "resume"
-ANEW = "real environments cannot be saved: their episodes begin anew, so the agent differs from one in a single go"
+NEW_EPISODES = "real environments cannot be saved: new episodes start, so the agent differs from an uninterrupted one"
 
 
 class Resume(BaseCallback):
-    """Saves a training before each rollout but the first, and takes up one that was saved.
+    """Saves the state of a training before each rollout except the first, and restores it.
 
-    made: what decides the agent; a state that was made with something else is dropped. progress: what another
-    callback has to keep, changed in place. seed: of environments that cannot be saved, for their new episodes.
+    made: all that decides the agent; a state made with anything else is deleted. progress: values of another
+    callback, updated in place. seed: for the new episodes of environments that cannot be saved.
     """
 
     def __init__(self, out: Path, made: dict[str, Any], progress: dict[str, Any], seed: int):
         super().__init__()
         self.folder, self.made, self.kept, self.seed = out / FOLDER, made, progress, seed
-        self.steps = 0  # of the newest state
+        self.steps = 0  # of the newest saved state
 
     def find(self) -> Checkpoint | None:
-        """The newest state of this very training.
+        """The newest state of this training, or None.
 
-        Raises: ValueError where there are some, and all of them are damaged.
+        Raises: ValueError if there are states and all of them are damaged.
         """
         found = latest(self.folder)
         return found if found is not None and found.progress.get("made_with") == self.made else None
 
     def take_up(self, model: PPO, found: Checkpoint | None) -> None:
-        """Give a fresh model the state that was found, and say so; without one, forget older trainings."""
+        """Restore a state into a new model, and say so; without one, delete those of other trainings."""
         if found is None:
             self.forget()
             return
@@ -45,8 +45,8 @@ class Resume(BaseCallback):
         load_optimizer_tensors(model.policy.optimizer, found.tensors.pop("optimizer"))
         load_ppo_state(model, found.tensors, found.progress["ppo"], self.seed + found.step)
         self.kept.update(found.progress["kept"])
-        note = "" if "dreams" in found.tensors else f"; {ANEW}"
-        print(f"agent: goes on from step {found.step}{note}", file=sys.stderr)
+        note = "" if "dreams" in found.tensors else f"; {NEW_EPISODES}"
+        print(f"agent: continues from step {found.step}{note}", file=sys.stderr)
 
     def forget(self) -> None:
         """Delete all states."""

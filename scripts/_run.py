@@ -1,6 +1,6 @@
-"""What every script shares: a typed config from Hydra, and errors that a person can read."""
+"""What all scripts share: a typed config from Hydra, and errors on one line."""
 
-from _errors import begin, door
+from _errors import run_script, start_work
 
 import contextlib
 import inspect
@@ -87,13 +87,13 @@ def script(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[[], None
                     print(help_text(schema, path.stem, about, values))
                     return
                 config = from_mapping(schema, values)
-                begin()
+                start_work()
                 set_threads()
                 main(config)
 
         @wraps(main)
         def entry() -> None:
-            door(work)
+            run_script(work)
 
         return entry  # its __wrapped__ is main
 
@@ -131,7 +131,7 @@ def composed(schema: type, name: str) -> list[Any]:
 
 @contextlib.contextmanager
 def readable() -> Iterator[None]:
-    """Whatever Hydra refuses becomes a ValueError on one line, instead of a page of advice about Hydra."""
+    """Turn what Hydra refuses into a ValueError on one line, without its advice about Hydra."""
     before, output = os.environ.get("HYDRA_FULL_ERROR"), io.StringIO()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors, print none
     try:
@@ -153,7 +153,7 @@ def readable() -> Iterator[None]:
 
 
 def refusal(error: Exception) -> ValueError:
-    """What Hydra or OmegaConf refused, in the words of the scripts."""
+    """An error of Hydra or OmegaConf in our words."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         hint = suggestion(choice, error.options) or f"there are: {', '.join(error.options)}"
@@ -168,8 +168,10 @@ def refusal(error: Exception) -> ValueError:
 
 
 def name_run(values: DictConfig) -> None:
-    """A world that comes with the package has a run folder of its own name, runs/NAME, unless run= says another: the
-    episodes of another world's run would be the wrong ones."""
+    """Set the run folder to runs/NAME for a world that comes with the package, unless run= is given.
+
+    The episodes of another run would be the wrong ones.
+    """
     world = OmegaConf.select(values, "world", default=None)
     asked = any(override.lstrip("+").startswith("run=") for override in HydraConfig.get().overrides.task)
     name = None if world is None else bundled_name(str(world))
@@ -180,7 +182,7 @@ def name_run(values: DictConfig) -> None:
 def real_env(info: WorldInfo) -> Callable[[], gymnasium.Env]:
     """Makes the environment that a world was learned from.
 
-    Raises: ValueError when the world does not say which.
+    Raises: ValueError if the world does not say which one.
     """
     if "name" not in info.env:
         raise ValueError("this world does not say which environment it was learned from (config.json, info.env)")
@@ -188,9 +190,9 @@ def real_env(info: WorldInfo) -> Callable[[], gymnasium.Env]:
 
 
 def provenance(config: Any, world: Path, store: EpisodeStore | None) -> dict[str, Any]:
-    """What decides a result: the settings, the world with its weights and temperature, and the episodes, if any.
+    """All that decides a result: the settings, the world's weights and temperature, and the episodes.
 
-    Raises: ValueError where the world's config.json is damaged.
+    Raises: ValueError if the world's config.json is damaged.
     """
     about, weights = read_config(world)
     with errors_name(world / CONFIG):
@@ -200,7 +202,7 @@ def provenance(config: Any, world: Path, store: EpisodeStore | None) -> dict[str
 
 
 def is_up_to_date(path: Path, made: dict[str, Any]) -> bool:
-    """Whether the result at `path` is whole and was made with just this."""
+    """Whether the result at `path` is complete and was made with exactly this."""
     try:
         return read_checked_json(path).get("made_with") == made
     except ValueError:  # missing, damaged, or changed by hand
@@ -208,20 +210,20 @@ def is_up_to_date(path: Path, made: dict[str, Any]) -> bool:
 
 
 def load_matching(model: nn.Module, earlier: nn.Module) -> None:
-    """Take over the weights of an earlier model, but those of other shapes: new rewards make another outcome head.
+    """Load the weights of an earlier model that have the same shape; new rewards change the outcome head.
 
-    Raises: ValueError when most of it is of another shape.
+    Raises: ValueError if most weights have another shape.
     """
     known, weights = model.state_dict(), earlier.state_dict()
     fitting = {name: x for name, x in weights.items() if name in known and known[name].shape == x.shape}
     if len(fitting) < len(weights) // 2 or len(fitting) < len(known) // 2:
         raise ValueError("init: expected a model of the same shape; give the settings that it was trained with")
-    keep = {name for name in fitting if name.endswith((".log_weight", ".rewards"))}  # the new data have their own
+    keep = {name for name in fitting if name.endswith((".log_weight", ".rewards"))}  # these belong to the new data
     model.load_state_dict({k: v for k, v in fitting.items() if k not in keep}, strict=False)
 
 
 def parameters(model: nn.Module) -> int:
-    """How many numbers a model learns."""
+    """Number of trained parameters."""
     return sum(p.numel() for p in model.parameters())
 
 

@@ -73,7 +73,7 @@ def info(config: DataConfig) -> None:
 
 
 def format_value(value: Any) -> str:
-    """Numbers on one line."""
+    """A statistic on one line."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {format_value(each)}" for name, each in value.items())
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
@@ -92,7 +92,7 @@ def repair(config: DataConfig) -> None:
     moved = quarantine_damaged(EpisodeStore.open(folder(config)), config.workers, show=True)
     for problem, where in moved.items():
         print(f"{problem}\nmoved to {where}")
-    again = "; the command that made them makes them again: scripts/collect.py just these" if moved else ""
+    again = "; run the command that made them again: scripts/collect.py collects just these" if moved else ""
     print(f"{len(moved)} episodes moved to quarantine{again}")
 
 
@@ -126,7 +126,7 @@ def merge_(config: DataConfig) -> None:
 
 
 def folder(config: DataConfig) -> Path:
-    """Where episodes are written or moved. Raises ValueError for a URL."""
+    """The folder in which episodes are written or moved. Raises: ValueError for a URL."""
     if is_url(config.episodes):
         raise ValueError("episodes: expected a folder on this machine; export to=URL puts episodes elsewhere")
     return Path(config.episodes)

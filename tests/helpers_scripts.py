@@ -53,7 +53,7 @@ def schema(name: str) -> type:
 def leaves(work: Callable[[], Any]) -> int:
     """The exit status of a piece of work behind the door of the scripts."""
     try:
-        shared("_errors").door(work)
+        shared("_errors").run_script(work)
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     return 0

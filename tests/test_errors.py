@@ -171,12 +171,12 @@ def test_a_signal_is_not_lost_in_a_finalizer_and_one_that_is_ignored_stays_ignor
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(1)
         def work():
-            _errors.begin()
+            _errors.start_work()
             os.kill(os.getpid(), signal.SIGHUP)
             Sleeps()
             time.sleep(5)
             print("went on")
-        _errors.door(work)
+        _errors.run_script(work)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (143, "") and done.stderr.startswith("stopped; "), done.stderr
@@ -195,7 +195,7 @@ def test_an_error_in_a_thread_ends_the_script_without_a_traceback():
             thread = threading.Thread(target=write)
             thread.start()
             thread.join()
-        _errors.door(work)
+        _errors.run_script(work)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: disk full") and done.stderr.count("\n") == 1

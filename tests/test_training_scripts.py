@@ -93,12 +93,12 @@ def test_an_agent_that_was_stopped_ends_as_one_that_was_not(trained, signum):
     training.send_signal(signum)
     said = training.communicate(timeout=60)[1]
     assert training.returncode in (128 + signum, -signum) and not (trained / "agent/agent.json").exists()
-    assert signum == signal.SIGKILL or "the same command goes on from there" in said
-    assert "agent: goes on from step" in run("train_agent", *AGENT, folder=trained)
+    assert signum == signal.SIGKILL or "the same command continues from there" in said
+    assert "agent: continues from step" in run("train_agent", *AGENT, folder=trained)
     same = [(trained / name / "weights.safetensors").read_bytes() for name in ("whole", "agent")]
     assert same[0] == same[1] and returns_of(trained / "whole") == returns_of(trained / "agent")
     assert not (trained / "agent/resume").exists()
-    assert "goes on from step" not in run("train_agent", *AGENT, folder=trained)
+    assert "continues from step" not in run("train_agent", *AGENT, folder=trained)
 
 
 def test_an_agent_of_other_settings_does_not_take_up_what_was_saved(trained):
@@ -119,4 +119,4 @@ def test_what_a_stopped_script_says_is_true_of_it(script, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         errors["leave"](signal.SIGTERM)
     goes_on = script in {"collect", "train_tokenizer", "train_prior", "train_agent", "improve"}
-    assert ("goes on from there" in capsys.readouterr().err) == goes_on
+    assert ("continues from there" in capsys.readouterr().err) == goes_on
