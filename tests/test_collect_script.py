@@ -61,7 +61,7 @@ def test_a_first_try_that_made_nothing_is_in_nobodys_way(tmp_path):
 def test_episodes_of_another_run_are_compared_and_their_origin_is_said(tmp_path):
     assert collect(tmp_path / "a", *ODD).returncode == 0
     done = collect(tmp_path / "b", *ODD, "seed=3", "episodes=3", f"continue_from={tmp_path / 'a'}")
-    assert "2 episodes of" in done.stdout and "2 episodes here have other settings" in done.stdout
+    assert "2 episodes of" in done.stdout and "2 episodes here were made with other settings" in done.stdout
     assert [origin["seed"] for origin in EpisodeStore.open(tmp_path / "b/episodes").origins().values()] == [0, 0]
     EpisodeStore.create(tmp_path / "c/episodes", counter_info()).write(make_episode())
     done = collect(tmp_path / "d", *ODD, f"continue_from={tmp_path / 'c'}")

@@ -131,7 +131,7 @@ def test_damage_is_found_moved_away_and_collected_again_as_it_was(tmp_path):
     content[len(content) // 2] ^= 4
     store.path(2).write_bytes(content)
     assert "episode_000002.h5: damaged" in run("data", "verify", folder=tmp_path, ok=False)
-    assert "1 episodes moved out of the way" in run("data", "repair", "workers=1", folder=tmp_path)
+    assert "1 episodes moved to quarantine" in run("data", "repair", "workers=1", folder=tmp_path)
     assert (tmp_path / "episodes/quarantine/episode_000002.h5").read_bytes() == bytes(content)
     assert "1 new" in run("collect", *MAZE, folder=tmp_path)
     assert EpisodeStore.open(tmp_path / "episodes").fingerprint() == whole
@@ -149,13 +149,13 @@ def test_the_script_shows_exports_imports_and_merges(tmp_path):
     a, b = (EpisodeStore.open(tmp_path / name / "episodes") for name in "ab")
     assert a.fingerprint() == b.fingerprint()
     said = run("data", "merge", f"from=[{tmp_path / 'a'},{tmp_path / 'b'}]", folder=tmp_path / "c")
-    assert "4 were there twice" in said and EpisodeStore.open(tmp_path / "c/episodes").indices == (0, 1, 2, 3)
+    assert "4 were duplicates" in said and EpisodeStore.open(tmp_path / "c/episodes").indices == (0, 1, 2, 3)
 
 
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        (["burn"], "do: expected one of 'info', 'verify'"),
+        (["burn"], "command: expected one of 'info', 'verify'"),
         (["import"], "from: expected a folder or a URL"),
         (["export", "format=npz"], "export: expected to=FOLDER"),
         (["merge"], "from: expected folders of runs"),
