@@ -123,10 +123,12 @@ def test_a_batch_moves_as_one(store):
 class _Indices(EpisodeStore):
     """Knows of episodes that nobody collected."""
 
-    indices = ()
+    def __init__(self, *indices: int):
+        self._collected = indices
 
-    def __init__(self, *indices):
-        self.indices = indices
+    @property
+    def indices(self) -> tuple[int, ...]:
+        return self._collected
 
 
 def test_growing_a_dataset_moves_no_episode_between_the_sides():

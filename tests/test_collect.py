@@ -2,7 +2,9 @@
 
 import errno
 import os
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -14,10 +16,10 @@ from worldmodel.data.collect.policies import make_policy
 from worldmodel.data.episodes import store as store_module
 from worldmodel.data.episodes.store import EpisodeStore
 
-SETTINGS = {"seed": 5, "policy": "sticky", "hold": 4.0, "info_keys": ("now",)}
+SETTINGS: dict[str, Any] = {"seed": 5, "policy": "sticky", "hold": 4.0, "info_keys": ("now",)}
 
 
-def gather(folder, episodes, make_env=CounterEnv, *, safety=None, **changes):
+def gather(folder, episodes, make_env: Callable[[], gymnasium.Env] = CounterEnv, *, safety=None, **changes):
     settings = {**SETTINGS, **changes}
     store = EpisodeStore.create(folder, counter_info(**settings))
     return store, collect(make_env, store, episodes, progress=False, **(safety or {}), **settings)

@@ -1,5 +1,7 @@
 """Control: full marks for a world that knows the maze, none for one that is deaf."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -58,7 +60,8 @@ def test_the_same_seed_measures_the_same_and_settings_without_sense_are_refused(
     assert once.metrics == again.metrics and once.curves == again.curves
     once, again = (counterfactuals(TrueMaze(), Witness, *SMALL) for _ in range(2))
     assert once.metrics == again.metrics and once.curves == again.curves
-    for wrong in ({"steps": ()}, {"steps": (0, 4)}, {"clips": 0}):
+    cases: list[dict[str, Any]] = [{"steps": ()}, {"steps": (0, 4)}, {"clips": 0}]
+    for wrong in cases:
         with pytest.raises(ValueError, match=r"(steps|clips): expected at least"):
             ControlConfig(**wrong)
 

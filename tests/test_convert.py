@@ -4,6 +4,7 @@ import csv
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import minari
 import numpy as np
@@ -124,7 +125,8 @@ def test_a_minari_dataset_of_others_keeps_its_space_and_shows_the_picture_among_
     steps = {"actions": np.array([5, 0, 3]), "rewards": np.array([0.0, 1.0, 0.5])}
     ends = {"terminations": np.array([False] * 3), "truncations": np.array([False, False, True])}
     spaces = {"observation_space": Dict(spaces), "action_space": Discrete(7)}
-    buffer = EpisodeBuffer(observations=observations, **steps, **ends)
+    data: dict[str, Any] = {"observations": observations, **steps, **ends}
+    buffer = EpisodeBuffer(**data)
     minari.create_dataset_from_buffers("their/set-v1", [buffer], **spaces, jpeg_encoding=False)
     store = import_episodes(tmp_path / "their/set-v1", tmp_path / "mine")
     episode = store.read(0)

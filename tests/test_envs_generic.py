@@ -1,14 +1,17 @@
 """Any Gymnasium id, and Atari: where frames come from, and which environments are refused."""
 
 import sys
+from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
 import envs
 from envs.atari import AtariConfig
+from envs.frames import area_resize, to_rgb
 from envs.gymnasium_env import GenericConfig
 
 
@@ -21,11 +24,11 @@ class PictureEnv(gymnasium.Env):
         self.observation_space, self.action_space = space, action_space or spaces.Discrete(2)
         self.render_mode = render_mode
 
-    def reset(self, *, seed=None, options=None):
+    def reset(self, *, seed=None, options=None) -> tuple[Any, dict[str, Any]]:
         self.now = 0
         return self._show(self.observation_space), {}
 
-    def step(self, action):
+    def step(self, action) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.now += 1
         return self._show(self.observation_space), 1.0, self.now == 5, False, {}
 
@@ -44,9 +47,14 @@ NUMBERS = spaces.Box(-1, 1, (4,), np.float32)
 FLOATS = spaces.Box(0, 1, (10, 12, 3), np.float32)
 
 
+def register(monkeypatch: pytest.MonkeyPatch, name: str, make: Any) -> None:
+    """For one test."""
+    monkeypatch.setitem(gymnasium.registry, name, EnvSpec(name, make))
+
+
 @pytest.fixture
 def picture(monkeypatch):
-    monkeypatch.setitem(gymnasium.registry, "Picture-v0", gymnasium.envs.registration.EnvSpec("Picture-v0", PictureEnv))
+    register(monkeypatch, "Picture-v0", PictureEnv)
 
     def make(space, action_space=None, **settings):
         kwargs = {"space": space, "action_space": action_space}
@@ -106,6 +114,7 @@ def test_classic_control_is_seen_as_it_is_rendered(name):
     pytest.importorskip("pygame")
     env = envs.make(GenericConfig(id=name))
     first, _ = env.reset(seed=0)
+    frame = first
     for _ in range(4):
         frame, *_ = env.step(env.action_space.sample())
     env.close()
@@ -130,7 +139,7 @@ def test_an_environment_that_lacks_its_package_names_what_to_install(monkeypatch
 def test_atari_actions_have_the_joysticks_names_and_unknown_games_get_close_ones():
     pytest.importorskip("ale_py")
     env = envs.make(AtariConfig())
-    assert env.action_names == ("noop", "fire", "right", "left", "rightfire", "leftfire")
+    assert env.get_wrapper_attr("action_names") == ("noop", "fire", "right", "left", "rightfire", "leftfire")
     env.close()
     with pytest.raises(ValueError, match="Did you mean Breakout"):
         envs.make(AtariConfig(game="Braekout"))
@@ -154,23 +163,23 @@ class OddEnv(PictureEnv):
         if isinstance(odd, BaseException):
             raise odd
 
-    def reset(self, **options):
+    def reset(self, **options) -> Any:
         values = super().reset(**options)
         return values[0] if self.odd == "old reset" else values
 
-    def step(self, action):
+    def step(self, action) -> Any:
         frame, reward, *rest = super().step(action)
         if self.odd == "old step":
             return frame, reward, True, {}
         return frame, self.odd if self.odd in (None, "1.5") else reward, *rest
 
-    def render(self):
+    def render(self) -> Any:
         return None if self.odd == "no picture" else super().render()
 
 
 @pytest.fixture
 def odd(monkeypatch):
-    monkeypatch.setitem(gymnasium.registry, "Odd-v0", gymnasium.envs.registration.EnvSpec("Odd-v0", OddEnv))
+    register(monkeypatch, "Odd-v0", OddEnv)
     return lambda odd, **settings: envs.make(GenericConfig(id="Odd-v0", kwargs={"odd": odd}, **settings))
 
 
@@ -230,6 +239,6 @@ def test_entries_of_the_observation_that_no_frame_shows_are_listed(picture):
 
 
 def test_a_picture_of_changing_size_becomes_frames_of_one_size():
-    assert envs.frames.area_resize(envs.frames.to_rgb(np.zeros((9, 7), np.uint8)), 4, 6).shape == (4, 6, 3)
+    assert area_resize(to_rgb(np.zeros((9, 7), np.uint8)), 4, 6).shape == (4, 6, 3)
     with pytest.raises(ValueError, match="frames: expected shape"):
-        envs.frames.to_rgb(np.zeros((0, 7, 3), np.uint8))
+        to_rgb(np.zeros((0, 7, 3), np.uint8))

@@ -16,19 +16,26 @@ from envs.maze import (
     render,
     step_pose,
 )
+from envs.raycast import Maze
 
 NOOP, FORWARD, BACKWARD, TURN_LEFT, TURN_RIGHT, STRAFE_LEFT, STRAFE_RIGHT = range(7)
 
 
-def walk(env, seed, steps):
+def maze_of(env: MazeEnv) -> Maze:
+    assert env.maze is not None
+    return env.maze
+
+
+def walk(env: MazeEnv, seed: int, steps: int):
     """Actions, frames, rewards, infos, and mazes of a random walk; frames, infos and mazes begin with the first."""
     frame, info = env.reset(seed=seed)
     rng = np.random.default_rng(seed)
-    actions, rewards, frames, infos, mazes = [], [], [frame], [info], [env.maze]
+    actions, rewards, frames, infos, mazes = [], [], [frame], [info], [maze_of(env)]
+    terminated = False
     for _ in range(steps):
-        actions.append(int(rng.choice([FORWARD, FORWARD, FORWARD, TURN_LEFT, STRAFE_RIGHT, rng.integers(7)])))
+        actions.append(int(rng.choice([FORWARD, FORWARD, FORWARD, TURN_LEFT, STRAFE_RIGHT, int(rng.integers(7))])))
         frame, reward, terminated, truncated, info = env.step(actions[-1])
-        frames.append(frame), rewards.append(reward), infos.append(info), mazes.append(env.maze)
+        frames.append(frame), rewards.append(reward), infos.append(info), mazes.append(maze_of(env))
         if terminated or truncated:
             break
     return actions, frames, rewards, infos, mazes, terminated
@@ -124,7 +131,7 @@ def test_a_layout_seed_gives_every_episode_one_maze_and_none_gives_each_its_own(
     for seed in (1, 2):
         for name, env in (("fixed", fixed), ("own", own)):
             env.reset(seed=seed)
-            mazes[name].append(env.maze.colours)
+            mazes[name].append(maze_of(env).colours)
     assert np.array_equal(*mazes["fixed"]) and not np.array_equal(*mazes["own"])
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def double(x):
 """
 
 
-def fresh(folder: Path):
+def fresh(folder: Path) -> Any:
     """The function of a module in this folder, as a new process would have it."""
     name = {"__name__": "kept_example", "__file__": str(folder / "kept_example.py")}
     exec(compile((folder / "kept_example.py").read_text(), str(folder / "kept_example.py"), "exec"), name)

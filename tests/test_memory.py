@@ -1,5 +1,7 @@
 """Memory: what a world that knows the maze sees when it turns back, and what a broken one does."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
@@ -55,7 +57,8 @@ def test_a_full_turn_is_found_by_looking():
 
 
 def test_turns_of_no_step_and_a_scene_alone_are_refused():
-    for wrong in ({"turns": (0, 2)}, {"turns": ()}, {"scenes": 1}):
+    cases: list[dict[str, Any]] = [{"turns": (0, 2)}, {"turns": ()}, {"scenes": 1}]
+    for wrong in cases:
         with pytest.raises(ValueError, match=r"(turns|scenes): expected at least"):
             MemoryConfig(**wrong)
 

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Discrete
 
 from tests.helpers_dreams import Blank, Frozen, TrueMaze, maze_store, maze_tokens
 from tests.helpers_evaluate import brightening_tokens, brightening_world
@@ -99,9 +100,7 @@ def test_late_dreams_are_judged_where_real_episodes_reach_and_not_beyond(maze):
 
 def still_store(folder, episodes=6, steps=12) -> EpisodeStore:
     """Episodes of one black frame, under one and the same action, without rewards."""
-    store = EpisodeStore.create(
-        folder / "episodes", DatasetInfo(brightening_world().info.action_space, (16, 24, 3), seed=0)
-    )
+    store = EpisodeStore.create(folder / "episodes", DatasetInfo(Discrete(2), (16, 24, 3), seed=0))
     frames = np.zeros((steps + 1, 16, 24, 3), np.uint8)
     for index in range(episodes):
         rewards, actions = np.zeros(steps, np.float32), np.zeros(steps, np.int64)

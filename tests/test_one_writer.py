@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from worldmodel.io.video import write_png
 ROOT = Path(__file__).parents[1]
 
 
-def gather(folder: Path, episodes: int = 2, make_env=CounterEnv, **settings):
+def gather(folder: Path, episodes: int = 2, make_env: Callable[[], CounterEnv] = CounterEnv, **settings):
     values = {"seed": 0, "info_keys": ("now",), **settings}
     store = EpisodeStore.create(folder, counter_info(**values))
     return store, collect(make_env, store, episodes, progress=False, **values)

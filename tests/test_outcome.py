@@ -1,6 +1,7 @@
 """Laws of rewards and ends: what the tables say, that they are calibrated, and that they come at the right step."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs
-from envs.maze import ACTIONS, Pose, reaches_goal, step_pose
+from envs.maze import ACTIONS, MazeEnv, Pose, reaches_goal, step_pose
 from tests.helpers_models import REWARDS, clip_of, small_prior, small_world, some_actions, some_tokens
 from worldmodel.backends.cpu.prior import CompiledHead
 from worldmodel.data.clips.token_batches import TokenBatches
@@ -29,13 +30,13 @@ def head_of(rewards, hidden=9) -> OutcomeHead:
 
 
 def test_few_rewards_keep_their_values_and_many_are_spread_in_symlog():
-    assert reward_values(np.float32([1, -5, 1, 0])) == (-5.0, 0.0, 1.0)
+    assert reward_values(np.array([1, -5, 1, 0], np.float32)) == (-5.0, 0.0, 1.0)
     many = reward_values(np.linspace(-1000, 1, 500, dtype=np.float32))
     assert len(many) == FEW and many[0] == pytest.approx(-1000) and many[-1] == pytest.approx(1)
     even = np.diff(np.sign(many) * np.log1p(np.abs(many)))
     np.testing.assert_allclose(even, even[0])
     with pytest.raises(ValueError, match="finite"):
-        reward_values(np.float32([1, np.nan]))
+        reward_values(np.array([1, np.nan], np.float32))
 
 
 @settings(deadline=None)  # the first call is slow
@@ -154,6 +155,7 @@ def test_one_world_step_brings_the_outcome_of_its_own_noise():
     plain, compiled = (
         world.step(state, [1], sampler)[1].outcome for sampler in (_sampler("cached"), _sampler("compiled"))
     )
+    assert plain is not None and compiled is not None
     torch.testing.assert_close(plain.expected, compiled.expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(plain.end, compiled.end, rtol=1e-4, atol=1e-6)
     assert plain.reward == compiled.reward and plain.reward.item() in REWARDS
@@ -183,9 +185,9 @@ def told(tmp_path_factory):
     a side that it did not see. Its tokens say what lies ahead, so that the tokenizer has no part in it."""
     folder = tmp_path_factory.mktemp("maze")
     config = envs.MazeConfig(rooms=2, loops=1.0, height=8, width=8, max_steps=60)
-    env = envs.make(config)
+    env = MazeEnv(config)
     env.reset(seed=0)
-    how = {"policy": f"{__name__}:walk", "seed": 0, "info_keys": ("pose", "goal"), "max_steps": None}
+    how: dict[str, Any] = {"policy": f"{__name__}:walk", "seed": 0, "info_keys": ("pose", "goal"), "max_steps": None}
     store = EpisodeStore.create(folder / "episodes", dataset_info_of(env, {}, **how))
     collect(lambda: envs.make(config), store, 240, **how, progress=False)
     tokens = TokenStore.create(folder / "tokens", key="ahead", codes=2, grid=(1, 1), time_stride=1)
@@ -196,6 +198,7 @@ def told(tmp_path_factory):
     rewards, ends = batches.all_outcomes()
     torch.manual_seed(0)
     prior = PixelCNN(PriorConfig(8, 16, 1, 2, 6, 1, 0.0, 24), 2, (1, 1), 7, reward_values(rewards)).train()
+    assert prior.outcome is not None
     prior.outcome.set_frequencies(prior.outcome.targets(torch.from_numpy(rewards), torch.from_numpy(ends)).sum(0))
     optimizer = torch.optim.Adam(prior.parameters(), 1e-2)
     cooling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)

@@ -1,6 +1,7 @@
 """Laws of the tokenizer: causality, streaming, and a codebook that learns what the paper says."""
 
 from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -117,7 +118,7 @@ def test_a_tie_falls_to_the_lowest_code_wherever_the_equal_ones_are(search):
         assert search(tied[[low, high]], tied).tolist() == [low, low]
 
 
-def ready(learning: str = "ema", **settings) -> VectorQuantizer:
+def ready(learning: Literal["ema", "loss"] = "ema", **settings) -> VectorQuantizer:
     torch.manual_seed(0)
     quantizer = VectorQuantizer(QuantizerConfig(codes=8, code_width=3, learning=learning, **settings))
     quantizer.train()(torch.randn(64, 3))  # draws the codebook
@@ -129,7 +130,7 @@ def test_the_straight_through_gradient_is_all_ones(learning):
     quantizer = ready(learning)
     z = torch.randn(10, 3, requires_grad=True)
     quantizer(z).vectors.sum().backward()
-    assert torch.equal(z.grad, torch.ones_like(z))
+    assert z.grad is not None and torch.equal(z.grad, torch.ones_like(z))
 
 
 @pytest.mark.parametrize("learning", ["ema", "loss"])
@@ -147,7 +148,7 @@ def test_the_loss_is_that_of_the_paper():
     error = F.mse_loss(codebook[quantized.tokens], z)
     torch.testing.assert_close(quantized.loss, 1.25 * error)
     quantized.loss.backward()
-    assert quantizer.codebook.grad.abs().sum() > 0
+    assert quantizer.codebook.grad is not None and quantizer.codebook.grad.abs().sum() > 0
 
 
 def test_patches_of_few_components_come_back_whole_before_anything_is_learned():
@@ -243,9 +244,9 @@ def test_a_short_training_lowers_the_error_and_uses_several_codes():
     tokenizer = small_tokenizer(codes=16).train()
     torch.manual_seed(1)
     ramp = torch.linspace(0, 255, 24).to(torch.uint8).view(1, 1, 1, 24, 1).expand(4, 3, 16, 24, 3)
-    clip = SimpleNamespace(frames=torch.stack([ramp[0].roll(6 * i, 2) for i in range(4)]))
+    clip: Any = SimpleNamespace(frames=torch.stack([ramp[0].roll(6 * i, 2) for i in range(4)]))
     optimizer = torch.optim.Adam(tokenizer.parameters(), 3e-3)
-    losses = []
+    losses, metrics = [], {}
     for _ in range(60):
         loss, metrics = tokenizer.loss(clip)
         optimizer.zero_grad(), loss.backward(), optimizer.step()

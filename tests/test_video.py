@@ -66,10 +66,14 @@ def test_what_no_video_can_be_made_of_is_refused(tmp_path, path, frames, fps, me
         write_video(tmp_path / path, frames, fps=fps)
 
 
+def frames_in(gif: Image.Image) -> int:
+    return getattr(gif, "n_frames", 1)
+
+
 def test_a_gif_has_every_frame_at_its_time_and_loops(tmp_path):
     frames = moving()
     with Image.open(write_gif(tmp_path / "a.gif", frames, fps=10)) as gif:
-        assert (gif.n_frames, gif.info["duration"], gif.info["loop"], gif.size) == (9, 100, 0, (61, 47))
+        assert (frames_in(gif), gif.info["duration"], gif.info["loop"], gif.size) == (9, 100, 0, (61, 47))
         gif.seek(5)
         assert np.abs(np.asarray(gif.convert("RGB")).astype(float) - frames[5]).mean() < 6
 
@@ -80,7 +84,7 @@ def test_a_gif_is_never_larger_than_asked_and_lasts_as_long(tmp_path):
     bound = write_gif(tmp_path / "bound.gif", frames, fps=20, max_bytes=free // 4)
     assert bound.stat().st_size <= free // 4
     with Image.open(bound) as gif:
-        assert gif.n_frames < 16 and gif.n_frames * gif.info["duration"] == pytest.approx(800, abs=100)
+        assert frames_in(gif) < 16 and frames_in(gif) * gif.info["duration"] == pytest.approx(800, abs=100)
 
 
 def test_a_gif_that_cannot_be_small_enough_is_refused(tmp_path):
@@ -143,7 +147,7 @@ def test_a_video_reaches_the_event_file(tmp_path):
     (event,) = EventAccumulator(str(tmp_path)).Reload().Images("dream")
     assert (event.step, event.height, event.width) == (7, 47, 61)
     with Image.open(io.BytesIO(event.encoded_image_string)) as gif:
-        assert gif.format == "GIF" and gif.n_frames == 9
+        assert gif.format == "GIF" and frames_in(gif) == 9
 
 
 def test_a_video_is_written_from_an_iterator_that_is_read_frame_by_frame(tmp_path):

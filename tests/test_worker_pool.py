@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Generator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -108,6 +109,7 @@ def test_whoever_stops_listening_leaves_no_process(tmp_path):
     attempts = run_tasks(Program(tmp_path), deque([0, 1]), workers=2)
     assert [attempt.task for attempt in islice(attempts, 1)] == [0]
     waiting = pids(tmp_path, 4)
+    assert isinstance(attempts, Generator)
     attempts.close()
     assert all_end(waiting)
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import hdf5plugin
@@ -124,8 +125,9 @@ def make_minari(folder: Path, frames: np.ndarray, rewards: np.ndarray) -> None:
     plain.mkdir()
     space = Box(0, 255, frames.shape[1:], np.uint8)
     storage = MinariStorage.new(plain / "data", space, Discrete(3), jpeg_encoding=False)
-    ends = {"terminations": np.zeros(5, bool), "truncations": np.zeros(5, bool)}
-    storage.update_episodes([EpisodeBuffer(observations=frames, actions=np.arange(5) % 3, rewards=rewards, **ends)])
+    data: dict[str, Any] = {"observations": frames, "actions": np.arange(5) % 3, "rewards": rewards}
+    data |= {"terminations": np.zeros(5, bool), "truncations": np.zeros(5, bool)}
+    storage.update_episodes([EpisodeBuffer(**data)])
     for name in ("own", *FILTERS):
         kind = "minari_sealed" if name == "own" else "minari_filter"
         copy = Path(shutil.copytree(plain, folder / f"{kind}.{name}"))
