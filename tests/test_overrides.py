@@ -39,7 +39,7 @@ def words_of(kind: type, above: str = "") -> list[str]:
     found = []
     for field in fields(kind):
         key = above + field.name.removesuffix("_")
-        if is_dataclass(hint := hints[field.name]):
+        if isinstance(hint := hints[field.name], type) and is_dataclass(hint):
             found += words_of(hint, f"{key}.")
         elif hint in (str, Path, str | None, Path | None, str | tuple[str, ...] | None):
             found.append(key)
@@ -54,7 +54,8 @@ def meant(name: str, setting: str) -> Any:
     (argument,) = shared("_overrides").as_typed(schema(name), [setting])
     override = shared("_overrides")._parser().parse_override(argument)
     assert not override.is_sweep_override()
-    return OmegaConf.to_container(OmegaConf.create({"x": override.value()}), resolve=True)["x"]
+    values: Any = OmegaConf.to_container(OmegaConf.create({"x": override.value()}), resolve=True)
+    return values["x"]
 
 
 def test_a_text_is_taken_letter_by_letter():
