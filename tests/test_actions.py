@@ -231,7 +231,7 @@ NO_BOUNDS = [
 
 
 @pytest.mark.parametrize("space", NO_BOUNDS, ids=str)
-def test_where_bounds_are_a_sham_actions_of_ordinary_size_are_tried_and_told_apart(space):
+def test_where_bounds_are_a_sham_actions_of_ordinary_size_are_tried_and_distinguished(space):
     policy = make_policy("random", space, np.random.default_rng(0))
     actions = np.stack([policy(None) for _ in range(50)])
     assert all(map(space.contains, actions)) and actions.dtype == space.dtype

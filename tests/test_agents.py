@@ -18,7 +18,6 @@ from worldmodel.agents.sb3 import PolicyAgent, PolicyConfig, empty_policy
 from worldmodel.data.collect.collect import collect
 from worldmodel.data.episodes.repair import find_damaged
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.dream.env import Observation
 from worldmodel.evaluate.agents import dream_returns, ranking, returns, spearman
 from worldmodel.evaluate.statistics.nested import nested_bootstrap
 from worldmodel.io import tensors_file
@@ -184,7 +183,7 @@ def test_dream_returns_are_those_of_dreams_alone_whatever_their_trust_horizon():
     world, agent = small_world(), None
 
     class First:
-        obs: Observation = "tokens"
+        obs: Literal["tokens"] = "tokens"
 
         def act(self, observations, rng):
             return np.ones(len(observations), int)

@@ -93,16 +93,16 @@ def test_shares_of_actions_are_their_frequencies_in_the_training_episodes(tmp_pa
     assert pairs.share.numpy() == pytest.approx(chunks / chunks.sum())
 
 
-def test_an_action_that_is_not_told_is_summed_over_exactly(tmp_path):
+def test_an_unknown_action_is_summed_over_exactly(tmp_path):
     prior, tokens, found = small_prior(actions=2), some_tokens(b=3, s=4), action_marginal(tmp_path)
     leading = torch.eye(2)[torch.randint(2, (3, 4))]
     likelihood = torch.zeros(3, 3, dtype=torch.float64)
     for s in range(1, 4):
         for vector, share in zip(found.vectors, found.share, strict=True):
-            told = leading.clone()
-            told[:, s] = vector
+            changed = leading.clone()
+            changed[:, s] = vector
             with torch.no_grad():
-                nats = prior.nats(tokens, told)[:, s].double().sum((1, 2))
+                nats = prior.nats(tokens, changed)[:, s].double().sum((1, 2))
             likelihood[:, s - 1] += share * torch.exp(-nats)
     assert torch.allclose(found.bits(prior, tokens, leading), -likelihood.log2(), atol=1e-4)
 

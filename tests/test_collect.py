@@ -118,7 +118,7 @@ def test_an_env_that_raises_is_made_anew_as_often_as_retries_says(tmp_path, capf
     store = EpisodeStore.create(tmp_path, counter_info())
     report = collect(RaisesAtFirst, store, 5, info_keys=("now",), retries=retries)
     assert ([each.index for each in report.failures], len(made)) == (given_up, 2)
-    assert "episode 3: try 1 of" in (told := capfd.readouterr().err) and "step raised KeyError: 'engine'" in told
+    assert "episode 3: try 1 of" in (printed := capfd.readouterr().err) and "step raised KeyError: 'engine'" in printed
 
 
 def test_a_full_disk_stops_with_the_folder_named_and_whole_episodes_left(reference, tmp_path, monkeypatch):

@@ -213,7 +213,7 @@ def test_what_the_kernels_cannot_see_runs_in_pytorch(change):
     else:
         block.inner.conv = nn.Conv3d(10, 10, (1, 3, 3), padding=(0, 1, 1), groups=2)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # told once in a process, by another of these perhaps
+        warnings.simplefilter("ignore")  # warned of once in a process, by another of these perhaps
         assert same_video(world, plain(world))
     assert world.predictor() is world.prior and (change != "a hook" or seen)
 

@@ -225,7 +225,7 @@ def test_whatever_an_engine_raises_costs_a_try_and_is_named(tmp_path, where, err
 
 @pytest.mark.parametrize("error", FAULTS, ids=lambda error: repr(error)[:20])
 @pytest.mark.parametrize("fresh_env", [True, False])
-def test_an_error_on_closing_is_told_once_and_costs_nothing(tmp_path, capfd, error, fresh_env):
+def test_an_error_on_closing_is_printed_once_and_costs_nothing(tmp_path, capfd, error, fresh_env):
     store = EpisodeStore.create(tmp_path, counter_info())
     make_env = partial(RaisingEnv, "close", error)
     report = collect(make_env, store, 3, info_keys=("now",), progress=False, fresh_env=fresh_env)

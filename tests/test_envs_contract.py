@@ -143,7 +143,7 @@ def test_a_smaller_frame_is_the_average_over_the_area_of_its_pixels():
     assert np.abs(area_resize(image, 3, 5) - means).max() <= 1.0  # rows and columns are rounded apart
 
 
-def test_grey_pictures_become_three_equal_channels_and_floats_are_refused():
+def test_grey_frames_become_three_equal_channels_and_floats_are_refused():
     grey = np.arange(6, dtype=np.uint8).reshape(2, 3)
     assert np.array_equal(to_rgb(grey), np.stack([grey] * 3, axis=-1))
     assert np.array_equal(to_rgb(grey[..., None]), to_rgb(grey))

@@ -27,7 +27,7 @@ def maze_of(env: MazeEnv) -> Maze:
 
 
 def walk(env: MazeEnv, seed: int, steps: int):
-    """Actions, frames, rewards, infos, and mazes of a random walk; frames, infos and mazes begin with the first."""
+    """Actions, frames, rewards, infos, and mazes of a random walk; frames, infos and mazes start with the first."""
     frame, info = env.reset(seed=seed)
     rng = np.random.default_rng(seed)
     actions, rewards, frames, infos, mazes = [], [], [frame], [info], [maze_of(env)]
@@ -91,7 +91,7 @@ def test_a_full_turn_leads_back_to_the_very_same_frame():
     assert step_pose(maze, step_pose(maze, start, TURN_LEFT), TURN_RIGHT) == start
 
 
-def test_turning_right_moves_the_picture_to_the_left():
+def test_turning_right_moves_the_frame_to_the_left():
     maze = build_maze(np.random.default_rng(1), rooms=3, loops=0.5)
     pose = Pose(1.5, 1.5, 40.0)
     before, after = (render(maze, p, 16, 64).astype(float) for p in (pose, step_pose(maze, pose, TURN_RIGHT)))

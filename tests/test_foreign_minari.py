@@ -79,7 +79,7 @@ def test_frames_of_every_layout_are_right_or_refused_by_name(tmp_path, shape, ta
 
 
 @pytest.mark.parametrize("flat", [True, False])
-def test_pictures_that_minari_packed_as_jpeg_come_in_nearly_as_they_were(tmp_path, flat):
+def test_images_that_minari_packed_as_jpeg_come_in_nearly_as_they_were(tmp_path, flat):
     frames = np.broadcast_to(np.array([40, 90, 200, 250], np.uint8)[:, None, None, None], (4, 48, 64, 3)).copy()
     if not flat:
         frames[1, :24] = 10  # JPEG files of several lengths
@@ -113,7 +113,7 @@ def test_what_is_left_out_of_a_dataset_is_named(tmp_path):
     assert said == ["left out: observation map, observation speed, infos/pose/x"]
 
 
-def test_two_pictures_in_an_observation_are_refused_by_name(tmp_path):
+def test_two_images_in_an_observation_are_refused_by_name(tmp_path):
     parts, space = {"left": FRAMES, "right": FRAMES}, Box(0, 255, (16, 24, 3), np.uint8)
     path = dataset(tmp_path, parts, Dict({"left": space, "right": space}))
     with pytest.raises(ValueError, match=r"expected one uint8 image .*'left'.*'right'"):

@@ -269,7 +269,7 @@ def test_a_small_file_that_claims_much_is_refused_with_both_sizes(tmp_path: Path
     refused(store, rf"stored bytes claim to hold 49\d,.*at most {untrusted.MIN_UNPACKED_LIMIT:,} are allowed")
 
 
-def test_an_episode_of_a_still_picture_is_read_however_well_it_packs(
+def test_an_episode_of_a_still_frame_is_read_however_well_it_packs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (hdf5, untrusted):

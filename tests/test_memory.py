@@ -43,7 +43,7 @@ def test_the_floor_is_the_mean_error_to_the_views_of_all_other_scenes():
     assert section.curves["memory/another_view"].mean == pytest.approx([expected, expected], rel=1e-6)
 
 
-def test_pictures_and_clips_show_the_way_there_and_back():
+def test_images_and_clips_show_the_way_there_and_back():
     section = turning_back(TrueMaze(), Witness, *SMALL)
     assert section.clips["memory/turn_and_back"].shape == (9, 16, 32, 3)
     assert section.clips["memory/full_turn"].shape == (25, 16, 32, 3)

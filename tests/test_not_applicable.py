@@ -143,7 +143,7 @@ def test_one_code_has_no_compression_and_equal_returns_have_no_ranking():
 SECTIONS = {
     "Control": Section(
         {
-            "control/action_accuracy_ratio": Interval(1.0, 0.9, 1.1, 4, reason="actions cannot be told"),
+            "control/action_accuracy_ratio": Interval(1.0, 0.9, 1.1, 4, reason="actions cannot be recovered"),
             "drift/variety_1000": absent("nothing varies"),
             "control/delta_psnr@4": Interval(1.0, 0.5, 2.0, 4),
         },
@@ -156,17 +156,17 @@ def test_the_reason_is_in_the_page_the_json_and_the_list(tmp_path):
     values = to_json(SECTIONS)
     assert json.loads(json.dumps(values, allow_nan=False)) == json.loads(json.dumps(values))
     ratio_of = values["figures"]["control/action_accuracy_ratio"]
-    assert ratio_of["not_applicable"] == "actions cannot be told" and ratio_of["reached"] is None
+    assert ratio_of["not_applicable"] == "actions cannot be recovered" and ratio_of["reached"] is None
     assert values["not_applicable"] == {"drift/variety_1000": "nothing varies"}
     assert values["curves"]["control/delta_psnr"]["mean"] == (1.0, None)
     text = html_page("Title", "", SECTIONS)
     assert "1 of 1 targets are reached" in text and "2 more are not applicable" in text
-    assert "not applicable: actions cannot be told" in text and "not applicable: nothing varies" in text
+    assert "not applicable: actions cannot be recovered" in text and "not applicable: nothing varies" in text
     assert verdict("> 0.8", None, "no reason") == "> 0.8 not applicable: no reason"
     assert (verdict("> 1", True), verdict("> 1", False), verdict("", None)) == ("> 1 reached", "> 1 NOT reached", "")
     config = {"info": brightening_world().info.to_json(), "tokenizer": {"space_stride": 8, "time_stride": 1}}
     config["tokenizer"]["quantizer"] = {"codes": 19}
-    assert "not applicable: actions cannot be told" in model_card(config, "x", values["figures"])
+    assert "not applicable: actions cannot be recovered" in model_card(config, "x", values["figures"])
 
 
 # --- the seal

@@ -120,7 +120,7 @@ def test_bf16_trains_a_tokenizer_as_float32_does(tmp_path):
     ends, uses = [], []
     for precision in ("32-true", "bf16-mixed"):
         tokenizer = small_tokenizer()
-        quantizer_of(tokenizer).initialized.fill_(False)  # so that the codebook begins with these clips
+        quantizer_of(tokenizer).initialized.fill_(False)  # so that the codebook starts from these clips
         found = losses(tokenizer, Clips(4), tmp_path / precision, precision)
         assert found[-20:].mean() < found[:10].mean()
         codes = tokenizer.eval().encode(torch.cat([Clips(4)[i].frames for i in range(100, 108)]))

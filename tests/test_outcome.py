@@ -180,9 +180,9 @@ def walk(observation, rng, action_space):
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    """Chances of the end and mean rewards that a prior learned to tell, and the truth, over maze episodes of two rooms
-    a side that it did not see. Its tokens say what lies ahead, so that the tokenizer has no part in it."""
+def predictions(tmp_path_factory):
+    """Chances of the end and mean rewards that a prior learned to predict, and the truth, over held-out maze episodes
+    of two rooms a side. Its tokens say whether the ball is a step away, so that the tokenizer has no part in it."""
     folder = tmp_path_factory.mktemp("maze")
     config = envs.MazeConfig(rooms=2, loops=1.0, height=8, width=8, max_steps=60)
     env = MazeEnv(config)
@@ -190,9 +190,9 @@ def told(tmp_path_factory):
     how: dict[str, Any] = {"policy": f"{__name__}:walk", "seed": 0, "info_keys": ("pose", "goal"), "max_steps": None}
     store = EpisodeStore.create(folder / "episodes", dataset_info_of(env, {}, **how))
     collect(lambda: envs.make(config), store, 240, **how, progress=False)
-    tokens = TokenStore.create(folder / "tokens", key="ahead", codes=2, grid=(1, 1), time_stride=1)
+    tokens = TokenStore.create(folder / "tokens", key="ball", codes=2, grid=(1, 1), time_stride=1)
     for index in store.indices:
-        tokens.write(index, _ball_ahead(env.maze, store.read(index)))
+        tokens.write(index, _ball_within_reach(env.maze, store.read(index)))
     train, held_out = list(store.indices[:200]), list(store.indices[200:])
     batches = TokenBatches(tokens, store, train, length=6, batch_size=32, seed=0)
     rewards, ends = batches.all_outcomes()
@@ -205,19 +205,19 @@ def told(tmp_path_factory):
     for step in range(STEPS):
         loss, _ = prior.loss(batches[step])
         optimizer.zero_grad(), loss.backward(), optimizer.step(), cooling.step()
-    return _tell(prior.eval(), tokens, store, held_out)
+    return _predict(prior.eval(), tokens, store, held_out)
 
 
-def _ball_ahead(maze, episode):
+def _ball_within_reach(maze, episode):
     """Whether a step forward would reach the ball: with the action, that decides what the step will bring."""
     maze = replace(maze, goal=tuple(episode.infos["goal"][0]))
-    ahead = [reaches_goal(maze, step_pose(maze, Pose(*pose), FORWARD)) for pose in episode.infos["pose"]]
-    assert np.array_equal(ahead[:-1] & (episode.actions == FORWARD), episode.rewards == 1)
-    return np.array(ahead, np.int64)[:, None, None]
+    reached = [reaches_goal(maze, step_pose(maze, Pose(*pose), FORWARD)) for pose in episode.infos["pose"]]
+    assert np.array_equal(reached[:-1] & (episode.actions == FORWARD), episode.rewards == 1)
+    return np.array(reached, np.int64)[:, None, None]
 
 
 @torch.no_grad()
-def _tell(prior, tokens, store, episodes):
+def _predict(prior, tokens, store, episodes):
     columns = {"end": [], "expected": [], "ended": [], "reward": []}
     for index in episodes:
         whole = TokenBatches(tokens, store, [index], length=store.length(index), batch_size=1, seed=0)[0]
@@ -229,18 +229,20 @@ def _tell(prior, tokens, store, episodes):
     return columns
 
 
-def test_reward_and_end_of_the_maze_are_told_at_the_step_of_the_goal_and_at_no_other(told):
-    ended, end = np.concatenate(told["ended"]), np.concatenate(told["end"])
-    reward, expected = np.concatenate(told["reward"]), np.concatenate(told["expected"])
+def test_reward_and_end_of_the_maze_are_predicted_at_the_step_of_the_goal_and_at_no_other(predictions):
+    ended, end = np.concatenate(predictions["ended"]), np.concatenate(predictions["end"])
+    reward, expected = np.concatenate(predictions["reward"]), np.concatenate(predictions["expected"])
     assert ended.sum() >= 5
     assert end[ended].min() > 0.8
     assert expected[reward > 0].min() > 0.8
-    before = np.concatenate([np.roll(each, -1) & (np.arange(len(each)) < len(each) - 1) for each in told["ended"]])
+    before = np.concatenate(
+        [np.roll(each, -1) & (np.arange(len(each)) < len(each) - 1) for each in predictions["ended"]]
+    )
     assert end[before].max() < 0.2  # one step before the goal
     assert expected[before].max() < 0.2
     assert end[~ended].max() < 0.5
 
 
-def test_episodes_that_were_cut_off_are_not_said_to_end(told):
-    cut = [end for end, ended in zip(told["end"], told["ended"], strict=True) if not ended.any()]
+def test_episodes_that_were_cut_off_are_not_said_to_end(predictions):
+    cut = [end for end, ended in zip(predictions["end"], predictions["ended"], strict=True) if not ended.any()]
     assert cut and max(each[-1] for each in cut) < 0.2

@@ -150,7 +150,7 @@ def test_what_does_not_fit_is_refused():
             SamplerConfig(**wrong)
 
 
-def test_codes_that_look_alike_begin_with_embeddings_alike():
+def test_similar_codes_start_with_similar_embeddings():
     prior = perturbed(PixelCNN(PriorConfig(8, 12, 1, 2, 6, 1), 4, (1, 2), 0))
     prior.init_embedding(torch.tensor([[0.0, 0.0], [0.1, 0.0], [5.0, 5.0], [9.0, 9.0]]))
     e = prior.core.embedding.weight[:, :2]

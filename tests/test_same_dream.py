@@ -22,7 +22,7 @@ from worldmodel.prior.layers import ContextBlock
 from worldmodel.world import WorldModel
 
 ROOT = Path(__file__).parents[1]
-OTHERS = {  # floats in a vector: how numba, torch, oneDNN, MKL and NumPy are told to use no wider ones
+OTHERS = {  # floats in a vector: how numba, torch, oneDNN, MKL and NumPy are set to use no wider ones
     8: {
         "NUMBA_CPU_NAME": "haswell",
         "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+sse4.2,+bmi,+bmi2,+popcnt",
@@ -68,8 +68,8 @@ def dreams(world: WorldModel, steps: int = 50):
     longest = int(world.starts.lengths.argmax())
     frames = torch.from_numpy(rng.integers(0, 256, (2, 1 + 3 * stride, *world.info.frame_shape), dtype=np.uint8))
     lead = rng.integers(0, choices, (2, 3 * stride))
-    begun = [world.start_from_context(longest, seed=1, dream=5)], [world.start(frames, lead, seed=1)]
-    for (state,) in begun:
+    started = [world.start_from_context(longest, seed=1, dream=5)], [world.start(frames, lead, seed=1)]
+    for (state,) in started:
         for _ in range(steps):
             yield from (each.numpy() for each in (*tensors_of(state), state.frame))
             actions = rng.integers(0, choices, (len(state.tokens), stride))
@@ -168,7 +168,7 @@ def test_the_compiled_outcome_is_that_of_the_head(ends):
         torch.testing.assert_close(value, getattr(theirs, name), rtol=1e-4, atol=1e-5)
 
 
-def test_layers_that_the_kernels_do_not_know_begin_by_their_own_code():
+def test_layers_that_the_kernels_do_not_know_start_by_their_own_code():
     class Louder(ContextBlock):
         def forward(self, x, actions, past=None):
             y, past = super().forward(x, actions, past)

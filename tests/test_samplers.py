@@ -209,7 +209,7 @@ def test_a_world_made_in_inference_mode_dreams():
     assert torch.equal(video, small_world().imagine(random_frames(1, 3), [[0, 1, 2, 3]], 2))
 
 
-def test_a_dream_that_began_in_lower_precision_goes_on():
+def test_a_dream_that_started_in_lower_precision_goes_on():
     world = small_world()
     with torch.autocast("cpu", torch.bfloat16):
         state = world.start(random_frames(2, 3), [[0, 1], [2, 3]])

@@ -42,13 +42,13 @@ def worlds(tmp_path, monkeypatch) -> Path:
 
 def named(script: str, *settings: str, folder: Path, worlds: Path) -> str:
     """Run a script in a folder, by a package that has these worlds; what it printed."""
-    begin = (
+    program = (
         f"import pathlib, runpy, sys; sys.path.insert(0, {str(ROOT / 'scripts')!r})\n"
         f"from worldmodel.io.hub import names; names.WORLDS = pathlib.Path({str(worlds)!r})\n"
         f"runpy.run_path({str(ROOT / script)!r} + '.py', run_name='__main__')"
     )
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", begin, *settings]
+    command = [sys.executable, "-c", program, *settings]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -83,7 +83,7 @@ def test_a_folder_of_that_name_without_a_world_is_named_and_the_world_of_the_pac
         resolve_world("worldmodel:tinny")
 
 
-def test_an_unknown_name_is_told_those_that_there_are_and_a_path_is_left_as_it_is(worlds):
+def test_the_error_for_an_unknown_name_lists_the_known_ones_and_a_path_is_left_as_it_is(worlds):
     for ask in (resolve_world, WorldModel.load):
         with pytest.raises(
             ValueError,

@@ -159,10 +159,10 @@ def test_patches_of_few_components_come_back_whole_before_anything_is_learned():
     torch.testing.assert_close(linear.decode(linear.encode(video)), video, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("begun", [False, True])
-def test_a_vector_that_is_off_by_some_mean_square_leaves_its_pixels_off_by_the_same(begun):
+@pytest.mark.parametrize("initialized", [False, True])
+def test_a_vector_that_is_off_by_some_mean_square_leaves_its_pixels_off_by_the_same(initialized):
     linear = LinearPatches(4, 3, 16)
-    if begun:
+    if initialized:
         linear.init_from_data(torch.randn(2, 3, 4, 8, 8))
     z, off = torch.randn(2, 16, 3, 2, 2), torch.randn(2, 16, 3, 2, 2)
     torch.testing.assert_close(F.mse_loss(linear.decode(z + off), linear.decode(z)), off.square().mean())
@@ -217,7 +217,7 @@ def test_a_dead_code_is_put_on_an_encoder_output_with_both_averages_reset(learni
     torch.testing.assert_close(quantizer.embedding_sum[5] / quantizer.cluster_size[5], quantizer.codebook[5].detach())
 
 
-def test_a_codebook_begins_where_k_means_finds_clusters():
+def test_a_codebook_starts_where_k_means_finds_clusters():
     torch.manual_seed(0)
     centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 20.0]])
     z = centres.repeat_interleave(torch.tensor([40, 20, 20]), 0) + 0.1 * torch.randn(80, 2)
@@ -227,17 +227,17 @@ def test_a_codebook_begins_where_k_means_finds_clusters():
     assert float(quantizer.cluster_size.mean()) == pytest.approx(1, abs=0.1)
 
 
-def test_a_codebook_that_nothing_began_begins_with_the_first_batch_of_a_training_and_no_other():
+def test_an_uninitialized_codebook_starts_from_the_first_batch_of_a_training_and_no_other():
     torch.manual_seed(0)
     quantizer = VectorQuantizer(QuantizerConfig(codes=9, code_width=2, decay=1.0, restart_below=0.0))
     start = quantizer.codebook.clone()
     quantizer.eval()(torch.randn(40, 2))
     assert torch.equal(quantizer.codebook, start)
     quantizer.train()(torch.randn(40, 2))
-    begun = quantizer.codebook.clone()
-    assert not torch.equal(begun, start)
+    initialized = quantizer.codebook.clone()
+    assert not torch.equal(initialized, start)
     quantizer(torch.randn(40, 2) + 5)
-    torch.testing.assert_close(quantizer.codebook[quantizer.cluster_size > 0], begun[quantizer.cluster_size > 0])
+    torch.testing.assert_close(quantizer.codebook[quantizer.cluster_size > 0], initialized[quantizer.cluster_size > 0])
 
 
 def test_a_short_training_lowers_the_error_and_uses_several_codes():
@@ -275,6 +275,6 @@ def test_saving_then_loading_gives_the_same_tokens(tmp_path):
     assert fingerprint(loaded) == fingerprint(tokenizer) != fingerprint(small_tokenizer(time_stride=2))
 
 
-def test_frames_that_do_not_divide_into_tokens_are_told_every_key_that_helps():
+def test_the_error_for_frames_that_do_not_divide_into_tokens_names_every_key_that_helps():
     with pytest.raises(ValueError, match=r"30x32.*env\.height.*size=.*tokenizer\.space_stride"):
         VQVAE(TokenizerConfig(), (30, 32, 3))

@@ -93,10 +93,10 @@ def test_a_gif_that_cannot_be_small_enough_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_picture_read_back_is_the_picture_written(tmp_path):
-    picture = moving()[0]
-    with Image.open(write_png(tmp_path / "deep" / "a.png", picture)) as image:
-        assert np.array_equal(np.asarray(image), picture)
+def test_an_image_read_back_is_the_image_written(tmp_path):
+    written = moving()[0]
+    with Image.open(write_png(tmp_path / "deep" / "a.png", written)) as image:
+        assert np.array_equal(np.asarray(image), written)
 
 
 def test_annotated_frames_keep_every_pixel_as_a_square_above_their_text():
@@ -153,14 +153,14 @@ def test_a_video_reaches_the_event_file(tmp_path):
 def test_a_video_is_written_from_an_iterator_that_is_read_frame_by_frame(tmp_path):
     alive, most = [0], [0]
 
-    def pictures():
+    def one_by_one():
         for frame in moving(t=9):
             alive[0] += 1
             most[0] = max(most[0], alive[0])
             yield frame
             alive[0] -= 1  # asked for the next one: this one is written
 
-    raw, _ = decode(write_video(tmp_path / "a.mp4", pictures()))
+    raw, _ = decode(write_video(tmp_path / "a.mp4", one_by_one()))
     assert most == [1] and len(raw) == len(decode(write_video(tmp_path / "b.mp4", moving(t=9)))[0])
     with pytest.raises(ValueError, match="at least one frame"):
         write_video(tmp_path / "c.mp4", iter([]))

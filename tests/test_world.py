@@ -88,7 +88,7 @@ def test_joining_states_joins_dreams_and_undoes_picking_rows():
         DreamState.join([state, world.start(random_frames(1, 4), some_actions(1, 3), seed=9)])
 
 
-def test_a_beginning_is_to_the_last_bit_the_same_alone_and_among_others():
+def test_a_started_dream_is_the_same_to_the_last_bit_alone_and_in_a_batch():
     world, frames, actions = small_world(2), random_frames(4, 5), some_actions(4, 4)
     together = world.start(frames, actions)
     alone = world.start(frames[2:3], actions[2:3], dreams=[2])
@@ -123,7 +123,7 @@ def test_the_bits_of_a_step_are_the_likelihood_of_its_tokens_in_one_parallel_pas
     torch.testing.assert_close(torch.stack(bits, 1), nats / np.log(2), rtol=1e-4, atol=1e-4)
 
 
-def test_dreams_are_drawn_at_the_temperature_of_their_world_unless_told_another(tmp_path):
+def test_dreams_are_drawn_at_the_temperature_of_their_world_unless_another_is_given(tmp_path):
     world, frames, actions = small_world(), random_frames(2, 3), some_actions(2, 9)
     dreams = {warmth: world.imagine(frames, actions, 7, SamplerConfig(temperature=warmth)) for warmth in (0.0, 1.0)}
     assert torch.equal(world.imagine(frames, actions, 7), dreams[1.0]) and not torch.equal(dreams[0.0], dreams[1.0])
@@ -146,16 +146,16 @@ def test_a_dream_past_the_temperature_is_drawn_as_it_is_whatever_the_age_of_thos
     states = [world.start(random_frames(1, n), actions[:1, : n - 1], dreams=[n]) for n in (7, 3, 4)]
     state, ages = DreamState.join(states), [7, 3, 4]
     for i in range(4):
-        told, (state, step) = state, world.step(state, actions[:, i], own)
+        before, (state, step) = state, world.step(state, actions[:, i], own)
         for row, age in enumerate(ages):
             _, alone = world.step(
-                told.select(torch.tensor([row])), actions[row : row + 1, i], warm if age >= 5 else cold
+                before.select(torch.tensor([row])), actions[row : row + 1, i], warm if age >= 5 else cold
             )
             assert torch.equal(step.tokens[row], alone.tokens[0]) and torch.allclose(step.bits[row], alone.bits[0])
         ages = [age + 1 for age in ages]
 
 
-def test_the_bits_of_a_step_are_those_of_its_outcome_and_of_its_tokens_when_told_that():
+def test_the_bits_of_a_step_are_those_of_its_outcome_and_of_its_tokens_given_that():
     world, frames, actions = small_world(), random_frames(2, 3), some_actions(2, 3)
     state = world.start(frames, actions[:, :2])
     _, step = world.step(state, actions[:, 2], SamplerConfig(kind="cached"))
