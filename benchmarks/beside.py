@@ -4,6 +4,8 @@ Run by itself it is the program that trains: the prior of the demo on random tok
 For each line that it reads, a number of seconds, it trains so long and prints its steps a second.
 """
 
+from typing import TypeVar
+
 from worldmodel.kernels.threads import set_threads, usable_cores, wait_asleep
 
 if __name__ == "__main__":
@@ -23,6 +25,7 @@ from worldmodel.io.config import from_mapping
 from worldmodel.training.fit import FitConfig
 from worldmodel.training.optim import adamw
 
+T = TypeVar("T")
 BUSY = (1, 4)  # processes beside the training
 SECONDS, ROUNDS = 3.0, 5  # of each measurement; rounds, in which alone and beside take turns
 
@@ -46,7 +49,7 @@ def share(cores: int, busy: int) -> float:
     return cores / (cores + busy)
 
 
-def beside_busy(count: int, measure: Callable[[], float]) -> float:
+def beside_busy(count: int, measure: Callable[[], T]) -> T:
     """The result of a measurement beside `count` processes that never rest, and that end with it."""
     with contextlib.ExitStack() as stack:
         for _ in range(count):

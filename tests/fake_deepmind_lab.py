@@ -8,6 +8,7 @@ import ctypes
 import tempfile
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ LENGTH = 10  # engine frames of an episode
 class Lab:
     """One engine. `calls` of the module remembers what every engine was made with."""
 
-    def __init__(self, level, observations, config=None, renderer="software", level_cache=None):
+    def __init__(self, level, observations, config: Any = None, renderer="software", level_cache=None):
         _check_type("level", level, str)
         _check_type("observations", observations, list)
         _check_type("config", config, dict)
@@ -129,7 +130,7 @@ def _memory(action):
 def module() -> types.ModuleType:
     """A fresh module to be put in sys.modules["deepmind_lab"]."""
     fake = types.ModuleType("deepmind_lab")
-    fake.Lab = Lab
+    vars(fake)["Lab"] = Lab
     return fake
 
 

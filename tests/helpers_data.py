@@ -1,7 +1,9 @@
 """Small datasets whose episodes have something special each, for tests of what becomes of datasets."""
 
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
@@ -16,6 +18,18 @@ SPACES = {
     "numbers": Box(-2.0, 2.0, (2, 2), np.float32),
     "bytes": Box(0, 255, (), np.uint8),
 }
+
+
+def header_bytes(file: h5py.File) -> bytes:
+    """The header of an episode file, as JSON."""
+    header: Any = file.attrs["header"]
+    return bytes(header)
+
+
+def array_in(file: h5py.File, name: str) -> h5py.Dataset:
+    found = file[name]
+    assert isinstance(found, h5py.Dataset)
+    return found
 
 
 def odd_store(folder: Path, space: Space, channels: int = 3) -> EpisodeStore:

@@ -3,12 +3,13 @@
 import os
 import signal
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvCreator
 from gymnasium.spaces import Box, Discrete
 
 from worldmodel.data.episodes.dataset_info import DatasetInfo
@@ -34,11 +35,12 @@ class CounterEnv(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
+        assert seed is not None
         self.seed, self.now = seed, 0
         self.length = int(self.np_random.integers(self.shortest, self.longest + 1))
         return self._show(NO_ACTION), {"now": 0}
 
-    def step(self, action):
+    def step(self, action) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.now += 1
         return self._show(int(action)), float(self.now), self.now == self.length, False, {"now": self.now}
 
@@ -102,8 +104,13 @@ FAULTS = {
 }
 
 
-gymnasium.register("Faulty-v0", FaultyEnv)
-gymnasium.register("Spaced-v0", SpacedEnv)
+def register(name: str, make: Callable[..., gymnasium.Env]) -> None:
+    """Register an environment whose parameters have names, which the type of `gymnasium.register` does not allow."""
+    gymnasium.register(name, cast(EnvCreator, make))
+
+
+register("Faulty-v0", FaultyEnv)
+register("Spaced-v0", SpacedEnv)
 
 
 class BrokenEnv(CounterEnv):
@@ -140,12 +147,12 @@ class BrokenEnv(CounterEnv):
         self.fail("close")
 
 
-gymnasium.register("Broken-v0", BrokenEnv)
+register("Broken-v0", BrokenEnv)
 
 
 def counter_info(**settings) -> DatasetInfo:
     """The DatasetInfo of CounterEnv episodes."""
-    values = {"seed": 0, "info_keys": ("now",), "action_names": CounterEnv.action_names, **settings}
+    values: dict[str, Any] = {"seed": 0, "info_keys": ("now",), "action_names": CounterEnv.action_names, **settings}
     return DatasetInfo(Discrete(3), FRAME_SHAPE, **values)
 
 
@@ -184,4 +191,4 @@ class OddEnv(gymnasium.Env):
             raise KeyError("shut already")
 
 
-gymnasium.register("Odd-v0", OddEnv)
+register("Odd-v0", OddEnv)

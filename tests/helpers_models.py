@@ -1,5 +1,7 @@
 """Small models with weights that are far from their start, on odd sizes, for the tests of the core."""
 
+from typing import TypeVar
+
 import torch
 from gymnasium import Space
 from gymnasium.spaces import Discrete
@@ -9,12 +11,16 @@ from worldmodel.data.clips.start_contexts import StartContexts
 from worldmodel.data.clips.token_batches import TokenClip
 from worldmodel.nn.actions import ActionEncoder
 from worldmodel.prior import PixelCNN, PriorConfig
+from worldmodel.prior.outcome import OutcomeHead
 from worldmodel.tokenizer import VQVAE, QuantizerConfig, TokenizerConfig
+from worldmodel.tokenizer.bottlenecks import VectorQuantizer
 from worldmodel.tokenizer.vqvae import to_float
 from worldmodel.world import WorldInfo, WorldModel
 
+M = TypeVar("M", bound=nn.Module)
 
-def perturbed(model: nn.Module, amount: float = 0.1) -> nn.Module:
+
+def perturbed(model: M, amount: float = 0.1) -> M:
     """The model with noise on all parameters: what starts at zero would hide mistakes."""
     torch.manual_seed(7)
     with torch.no_grad():
@@ -68,12 +74,38 @@ def space_world(space: Space, time_stride=1, longest=5, action_scale=None) -> Wo
     actions = ActionEncoder(space).width * time_stride
     tokenizer = small_tokenizer(time_stride=time_stride)
     world = WorldModel(tokenizer, small_prior(actions=actions, rewards=REWARDS), info, small_starts(5, actions))
+    out_proj = outcome_head(world).out_proj
     with torch.no_grad():
-        for part in (world.prior.outcome.out_proj.weight, world.prior.outcome.out_proj.bias):
+        for part in (out_proj.weight, out_proj.bias):
             goes_on, ends = part.chunk(2)
             ends.copy_(goes_on)
-        world.prior.outcome.out_proj.bias[len(REWARDS) :] -= 1.4
+        out_proj.bias[len(REWARDS) :] -= 1.4
     return world
+
+
+def vqvae_of(world: WorldModel) -> VQVAE:
+    """The tokenizer of a world, for tests that look inside it."""
+    assert isinstance(world.tokenizer, VQVAE)
+    return world.tokenizer
+
+
+def quantizer_of(tokenizer: VQVAE) -> VectorQuantizer:
+    """The bottleneck of a tokenizer, for tests that look inside it."""
+    assert isinstance(tokenizer.bottleneck, VectorQuantizer)
+    return tokenizer.bottleneck
+
+
+def pixelcnn_of(world: WorldModel) -> PixelCNN:
+    """The prior of a world, for tests that look inside it."""
+    assert isinstance(world.prior, PixelCNN)
+    return world.prior
+
+
+def outcome_head(world: WorldModel) -> OutcomeHead:
+    """The part of a world's prior that predicts rewards and ends."""
+    head = pixelcnn_of(world).outcome
+    assert head is not None
+    return head
 
 
 def small_starts(count: int, actions: int) -> StartContexts:

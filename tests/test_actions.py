@@ -16,7 +16,7 @@ SPACES = [
     Discrete(3, start=-1),
     Discrete(5, dtype=np.int32),
     MultiDiscrete([3, 2]),
-    MultiDiscrete([[3, 2], [4, 5]], start=[[1, 0], [0, 2]]),
+    MultiDiscrete(np.array([[3, 2], [4, 5]]), start=np.array([[1, 0], [0, 2]])),
     MultiBinary(3),
     MultiBinary([2, 3]),
     Box(-1, 1, (2, 2)),
@@ -165,7 +165,7 @@ def test_without_a_scale_actions_are_encoded_as_they_always_were():
 
 def test_a_number_that_never_changes_and_an_empty_episode_make_a_scale():
     scale = fit_action_scale(SHAM["infinite"], [np.full((5, 2), 0.1, np.float32), np.zeros((0, 2), np.float32)])
-    assert [spread for _, spread in scale] == [1.0, 1.0]
+    assert scale is not None and [pair[1] for pair in scale if pair is not None] == [1.0, 1.0]
     assert fit_action_scale(SHAM["infinite"], []) is None
 
 
@@ -195,9 +195,11 @@ def test_within_reach_is_where_the_data_lay_and_a_chunk_repeats_it():
     space = Box(np.array([0, -1], np.float32), np.array([np.inf, 1], np.float32))
     scale = ((5.0, 2.0), None)
     assert plausible_actions(space, scale) == Box(np.array([1, -1], np.float32), np.array([9, 1], np.float32))
-    assert plausible_actions(space, ((1.0, 2.0), None)).low.tolist() == [0, -1]  # the bound that there is
+    bounded = plausible_actions(space, ((1.0, 2.0), None))
+    assert isinstance(bounded, Box) and bounded.low.tolist() == [0, -1]  # the bound that there is
     chunk = Box(np.tile(space.low, (2, 1)), np.tile(space.high, (2, 1)))
-    assert plausible_actions(chunk, scale).high.tolist() == [[9, 1], [9, 1]]
+    repeated = plausible_actions(chunk, scale)
+    assert isinstance(repeated, Box) and repeated.high.tolist() == [[9, 1], [9, 1]]
     assert plausible_actions(space, None) is space and plausible_actions(Discrete(2), None) == Discrete(2)
 
 
@@ -229,7 +231,7 @@ NO_BOUNDS = [
 
 
 @pytest.mark.parametrize("space", NO_BOUNDS, ids=str)
-def test_where_bounds_are_a_sham_actions_of_ordinary_size_are_tried_and_told_apart(space):
+def test_where_bounds_are_a_sham_actions_of_ordinary_size_are_tried_and_distinguished(space):
     policy = make_policy("random", space, np.random.default_rng(0))
     actions = np.stack([policy(None) for _ in range(50)])
     assert all(map(space.contains, actions)) and actions.dtype == space.dtype

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
+from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize, unwrap_vec_normalize
 
 from tests.helpers_models import small_world
 from worldmodel.agents.ppo_state import load_ppo_state, ppo_state
@@ -27,6 +28,7 @@ class Saving(BaseCallback):
         self.folder, self.at = folder, at
 
     def _on_rollout_start(self):
+        assert isinstance(self.model, PPO)
         tensors, values = ppo_state(self.model)
         tensors["optimizer"] = optimizer_tensors(self.model.policy.optimizer)
         save(self.folder, Checkpoint(self.num_timesteps, tensors, {"ppo": values}))
@@ -37,19 +39,24 @@ class Saving(BaseCallback):
         return True
 
 
-def ppo(env, obs="latent", seed=3):
+def ppo(env, obs="latent", seed=3) -> PPO:
     env = VecNormalize(VecMonitor(env), norm_obs=False, gamma=0.9)
     env.seed(seed)
     return make_ppo(env, replace(CONFIG, policy=replace(CONFIG.policy, obs=obs)), seed)
 
 
-def dreaming(stride=1, obs="latent"):
+def dreaming(stride=1, obs="latent") -> PPO:
     world = small_world(time_stride=stride)
     return ppo(DreamVecEnv(2, world=world, obs=obs, starts="anywhere", horizon=5 * stride), obs)
 
 
 def weights(model):
     return {**model.policy.state_dict(), **optimizer_tensors(model.policy.optimizer)}
+
+
+def episode_returns(model: PPO) -> list[float]:
+    assert model.ep_info_buffer is not None
+    return [each["r"] for each in model.ep_info_buffer]
 
 
 def equal(left, right):
@@ -77,9 +84,9 @@ def test_a_training_in_dreams_that_was_stopped_ends_bit_equal_to_one_that_was_no
     load_optimizer_tensors(resumed.policy.optimizer, found.tensors["optimizer"])
     load_ppo_state(resumed, found.tensors, found.progress["ppo"], seed=7)
     resumed.learn(CONFIG.steps - at, reset_num_timesteps=False)
-    assert resumed.num_timesteps == whole.num_timesteps == CONFIG.steps
+    assert (resumed.num_timesteps, whole.num_timesteps) == (CONFIG.steps, CONFIG.steps)
     assert equal(weights(whole), weights(resumed))
-    assert [each["r"] for each in whole.ep_info_buffer] == [each["r"] for each in resumed.ep_info_buffer]
+    assert episode_returns(whole) == episode_returns(resumed)
 
 
 class Chain(gymnasium.Env):
@@ -110,7 +117,11 @@ def test_a_training_in_real_environments_goes_on_with_new_episodes(tmp_path):
     load_ppo_state(resumed, found.tensors, found.progress["ppo"], seed=70)
     assert Chain.seeds == [70, 71] and resumed.num_timesteps == 24
     assert equal({k: v for k, v in resumed.policy.state_dict().items()}, found.tensors["policy"])
-    assert resumed.env.ret_rms.count == pytest.approx(24, abs=0.01) and not resumed.env.returns.any()
-    assert not resumed.env.venv.episode_returns.any() and resumed._last_episode_starts.all()
+    env, starts = resumed.env, resumed._last_episode_starts
+    assert env is not None and starts is not None
+    normalized = unwrap_vec_normalize(env)
+    assert normalized is not None and isinstance(normalized.venv, VecMonitor)
+    assert normalized.ret_rms.count == pytest.approx(24, abs=0.01) and not normalized.returns.any()
+    assert not normalized.venv.episode_returns.any() and starts.all()
     resumed.learn(CONFIG.steps - 24, reset_num_timesteps=False)
     assert resumed.num_timesteps == CONFIG.steps

@@ -1,6 +1,7 @@
 """Laws of planners, of agents on disk and in collection, and of the figures that compare agents."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -72,6 +73,7 @@ def test_values_are_the_discounted_rewards_of_the_dream_itself():
         alone, total, going = replace(state, dreams=torch.tensor([11])), 0.0, 1.0
         for action in sequence:
             alone, step = world.step(alone, [action])
+            assert step.outcome is not None
             total += going * float(step.outcome.expected)
             going *= 0.9 * (1 - float(step.outcome.end))
         assert value == pytest.approx(total, rel=1e-9)
@@ -85,7 +87,8 @@ def test_a_planner_plays_episodes_from_frames_and_the_same_chance_gives_the_same
     one, again = (planner.episode(np.random.default_rng(5)) for _ in range(2))
     actions = [one(frame) for frame in frames]
     assert actions == [again(frame) for frame in frames]
-    assert all(world.info.action_space.contains(np.int64(action)) for action in actions)
+    space = world.info.action_space
+    assert space is not None and all(space.contains(np.int64(action)) for action in actions)
 
 
 def test_a_planner_without_rewards_or_actions_says_so():
@@ -97,7 +100,7 @@ def test_a_planner_without_rewards_or_actions_says_so():
         PlannerConfig(candidates=2, elites=3)
 
 
-def agent_of(obs="latent") -> PolicyAgent:
+def agent_of(obs: Literal["latent", "frames"] = "latent") -> PolicyAgent:
     tokenizer, config, space = small_tokenizer(frame=(40, 48, 3)), PolicyConfig(obs, 8, 16), Discrete(7)
     torch.manual_seed(0)
     return PolicyAgent(empty_policy(tokenizer, space, config), tokenizer, space, config)
@@ -180,7 +183,7 @@ def test_dream_returns_are_those_of_dreams_alone_whatever_their_trust_horizon():
     world, agent = small_world(), None
 
     class First:
-        obs = "tokens"
+        obs: Literal["tokens"] = "tokens"
 
         def act(self, observations, rng):
             return np.ones(len(observations), int)

@@ -59,8 +59,8 @@ def test_a_config_of_something_else_is_one_line(run, what, name, monkeypatch, ca
     monkeypatch.setattr(sys, "argv", [str(SCRIPTS / f"{name}.py"), f"run={run}", *given])
     with pytest.raises(SystemExit) as leaving:
         entry(name)()
-    told = capsys.readouterr().err
-    assert leaving.value.code == 2 and told.startswith(f"error: {run}") and told.count("\n") == 1, told
+    printed = capsys.readouterr().err
+    assert leaving.value.code == 2 and printed.startswith(f"error: {run}") and printed.count("\n") == 1, printed
 
 
 def test_a_result_that_was_changed_is_made_anew(tmp_path):

@@ -99,7 +99,7 @@ def test_intervals_of_strongly_correlated_clips_hold_the_truth_in_95_of_100_case
     def coverage(resampler: Resampler, cases: int) -> float:
         columns = [rng.normal(size=40).repeat(6) + 0.3 * rng.normal(size=240) for _ in range(cases)]
         drawn = resampler.curve(range(cases), identity, np.stack(columns, axis=1))
-        return np.mean([low <= 0 <= high for low, high in zip(drawn.low, drawn.high, strict=True)])
+        return float(np.mean([low <= 0 <= high for low, high in zip(drawn.low, drawn.high, strict=True)]))
 
     assert 0.92 <= coverage(Resampler.by_episode(episodes), 500) <= 0.97
     assert coverage(Resampler.by_row(240, "clips"), 100) < 0.7

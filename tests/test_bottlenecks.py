@@ -13,7 +13,7 @@ from worldmodel.backends.cpu.tokenizer import CompiledTokenizer
 from worldmodel.prior import SamplerConfig
 from worldmodel.tokenizer import VQVAE, QuantizerConfig, TokenizerConfig, load_tokenizer, save_tokenizer
 from worldmodel.tokenizer.bottlenecks import BOTTLENECKS
-from worldmodel.tokenizer.bottlenecks.fsq import LEVELS, levels_for
+from worldmodel.tokenizer.bottlenecks.fsq import LEVELS, FiniteScalarQuantizer, levels_for
 from worldmodel.world import WorldInfo, WorldModel
 
 KINDS = sorted(BOTTLENECKS)
@@ -71,7 +71,7 @@ def test_embeddings_have_mean_zero_and_deviation_one_over_the_codes_of_a_codeboo
 
 def test_every_code_of_fsq_is_the_token_of_its_own_point():
     for codes, levels in LEVELS.items():
-        made = BOTTLENECKS["fsq"](replace(CONFIG, codes=codes, code_width=len(levels)))
+        made = FiniteScalarQuantizer(replace(CONFIG, codes=codes, code_width=len(levels)))
         with torch.no_grad():
             made.in_proj.weight.copy_(torch.eye(len(levels)))
             made.in_proj.bias.zero_()
@@ -126,7 +126,7 @@ def test_a_tokenizer_trains_with_any_bottleneck_and_comes_back_from_disk(kind, t
     torch.manual_seed(0)
     tokenizer = VQVAE(TokenizerConfig(8, 1, width=6, bottleneck=kind, quantizer=CONFIG), FRAME)
     optimizer = torch.optim.Adam(tokenizer.parameters(), 3e-3)
-    losses = []
+    losses, metrics = [], {}
     for step in range(60):
         loss, metrics = tokenizer.train().loss(blocks(step % 4))
         optimizer.zero_grad(), loss.backward(), optimizer.step()

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+from typing import Any
 
 import pytest
 import torch
@@ -162,7 +163,7 @@ def stepped(optimizer: torch.optim.Optimizer, net: nn.Module, steps: int) -> Non
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_an_optimizer_given_the_saved_tensors_of_another_takes_the_same_steps(tmp_path, layout):
-    nets = [nn.Conv2d(3, 5, 3).to(memory_format=layout) for _ in range(2)]
+    nets: list[Any] = [nn.Conv2d(3, 5, 3).to(**{"memory_format": layout}) for _ in range(2)]
     first, second = (torch.optim.AdamW(net.parameters(), lr=0.1, fused=True) for net in nets)
     stepped(first, nets[0], 3)
     nets[1].load_state_dict(nets[0].state_dict())

@@ -123,10 +123,12 @@ def test_a_batch_moves_as_one(store):
 class _Indices(EpisodeStore):
     """Knows of episodes that nobody collected."""
 
-    indices = ()
+    def __init__(self, *indices: int):
+        self._collected = indices
 
-    def __init__(self, *indices):
-        self.indices = indices
+    @property
+    def indices(self) -> tuple[int, ...]:
+        return self._collected
 
 
 def test_growing_a_dataset_moves_no_episode_between_the_sides():
@@ -152,8 +154,11 @@ def test_a_split_of_nothing_keeps_all_for_training_and_nonsense_is_refused(store
 
 
 def test_too_short_episodes_are_refused_with_the_key_to_lower_or_none():
-    for setting, told in (("clip_latents", "lower clip_latents, or collect longer"), ("", r"has 3\): collect longer")):
-        with pytest.raises(ValueError, match=rf"no episode has 9 latents \(.*{told} episodes"):
+    for setting, advice in (
+        ("clip_latents", "lower clip_latents, or collect longer"),
+        ("", r"has 3\): collect longer"),
+    ):
+        with pytest.raises(ValueError, match=rf"no episode has 9 latents \(.*{advice} episodes"):
             WindowSampler({0: 3}, 9, 0, item="latents", setting=setting)
 
 

@@ -2,7 +2,9 @@
 
 import errno
 import os
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -14,10 +16,10 @@ from worldmodel.data.collect.policies import make_policy
 from worldmodel.data.episodes import store as store_module
 from worldmodel.data.episodes.store import EpisodeStore
 
-SETTINGS = {"seed": 5, "policy": "sticky", "hold": 4.0, "info_keys": ("now",)}
+SETTINGS: dict[str, Any] = {"seed": 5, "policy": "sticky", "hold": 4.0, "info_keys": ("now",)}
 
 
-def gather(folder, episodes, make_env=CounterEnv, *, safety=None, **changes):
+def gather(folder, episodes, make_env: Callable[[], gymnasium.Env] = CounterEnv, *, safety=None, **changes):
     settings = {**SETTINGS, **changes}
     store = EpisodeStore.create(folder, counter_info(**settings))
     return store, collect(make_env, store, episodes, progress=False, **(safety or {}), **settings)
@@ -116,7 +118,7 @@ def test_an_env_that_raises_is_made_anew_as_often_as_retries_says(tmp_path, capf
     store = EpisodeStore.create(tmp_path, counter_info())
     report = collect(RaisesAtFirst, store, 5, info_keys=("now",), retries=retries)
     assert ([each.index for each in report.failures], len(made)) == (given_up, 2)
-    assert "episode 3: try 1 of" in (told := capfd.readouterr().err) and "step raised KeyError: 'engine'" in told
+    assert "episode 3: try 1 of" in (printed := capfd.readouterr().err) and "step raised KeyError: 'engine'" in printed
 
 
 def test_a_full_disk_stops_with_the_folder_named_and_whole_episodes_left(reference, tmp_path, monkeypatch):

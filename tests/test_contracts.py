@@ -3,6 +3,7 @@
 import copy
 import pickle
 import warnings
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -11,7 +12,17 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import nn
 
-from tests.helpers_models import random_frames, small_prior, small_tokenizer, small_world, some_actions, some_tokens
+from tests.helpers_models import (
+    pixelcnn_of,
+    quantizer_of,
+    random_frames,
+    small_prior,
+    small_tokenizer,
+    small_world,
+    some_actions,
+    some_tokens,
+    vqvae_of,
+)
 from worldmodel.backends.cpu.layers import WRITERS, compiles
 from worldmodel.dream import DreamEnv
 from worldmodel.interfaces import Prior, Tokenizer
@@ -26,6 +37,8 @@ class DummyTokenizer(nn.Module):
     """One token for each pixel row and column pair: its brightness in four steps."""
 
     codes, grid, time_stride, frame_shape = 4, (2, 3), 1, FRAME
+
+    nothing: torch.Tensor
 
     def __init__(self):
         super().__init__()
@@ -59,6 +72,8 @@ class DummyPrior(nn.Module):
     """The next token is the last one plus the action, modulo 4; every third latent ends the episode and pays 1."""
 
     codes, grid, actions, rewards = 4, (2, 3), 2, (0.0, 1.0)
+
+    nothing: torch.Tensor
 
     def __init__(self):
         super().__init__()
@@ -156,10 +171,10 @@ def plain(world: WorldModel) -> WorldModel:
 
 def test_a_subclass_of_a_layer_runs_its_own_forward_with_one_warning():
     world, before = small_world(memory=0), small_world(memory=0)
-    for i, block in enumerate(world.prior.blocks):
+    for i, block in enumerate(pixelcnn_of(world).blocks):
         changed = Doubled(10, 4, 2)
         changed.load_state_dict(block.state_dict())
-        world.prior.blocks[i] = changed
+        pixelcnn_of(world).blocks[i] = changed
     with pytest.warns(UserWarning, match=r"PixelCNN runs in plain PyTorch.*blocks\.0 is a layer of type Doubled"):
         assert same_video(world, plain(world))
     with warnings.catch_warnings():
@@ -174,22 +189,22 @@ def test_a_part_that_is_exchanged_after_the_first_dream_is_used(change):
     torch.manual_seed(5)
     with torch.no_grad():
         [parameter.add_(torch.randn_like(parameter)) for parameter in other.parameters()]
-        other.tokenizer.bottleneck.codebook.add_(torch.randn(19, 5))
+        quantizer_of(vqvae_of(other)).codebook.add_(torch.randn(19, 5))
     if change == "a block":
-        world.prior.blocks[0] = other.prior.blocks[0]
+        pixelcnn_of(world).blocks[0] = pixelcnn_of(other).blocks[0]
     elif change == "a layer of the decoder":
-        world.tokenizer.decoder.layers[1] = other.tokenizer.decoder.layers[1]
+        vqvae_of(world).decoder.layers[1] = vqvae_of(other).decoder.layers[1]
     elif change == "the core":
-        world.prior.core = other.prior.core
+        pixelcnn_of(world).core = pixelcnn_of(other).core
     else:
-        world.tokenizer.bottleneck = other.tokenizer.bottleneck
+        vqvae_of(world).bottleneck = vqvae_of(other).bottleneck
     assert same_video(world, plain(world)) and not same_video(world, small_world())
 
 
 @pytest.mark.parametrize("change", ["a forward of its own", "a hook", "groups"])
 def test_what_the_kernels_cannot_see_runs_in_pytorch(change):
     world, seen = small_world(), []
-    block = world.prior.blocks[0]
+    block: Any = pixelcnn_of(world).blocks[0]
     if change == "a forward of its own":
         original = block.forward
         block.forward = lambda x, actions, past=None: (lambda y: (y[0] + 1, y[1]))(original(x, actions, past))
@@ -198,7 +213,7 @@ def test_what_the_kernels_cannot_see_runs_in_pytorch(change):
     else:
         block.inner.conv = nn.Conv3d(10, 10, (1, 3, 3), padding=(0, 1, 1), groups=2)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # told once in a process, by another of these perhaps
+        warnings.simplefilter("ignore")  # warned of once in a process, by another of these perhaps
         assert same_video(world, plain(world))
     assert world.predictor() is world.prior and (change != "a hook" or seen)
 
@@ -213,7 +228,7 @@ def test_a_layer_of_ones_own_is_compiled_by_a_function_for_its_type():
 
     try:
         world = small_world()
-        world.prior.blocks[0].__class__ = Mine
+        pixelcnn_of(world).blocks[0].__class__ = Mine
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert same_video(world, small_world()) and world.predictor() is not world.prior
@@ -227,10 +242,10 @@ def test_copies_of_a_world_compile_for_themselves():
     for other in (copy.deepcopy(world), pickle.loads(pickle.dumps(world))):
         assert same_video(world, other)
         with torch.no_grad():
-            other.prior.core.bias.copy_(torch.linspace(0, 5000, 19))
+            pixelcnn_of(other).core.bias.copy_(torch.linspace(0, 5000, 19))
         assert not same_video(world, other) and same_video(world, small_world())
 
 
 def test_a_dream_made_by_name_takes_the_back_end_that_it_can():
-    env = gymnasium.make("worldmodel/Dream-v0", world="maze")
-    assert env.unwrapped.batch.world.predictor() is not env.unwrapped.batch.world.prior
+    env = gymnasium.make("worldmodel/Dream-v0", world="maze").unwrapped
+    assert isinstance(env, DreamEnv) and env.batch.world.predictor() is not env.batch.world.prior

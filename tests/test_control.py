@@ -1,5 +1,7 @@
 """Control: full marks for a world that knows the maze, none for one that is deaf."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -29,8 +31,8 @@ def store(tmp_path_factory):
 
 
 def test_random_actions_cost_a_world_that_follows_them_and_nothing_one_that_does_not(store):
-    told = controllability(TrueMaze(), store, store.indices, *SMALL).metrics["control/delta_psnr@4"]
-    assert told.low > 20  # the dream is the truth to the last bit: 148 dB by the floor of psnr
+    found = controllability(TrueMaze(), store, store.indices, *SMALL).metrics["control/delta_psnr@4"]
+    assert found.low > 20  # the dream is the truth to the last bit: 148 dB by the floor of psnr
     for deaf in (Deaf(), Frozen()):
         metrics = controllability(deaf, store, store.indices, *SMALL).metrics
         assert all((x.mean, x.low, x.high) == (0, 0, 0) for x in metrics.values()) and len(metrics) == 3
@@ -38,9 +40,9 @@ def test_random_actions_cost_a_world_that_follows_them_and_nothing_one_that_does
 
 def test_delta_psnr_is_the_difference_of_the_decibels_of_mean_errors(store):
     section = controllability(TrueMaze(), store, store.indices, *SMALL)
-    told, blind = (section.curves[f"control/delta_psnr/{name}"].mean for name in ("right_actions", "wrong_actions"))
-    assert section.curves["control/delta_psnr"].mean == pytest.approx(np.subtract(told, blind))
-    assert section.metrics["control/delta_psnr@4"].mean == pytest.approx(told[3] - blind[3])
+    right, wrong = (section.curves[f"control/delta_psnr/{name}"].mean for name in ("right_actions", "wrong_actions"))
+    assert section.curves["control/delta_psnr"].mean == pytest.approx(np.subtract(right, wrong))
+    assert section.metrics["control/delta_psnr@4"].mean == pytest.approx(right[3] - wrong[3])
     assert {metric.resampled for metric in section.metrics.values()} == {"episodes"}
     assert section.pictures["control/random_actions"].shape[2] == 3
 
@@ -58,7 +60,8 @@ def test_the_same_seed_measures_the_same_and_settings_without_sense_are_refused(
     assert once.metrics == again.metrics and once.curves == again.curves
     once, again = (counterfactuals(TrueMaze(), Witness, *SMALL) for _ in range(2))
     assert once.metrics == again.metrics and once.curves == again.curves
-    for wrong in ({"steps": ()}, {"steps": (0, 4)}, {"clips": 0}):
+    cases: list[dict[str, Any]] = [{"steps": ()}, {"steps": (0, 4)}, {"clips": 0}]
+    for wrong in cases:
         with pytest.raises(ValueError, match=r"(steps|clips): expected at least"):
             ControlConfig(**wrong)
 
@@ -102,7 +105,7 @@ def test_walks_that_reach_an_end_are_no_moments():
     assert "too short" in note
 
 
-def test_clips_begin_and_end_in_whole_latents_and_shorten_with_the_episodes(store):
+def test_clips_start_and_end_in_whole_latents_and_shorten_with_the_episodes(store):
     world = small_world(time_stride=2)
     assert world.frames_per_step == 2 and isinstance(world, WorldProtocol)
     clips = clips_of(world, store, [0, 1, 2], context=4, horizon=7, clips=5, seed=0)
@@ -129,7 +132,7 @@ def inverse_config():
 
 
 @pytest.mark.slow
-def test_actions_of_true_dreams_are_told_as_well_as_real_ones_and_of_deaf_ones_they_are_not(store, inverse_config):
+def test_actions_are_recovered_from_true_dreams_as_from_real_clips_and_not_from_deaf_ones(store, inverse_config):
     train, held_out = list(range(20)), [20, 21, 22, 23]
     true = action_recovery(TrueMaze(), store, train, held_out, inverse_config, DreamSettings(3)).metrics
     assert true["control/balanced_action_accuracy_real"].low > 0.4  # of seven actions

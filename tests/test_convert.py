@@ -4,6 +4,7 @@ import csv
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import minari
 import numpy as np
@@ -24,10 +25,10 @@ from worldmodel.data.episodes.episode import Episode
 from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
 from worldmodel.io.video import write_video
 
-GREYS = np.linspace(20, 230, 12).astype(np.uint8)  # films of one grey per frame tell which frame is which
+GREYS = np.linspace(20, 230, 12).astype(np.uint8)  # videos of one grey per frame tell which frame is which
 
 
-def film(frames: int, height: int = 16, width: int = 24) -> np.ndarray:
+def grey_video(frames: int, height: int = 16, width: int = 24) -> np.ndarray:
     return np.broadcast_to(GREYS[:frames, None, None, None], (frames, height, width, 3)).copy()
 
 
@@ -44,7 +45,7 @@ def write_table(folder: Path, columns: list[str], rows: list[list]) -> None:
 
 def foreign(folder: Path, actions: list, name: str = "one") -> Path:
     """A folder with one episode of pictures under these actions."""
-    write_pictures(folder / name, film(len(actions) + 1))
+    write_pictures(folder / name, grey_video(len(actions) + 1))
     write_table(folder, ["episode", "action"], [[name, action] for action in actions])
     return folder
 
@@ -67,7 +68,7 @@ def test_frames_of_other_channels_come_back_too(tmp_path, format, channels):
     assert import_episodes(tmp_path / "out-v0", tmp_path / "back").fingerprint() == store.fingerprint()
 
 
-def test_frames_that_no_picture_can_hold_are_refused_and_nothing_is_left(tmp_path):
+def test_frames_that_no_image_file_can_hold_are_refused_and_nothing_is_left(tmp_path):
     store = odd_store(tmp_path / "there", SPACES["choices"], 5)
     with pytest.raises(ValueError, match="5: export to npz or minari"):
         export_episodes(store, tmp_path / "out", "frames")
@@ -116,7 +117,7 @@ def test_minari_wants_a_version_in_the_name(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*is set to None:UserWarning", "ignore:env_spec is None:UserWarning")
-def test_a_minari_dataset_of_others_keeps_its_space_and_shows_the_picture_among_its_observations(tmp_path, monkeypatch):
+def test_a_minari_dataset_of_others_keeps_its_space_and_its_images_become_frames(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     spaces = {"rgb": Box(0, 255, (8, 9, 3), np.uint8), "speed": Box(-1, 1, (2,), np.float32)}
     frames = np.arange(4 * 8 * 9 * 3).astype(np.uint8).reshape(4, 8, 9, 3)
@@ -124,7 +125,8 @@ def test_a_minari_dataset_of_others_keeps_its_space_and_shows_the_picture_among_
     steps = {"actions": np.array([5, 0, 3]), "rewards": np.array([0.0, 1.0, 0.5])}
     ends = {"terminations": np.array([False] * 3), "truncations": np.array([False, False, True])}
     spaces = {"observation_space": Dict(spaces), "action_space": Discrete(7)}
-    buffer = EpisodeBuffer(observations=observations, **steps, **ends)
+    data: dict[str, Any] = {"observations": observations, **steps, **ends}
+    buffer = EpisodeBuffer(**data)
     minari.create_dataset_from_buffers("their/set-v1", [buffer], **spaces, jpeg_encoding=False)
     store = import_episodes(tmp_path / "their/set-v1", tmp_path / "mine")
     episode = store.read(0)
@@ -134,7 +136,7 @@ def test_a_minari_dataset_of_others_keeps_its_space_and_shows_the_picture_among_
 
 
 @pytest.mark.filterwarnings("ignore:.*is set to None:UserWarning", "ignore:env_spec is None:UserWarning")
-def test_a_minari_dataset_without_pictures_is_refused(tmp_path, monkeypatch):
+def test_a_minari_dataset_without_images_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     spaces = {"observation_space": Box(-1, 1, (2,), np.float32), "action_space": Discrete(7)}
     minari.create_dataset_from_buffers("blind-v0", [], **spaces)
@@ -154,62 +156,62 @@ def test_actions_in_npz_files_lead_into_their_frame_as_in_teco(tmp_path):
 @pytest.mark.parametrize("given", [[9, 4, 1], [4, 1]])
 def test_npz_files_of_others_are_found_at_any_depth_with_a_first_action_that_leads_nowhere_or_without(tmp_path, given):
     (tmp_path / "theirs/train/0").mkdir(parents=True)
-    np.savez(tmp_path / "theirs/train/0/x.npz", video=film(3), actions=np.array(given))
+    np.savez(tmp_path / "theirs/train/0/x.npz", video=grey_video(3), actions=np.array(given))
     store = import_episodes(tmp_path / "theirs", tmp_path / "mine")
     assert store.actions(0).tolist() == [4, 1]
-    np.testing.assert_array_equal(store.frames(0, 0, 3), film(3))
+    np.testing.assert_array_equal(store.frames(0, 0, 3), grey_video(3))
 
 
 def test_no_code_is_run_from_npz_files_and_broken_ones_are_named(tmp_path):
     (tmp_path / "theirs").mkdir()
-    np.savez(tmp_path / "theirs/evil.npz", video=film(3), actions=np.array([print, print], dtype=object))
+    np.savez(tmp_path / "theirs/evil.npz", video=grey_video(3), actions=np.array([print, print], dtype=object))
     with pytest.raises(ValueError, match=r"evil\.npz: damaged, or not an \.npz file of plain arrays"):
         import_episodes(tmp_path / "theirs", tmp_path / "mine")
     (tmp_path / "theirs/evil.npz").write_bytes(b"PK no zip")
     with pytest.raises(ValueError, match=r"evil\.npz: damaged"):
         import_episodes(tmp_path / "theirs", tmp_path / "mine")
-    np.savez(tmp_path / "theirs/evil.npz", frames=film(3))
+    np.savez(tmp_path / "theirs/evil.npz", frames=grey_video(3))
     with pytest.raises(ValueError, match="no actions and no video"):
         import_episodes(tmp_path / "theirs", tmp_path / "mine")
     assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
 
 
-def test_films_come_in_frame_by_frame_with_their_actions_and_outcomes(tmp_path):
+def test_videos_come_in_frame_by_frame_with_their_actions_and_outcomes(tmp_path):
     for name in ("left", "right"):
-        write_video(tmp_path / f"films/{name}.mp4", film(12), fps=7)
+        write_video(tmp_path / f"videos/{name}.mp4", grey_video(12), fps=7)
     rows = [[name, i % 3, i / 2, i == 10] for name in ("left", "right") for i in range(11)]
-    write_table(tmp_path / "films", ["episode", "action", "reward", "terminated"], rows)
-    store = import_episodes(tmp_path / "films", tmp_path / "mine")
+    write_table(tmp_path / "videos", ["episode", "action", "reward", "terminated"], rows)
+    store = import_episodes(tmp_path / "videos", tmp_path / "mine")
     episode = store.read(1)
     assert np.abs(episode.frames.mean((1, 2, 3)) - GREYS).max() < 3  # mp4 loses a little, but no frame
     assert episode.actions.tolist() == [i % 3 for i in range(11)] and episode.rewards[3] == 1.5
     assert (episode.terminated, episode.truncated, store.info.action_space) == (True, False, Discrete(3))
 
 
-def test_a_film_with_uneven_times_gives_each_picture_once(tmp_path):
-    even = write_video(tmp_path / "even.mp4", film(12), fps=10)
-    (tmp_path / "films").mkdir()
+def test_a_video_with_uneven_times_gives_each_frame_once(tmp_path):
+    even = write_video(tmp_path / "even.mp4", grey_video(12), fps=10)
+    (tmp_path / "videos").mkdir()
     times = ["-i", str(even), "-vf", "setpts=(N+4*gt(N\\,5))/(10*TB)", "-fps_mode", "passthrough"]
-    subprocess.run([str(FFMPEG_BINARY), *times, str(tmp_path / "films/gap.mp4")], check=True, capture_output=True)
-    write_table(tmp_path / "films", ["episode", "action"], [["gap", 0]] * 11)
-    frames = import_episodes(tmp_path / "films", tmp_path / "mine").read(0).frames
+    subprocess.run([str(FFMPEG_BINARY), *times, str(tmp_path / "videos/gap.mp4")], check=True, capture_output=True)
+    write_table(tmp_path / "videos", ["episode", "action"], [["gap", 0]] * 11)
+    frames = import_episodes(tmp_path / "videos", tmp_path / "mine").read(0).frames
     assert np.abs(frames.mean((1, 2, 3)) - GREYS).max() < 3
 
 
-def test_a_film_and_a_table_of_other_lengths_are_refused(tmp_path):
-    write_video(tmp_path / "films/x.mp4", film(12))
-    write_table(tmp_path / "films", ["episode", "action"], [["x", 0]] * 12)
+def test_a_video_and_a_table_of_other_lengths_are_refused(tmp_path):
+    write_video(tmp_path / "videos/x.mp4", grey_video(12))
+    write_table(tmp_path / "videos", ["episode", "action"], [["x", 0]] * 12)
     with pytest.raises(ValueError, match=r"x\.mp4: 12 frames need 11 actions.*got 12"):
-        import_episodes(tmp_path / "films", tmp_path / "mine")
-    (tmp_path / "films/x.mp4").write_bytes(b"no film at all")
+        import_episodes(tmp_path / "videos", tmp_path / "mine")
+    (tmp_path / "videos/x.mp4").write_bytes(b"no video at all")
     with pytest.raises(ValueError, match=r"x\.mp4: damaged, or not a video"):
-        import_episodes(tmp_path / "films", tmp_path / "mine")
+        import_episodes(tmp_path / "videos", tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
 
 
 def test_pictures_are_in_the_order_of_their_numbers_and_come_in_as_they_are(tmp_path):
     store = import_episodes(foreign(tmp_path / "theirs", [0, 1] * 5), tmp_path / "mine")
-    np.testing.assert_array_equal(store.read(0).frames, film(11))
+    np.testing.assert_array_equal(store.read(0).frames, grey_video(11))
 
 
 def test_pictures_of_16_bits_are_refused_rather_than_clipped(tmp_path):
@@ -226,13 +228,13 @@ def test_words_become_choices_of_these_names(tmp_path):
     assert store.actions(0).tolist() == [1, 0, 1]
 
 
-def test_other_numbers_lie_between_the_least_and_the_greatest_of_the_data_or_as_told(tmp_path):
+def test_other_numbers_lie_between_the_least_and_the_greatest_of_the_data_or_the_bounds_given(tmp_path):
     theirs = foreign(tmp_path / "theirs", [0.25, -1.5, 0.1])
     found = import_episodes(theirs, tmp_path / "found")
     assert found.info.action_space == Box(-1.5, 0.25, (), np.float32)
     np.testing.assert_array_equal(found.actions(0), np.array([0.25, -1.5, 0.1], np.float32))
-    told = import_episodes(theirs, tmp_path / "told", actions=(-2.0, 2.0))
-    assert told.info.action_space == Box(-2, 2, (), np.float32)
+    given = import_episodes(theirs, tmp_path / "given", actions=(-2.0, 2.0))
+    assert given.info.action_space == Box(-2, 2, (), np.float32)
     with pytest.raises(ValueError, match=r"one: .*expected finite values inside.*actions= sets"):
         import_episodes(theirs, tmp_path / "narrow", actions=(-1.0, 1.0))
 
@@ -240,7 +242,7 @@ def test_other_numbers_lie_between_the_least_and_the_greatest_of_the_data_or_as_
 def test_whole_numbers_are_choices_and_may_be_more_than_the_data_has(tmp_path):
     theirs = foreign(tmp_path / "theirs", [0, 2, 1])
     assert import_episodes(theirs, tmp_path / "found").info.action_space == Discrete(3)
-    assert import_episodes(theirs, tmp_path / "told", actions=9).info.action_space == Discrete(9)
+    assert import_episodes(theirs, tmp_path / "given", actions=9).info.action_space == Discrete(9)
     with pytest.raises(ValueError, match=r"expected values inside Discrete\(2\), got 2"):
         import_episodes(theirs, tmp_path / "few", actions=2)
     with pytest.raises(ValueError, match="expected choices >= 0, got -1"):
@@ -250,7 +252,7 @@ def test_whole_numbers_are_choices_and_may_be_more_than_the_data_has(tmp_path):
 
 
 def test_actions_of_several_numbers_have_a_column_each(tmp_path):
-    write_pictures(tmp_path / "theirs/one", film(3))
+    write_pictures(tmp_path / "theirs/one", grey_video(3))
     write_table(tmp_path / "theirs", ["episode", "action_1", "action_0"], [["one", 4, 0], ["one", 2, 1]])
     store = import_episodes(tmp_path / "theirs", tmp_path / "mine")
     assert store.info.action_space == MultiDiscrete([2, 5])
@@ -294,7 +296,7 @@ def test_frames_can_be_made_smaller_and_grey_ones_get_three_channels(tmp_path):
     ],
 )
 def test_a_table_that_says_something_else_is_refused(tmp_path, columns, rows, error):
-    write_pictures(tmp_path / "theirs/one", film(3))
+    write_pictures(tmp_path / "theirs/one", grey_video(3))
     write_table(tmp_path / "theirs", columns, rows)
     with pytest.raises(ValueError, match=error):
         import_episodes(tmp_path / "theirs", tmp_path / "mine")

@@ -58,8 +58,8 @@ def test_choices_that_start_elsewhere_have_their_names_and_few_rewards_are_count
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_the_sheet_shows_each_episode_from_its_first_frame_to_its_last(tmp_path, channels):
     store = odd_store(tmp_path, SPACES["choices"], channels)
-    picture = episode_sheet(store)
-    shown = picture[:, -5 - 2 :].reshape(-1, 7 * 3)  # the last column: pictures 5 wide, with a gap of 2
+    sheet = episode_sheet(store)
+    shown = sheet[:, -5 - 2 :].reshape(-1, 7 * 3)  # the last column: frames 5 wide, with a gap of 2
     for index in store.indices:
         last = store.read(index).frames[-1]
         row = np.repeat(last[0], 3, axis=-1) if channels == 1 else last[0, :, :3]
@@ -142,8 +142,8 @@ def test_the_script_shows_exports_imports_and_merges(tmp_path):
     run("collect", *MAZE, folder=tmp_path / "a")
     shown = run("data", "info", folder=tmp_path / "a")
     assert "turn_left" in shown and "100" in shown
-    with Image.open(tmp_path / "a/episodes.png") as picture:
-        assert picture.height > 4 * 16
+    with Image.open(tmp_path / "a/episodes.png") as sheet:
+        assert sheet.height > 4 * 16
     run("data", "export", "format=npz", f"to={tmp_path / 'out'}", folder=tmp_path / "a")
     run("data", "import", f"from={tmp_path / 'out'}", folder=tmp_path / "b")
     a, b = (EpisodeStore.open(tmp_path / name / "episodes") for name in "ab")
@@ -171,10 +171,10 @@ def test_the_script_says_what_it_misses(tmp_path, settings, error):
 @pytest.mark.slow
 def test_models_train_evaluate_and_dream_on_data_of_others(tmp_path):
     run("collect", *MAZE, folder=tmp_path / "maze")
-    run("data", "export", "format=frames", f"to={tmp_path / 'films'}", folder=tmp_path / "maze")
-    (tmp_path / "films/worldmodel.json").unlink()  # now it is a folder like anyone's
+    run("data", "export", "format=frames", f"to={tmp_path / 'videos'}", folder=tmp_path / "maze")
+    (tmp_path / "videos/worldmodel.json").unlink()  # now it is a folder like anyone's
     folder = tmp_path / "mine"
-    run("data", "import", f"from={tmp_path / 'films'}", "actions=7", folder=folder)
+    run("data", "import", f"from={tmp_path / 'videos'}", "actions=7", folder=folder)
     assert EpisodeStore.open(folder / "episodes").info.policy == "imported"
     for name in ("train_tokenizer", "train_prior", "evaluate", "rollout"):
         run(name, *TINY[name], folder=folder)

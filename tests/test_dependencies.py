@@ -2,8 +2,10 @@
 
 import re
 import tomllib
+from email.message import Message
 from importlib.metadata import distributions, requires, version
 from pathlib import Path
+from typing import cast
 
 import pytest
 from packaging.requirements import Requirement
@@ -14,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 def named_in_pyproject() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    return {re.match(r"[\w.-]+", each)[0] for group in groups for each in group}
+    return {Requirement(each).name for group in groups for each in group}
 
 
 def named_in_tables() -> set[str]:
@@ -40,10 +42,11 @@ def test_every_installed_licence_that_is_not_permissive_is_named():
     named = re.findall(r"^\| ([\w.-]+) \|", section("## Licences that are not permissive"), flags=re.MULTILINE)
     found = set()
     for each in distributions():
-        words = [word for word in each.metadata.get_all("Classifier") or [] if word.startswith("License")]
-        words += [each.metadata.get("License-Expression") or "", (each.metadata.get("License") or "")[:60]]
+        metadata = cast(Message, each.metadata)  # its protocol lacks `get`
+        words = [word for word in metadata.get_all("Classifier") or [] if word.startswith("License")]
+        words += [metadata.get("License-Expression") or "", (metadata.get("License") or "")[:60]]
         if re.search(r"GPL|MPL|Mozilla|EUPL|CDDL|EPL|SSPL|Commons Clause", " ".join(words)):
-            found.add(normal(each.metadata["Name"]))
+            found.add(normal(metadata["Name"]))
     ours = found & set(pinned())
     assert ours <= set(named), ours - set(named)
     assert set(named) - {"distribution"} <= set(pinned())

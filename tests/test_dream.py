@@ -1,6 +1,6 @@
 """Laws of the dream as an environment: it is reproducible one by one, begins anew as Gymnasium has it, and branches."""
 
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import jaxtyping
@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from envs.maze import MazeConfig, MazeEnv
 from tests.helpers_env import CounterEnv
-from tests.helpers_models import random_frames, small_world
+from tests.helpers_models import outcome_head, random_frames, small_world
 from worldmodel.agents.encoded_env import EncodedEnv
 from worldmodel.dream import DreamEnv, DreamVectorEnv
 from worldmodel.world import WorldModel
@@ -25,8 +25,7 @@ Record = list[tuple[Any, ...]]  # what reset and every step gave
 def lasting_world(lasting: float = 2.0, **settings) -> WorldModel:
     """A small world of which about one step in eight (the sigmoid of −2) ends a dream: some end soon, some last."""
     world = small_world(**settings)
-    head = world.prior.outcome
-    assert head is not None
+    head = outcome_head(world)
     with torch.no_grad():
         for part in (head.out_proj.weight, head.out_proj.bias):
             goes_on, ends = part.chunk(2)
@@ -44,7 +43,7 @@ def some_actions(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 4, shape)
 
 
-def run_episode(env: Any, actions: np.ndarray, **reset: Any) -> Record:
+def run_episode(env: Any, actions: Any, **reset: Any) -> Record:
     """What a reset and then these actions, one row each, give."""
     return [env.reset(**reset), *(env.step(each) for each in actions)]
 
@@ -247,7 +246,10 @@ def test_other_actions_branch_and_a_snapshot_serves_other_environments_too():
 
 def test_a_dream_is_truncated_at_its_horizon_and_by_default_at_the_longest_episode_of_the_data():
     world = endless_world(longest=4)
-    for settings, steps in (({}, 4), ({"horizon": 6}, 6), ({"horizon": 6, "max_episode_steps": 3}, 3)):
+    cases: list[tuple[dict[str, Any], int]] = [
+        ({}, 4), ({"horizon": 6}, 6), ({"horizon": 6, "max_episode_steps": 3}, 3),
+    ]  # fmt: skip
+    for settings, steps in cases:
         _, *record = run_episode(DreamEnv(world=world, **settings), np.zeros(steps, int), seed=0)
         assert [truncated for _, _, _, truncated, _ in record] == [False] * (steps - 1) + [True]
         assert not any(terminated for _, _, terminated, _, _ in record)
@@ -433,7 +435,8 @@ def test_a_dream_begins_from_the_start_that_is_named():
 
 def test_dreams_begin_where_episodes_did_unless_anywhere_is_asked_for():
     world = small_world()  # of five starts the first two are beginnings
-    for starts, expected in (("resets", {1}), ("anywhere", {1, 2, 3, 4})):
+    lengths: dict[Literal["resets", "anywhere"], set[int]] = {"resets": {1}, "anywhere": {1, 2, 3, 4}}
+    for starts, expected in lengths.items():
         env = DreamVectorEnv(64, world=world, starts=starts)
         env.reset(seed=0)
         assert set(env.state.steps.tolist()) == expected
@@ -459,6 +462,7 @@ def test_a_world_without_actions_takes_the_action_zero():
 def test_actions_outside_the_space_or_of_another_shape_are_refused(stride):
     env = DreamVectorEnv(2, world=small_world(time_stride=stride))
     env.reset(seed=0)
+    assert env.action_space.shape is not None
     good = np.zeros(env.action_space.shape, int)
     for bad, message in (
         (good + 4, r"inside Discrete\(4\), got 4"),
@@ -512,7 +516,7 @@ def test_masks_and_seeds_that_do_not_fit_are_refused():
 def test_settings_that_are_none_are_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a user's Python does not check types
     world = small_world()
-    for settings, message in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"obs": "pixels"}, "obs: expected frames, tokens or latent, got 'pixels'"),
         ({"starts": "ends"}, "starts: expected resets or anywhere, got 'ends'"),
         ({"horizon": -1}, "horizon: expected 0 or more"),
@@ -521,7 +525,8 @@ def test_settings_that_are_none_are_refused(monkeypatch):
         ({"truncate_on_surprise": np.nan}, "truncate_on_surprise: expected 0 bits or more"),
         ({"truncate_on_surprise": -1.0}, "truncate_on_surprise: expected 0 bits or more"),
         ({"autoreset_mode": "never"}, "never"),
-    ):
+    ]
+    for settings, message in cases:
         with pytest.raises((TypeError, ValueError), match=message):
             DreamVectorEnv(2, world=world, **settings)
 
@@ -534,7 +539,8 @@ def test_keys_of_chance_that_are_no_64_bit_numbers_are_refused_before_a_dream_be
         for keys in ({"seed": number}, {"dream": number}):
             with pytest.raises(ValueError, match="expected a signed 64-bit number"):
                 world.start_from_context(0, **keys)
-        for keys in ({"seed": number}, {"dreams": [number]}):
+        several: list[dict[str, Any]] = [{"seed": number}, {"dreams": [number]}]
+        for keys in several:
             with pytest.raises(ValueError, match="expected a signed 64-bit number"):
                 world.start(frames, np.zeros((1, 0), np.int64), **keys)
 

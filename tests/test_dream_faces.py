@@ -76,7 +76,8 @@ def test_the_checks_that_make_puts_around_every_environment_pass_over_whole_drea
         while not done:
             *_, terminated, truncated, _ = env.step(env.action_space.sample())
             done = terminated or truncated
-            assert env.render().shape == (16, 24, 3)
+            frame = env.render()
+            assert isinstance(frame, np.ndarray) and frame.shape == (16, 24, 3)
 
 
 def test_a_world_on_disk_is_all_that_make_and_make_vec_need(tmp_path):
@@ -84,6 +85,7 @@ def test_a_world_on_disk_is_all_that_make_and_make_vec_need(tmp_path):
     env, many = gymnasium.make(ID, world=tmp_path), gymnasium.make_vec(ID, num_envs=3, world=tmp_path)
     assert isinstance(env.unwrapped, DreamEnv) and isinstance(many, DreamVectorEnv)
     assert np.array_equal(env.reset(seed=1)[0], many.reset(seed=0)[0][1])
+    assert env.spec is not None
     assert gymnasium.make(env.spec).unwrapped.observation_space == env.observation_space
 
 
@@ -107,7 +109,7 @@ def test_frames_stack():
 def test_episodes_are_counted_and_summed():
     env = RecordEpisodeStatistics(make())
     env.reset(seed=0)
-    rewards, done = [], False
+    rewards, done, info = [], False, {}
     while not done:
         _, reward, terminated, truncated, info = env.step(1)
         rewards, done = [*rewards, reward], terminated or truncated
@@ -188,7 +190,9 @@ def test_a_seed_is_for_the_next_reset_of_a_vec_env_and_decides_all_that_follows(
         lives.append([env.reset(), *(env.step(np.full(4, 2))[0] for _ in range(6))])
     one, again, other = (np.stack(life) for life in lives)
     assert np.array_equal(one, again) and not np.array_equal(one, other)
-    assert not np.array_equal(env.reset(), other[0]) or not np.array_equal(env.step(np.full(4, 2))[0], other[1])
+    first, second = env.reset(), env.step(np.full(4, 2))[0]
+    assert isinstance(first, np.ndarray) and isinstance(second, np.ndarray)
+    assert not np.array_equal(first, other[0]) or not np.array_equal(second, other[1])
 
 
 def test_vec_monitor_reports_the_return_of_each_dream():
@@ -211,8 +215,9 @@ def test_the_rest_of_the_vec_env_interface_answers():
     assert env.get_attr("num_envs", 1) == [3] and not env.has_attr("nothing")
     env.set_attr("limit", 1)
     assert env.step(np.zeros(3, int))[2].all()
-    assert np.array_equal(env.get_images()[1], env.env_method("render", indices=[1])[0])
-    assert env.render(mode="rgb_array").ndim == 3
+    image, tiled = env.get_images()[1], env.render(mode="rgb_array")
+    assert image is not None and np.array_equal(image, env.env_method("render", indices=[1])[0])
+    assert tiled is not None and tiled.ndim == 3
     env.close()
 
 
@@ -245,7 +250,8 @@ def test_plain_ppo_from_pictures_trains_and_saves(tmp_path):
     model.save(tmp_path / "ppo")
     seen = env.reset()
     loaded = PPO.load(tmp_path / "ppo", device="cpu")
-    assert np.array_equal(*(each.predict(seen, deterministic=True)[0] for each in (model, loaded)))
+    one, two = (each.predict(seen, deterministic=True)[0] for each in (model, loaded))
+    assert np.array_equal(one, two)
 
 
 def test_the_same_seed_trains_the_same_policy():

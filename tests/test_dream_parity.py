@@ -115,7 +115,8 @@ def test_seeds_are_those_of_single_dreams_and_generators_can_be_set(stride):
     world = small_world(stride)
     ours, theirs = DreamVectorEnv(N, world=world), SyncVectorEnv([lambda: DreamEnv(world=world)] * N)
     assert len(set(ours.np_random_seed)) == N  # drawn, and known
-    for seed in (42, [5, 9, 42]):
+    seeds: list[int | list[int | None]] = [42, [5, 9, 42]]
+    for seed in seeds:
         ours.reset(seed=seed), theirs.reset(seed=seed)
         assert ours.np_random_seed == theirs.np_random_seed
     moment = ours.snapshot()
@@ -172,10 +173,12 @@ def test_a_spec_goes_to_json_and_back_and_makes_the_same_dream(tmp_path):
     small_world().save(tmp_path / "world")
     settings: dict[str, Any] = {"world": tmp_path / "world", "obs": "tokens"}
     env = gymnasium.make(ID, **settings)
+    assert env.spec is not None
     again = gymnasium.make(EnvSpec.from_json(env.spec.to_json()))
     assert np.array_equal(env.reset(seed=1)[0], again.reset(seed=1)[0])
     how = {"sampler": SamplerConfig(temperature=0.5), "autoreset_mode": AutoresetMode.SAME_STEP}
     many = gymnasium.make_vec(ID, num_envs=2, vectorization_mode="vector_entry_point", **settings, **how)
+    assert many.spec is not None
     other = gymnasium.make_vec(EnvSpec.from_json(many.spec.to_json()))
     assert other.metadata == many.metadata and other.num_envs == 2
     for each in (many, other):
@@ -184,7 +187,7 @@ def test_a_spec_goes_to_json_and_back_and_makes_the_same_dream(tmp_path):
 
 
 def test_wrappers_of_many_dreams_give_what_they_give_of_single_ones():
-    settings = {"world": space_world(SPACES["bounded"])}
+    settings: dict[str, Any] = {"world": space_world(SPACES["bounded"])}
     found = []
     for env in (DreamVectorEnv(N, **settings), SyncVectorEnv([lambda: DreamEnv(**settings)] * N)):
         wrapped = vector_wrappers.RecordEpisodeStatistics(vector_wrappers.NormalizeReward(env))
@@ -357,7 +360,7 @@ def test_a_start_that_is_no_whole_number_is_refused(start):
 def test_the_mode_of_a_vec_env_and_of_a_single_dream_is_fixed_and_another_is_refused():
     world = small_world()
     assert DreamVecEnv(2, world=world, autoreset_mode="SameStep").num_envs == 2
-    assert DreamEnv(world=world, autoreset_mode="Disabled").reset(seed=0)
+    DreamEnv(world=world, autoreset_mode="Disabled").reset(seed=0)
     for mode in ("NextStep", "Disabled"):
         with pytest.raises(ValueError, match=f"expects SameStep, got {mode}"):
             DreamVecEnv(2, world=world, autoreset_mode=mode)

@@ -5,6 +5,7 @@ import time
 import warnings
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -224,7 +225,7 @@ def test_whatever_an_engine_raises_costs_a_try_and_is_named(tmp_path, where, err
 
 @pytest.mark.parametrize("error", FAULTS, ids=lambda error: repr(error)[:20])
 @pytest.mark.parametrize("fresh_env", [True, False])
-def test_an_error_on_closing_is_told_once_and_costs_nothing(tmp_path, capfd, error, fresh_env):
+def test_an_error_on_closing_is_printed_once_and_costs_nothing(tmp_path, capfd, error, fresh_env):
     store = EpisodeStore.create(tmp_path, counter_info())
     make_env = partial(RaisingEnv, "close", error)
     report = collect(make_env, store, 3, info_keys=("now",), progress=False, fresh_env=fresh_env)
@@ -331,7 +332,7 @@ def test_a_reward_that_is_none_costs_its_episode_alone(tmp_path):
     bad = expected.header(2).seed
 
     class Sometimes(CounterEnv):
-        def step(self, action):
+        def step(self, action) -> Any:
             values = super().step(action)
             return put(1, np.nan)(values) if self.seed == bad and self.now == 8 else values
 
@@ -390,16 +391,17 @@ def test_one_success_is_enough_to_go_on(tmp_path):
 
 def test_the_report_counts_cut_and_rewarded_episodes(tmp_path):
     class Stingy(CounterEnv):
-        def step(self, action):
+        def step(self, action) -> Any:
             return put(1, lambda reward: float(reward > 7))(super().step(action))
 
-    settings = {"max_steps": 8, "info_keys": ("now",)}
+    settings: dict[str, Any] = {"max_steps": 8, "info_keys": ("now",)}
     store = EpisodeStore.create(tmp_path, counter_info(**settings))
     report = collect(partial(CounterEnv, 7, 9), store, 8, progress=False, **settings)
     assert report.cut == sum(store.read(i).truncated for i in range(8)) and 0 < report.cut < 8
     assert report.rewarded == 8
-    other = EpisodeStore.create(tmp_path / "other", counter_info(**settings | {"max_steps": 7}))
-    report = collect(Stingy, other, 2, progress=False, **settings | {"max_steps": 7})
+    settings["max_steps"] = 7
+    other = EpisodeStore.create(tmp_path / "other", counter_info(**settings))
+    report = collect(Stingy, other, 2, progress=False, **settings)
     assert (report.cut, report.rewarded) == (2, 0)
 
 

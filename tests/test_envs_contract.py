@@ -2,10 +2,12 @@
 
 import copy
 import pickle
+from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.spaces import Discrete
 from gymnasium.utils.env_checker import check_env
 
 import envs
@@ -16,7 +18,7 @@ from envs.maze import MazeConfig
 from envs.vizdoom import VizdoomConfig
 from worldmodel.io.config import from_mapping, to_dict
 
-SIZE = {"height": 24, "width": 40}  # not square, on purpose
+SIZE: dict[str, Any] = {"height": 24, "width": 40}  # not square, on purpose
 HERE = [
     MazeConfig(**SIZE),
     MazeConfig(**SIZE, noise=8.0, layout_seed=None, goal_ends=False),
@@ -35,6 +37,12 @@ def config(request):
     return request.param
 
 
+def rendered(env: gymnasium.Env) -> np.ndarray:
+    frame = env.render()
+    assert isinstance(frame, np.ndarray)
+    return frame
+
+
 def test_gymnasiums_own_checker_finds_nothing_to_say(config):
     env = envs.make(config)
     check_env(env, skip_render_check=True)  # warnings are errors here
@@ -46,7 +54,7 @@ def test_frames_are_uint8_of_the_size_asked_for_and_render_gives_the_last_one(co
     first, _ = env.reset(seed=0)
     frame, *_ = env.step(env.action_space.sample())
     assert first.dtype == frame.dtype == np.uint8 and first.shape == frame.shape == (24, 40, 3)
-    assert np.array_equal(env.render(), frame)
+    assert np.array_equal(rendered(env), frame)
     env.close()
 
 
@@ -66,7 +74,7 @@ def test_a_copy_plays_the_same_and_closes_what_is_its_own(config, copied, steps)
     env = envs.make(config)
     if steps is not None:
         play(env, 1, steps)
-        assert np.array_equal(copied(env).render(), env.render())
+        assert np.array_equal(rendered(copied(env)), rendered(env))
     other = copied(env)
     assert play(other, 3) == play(env, 3)
     other.close()
@@ -105,6 +113,7 @@ def test_there_is_a_name_for_every_discrete_action_or_for_none(config):
     env = envs.make(config)
     names = env.get_wrapper_attr("action_names")
     assert isinstance(names, tuple) and len(set(names)) == len(names)
+    assert isinstance(env.action_space, Discrete)
     assert len(names) == (0 if config.name == "gymnasium" else env.action_space.n)
     env.close()
 
@@ -134,7 +143,7 @@ def test_a_smaller_frame_is_the_average_over_the_area_of_its_pixels():
     assert np.abs(area_resize(image, 3, 5) - means).max() <= 1.0  # rows and columns are rounded apart
 
 
-def test_grey_pictures_become_three_equal_channels_and_floats_are_refused():
+def test_grey_frames_become_three_equal_channels_and_floats_are_refused():
     grey = np.arange(6, dtype=np.uint8).reshape(2, 3)
     assert np.array_equal(to_rgb(grey), np.stack([grey] * 3, axis=-1))
     assert np.array_equal(to_rgb(grey[..., None]), to_rgb(grey))

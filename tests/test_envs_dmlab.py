@@ -7,6 +7,7 @@ import sys
 import fake_deepmind_lab
 import numpy as np
 import pytest
+from gymnasium.spaces import Discrete
 from gymnasium.utils.env_checker import check_env
 
 import envs
@@ -203,6 +204,7 @@ def test_the_real_engine_plays_the_same_episode_twice():
     pytest.importorskip("deepmind_lab")
     env = envs.make(DmlabConfig(level="seekavoid_arena_01"))
     check_env(env, skip_render_check=True)
+    assert isinstance(env.action_space, Discrete)
     played = []
     for _ in range(2):
         played.append([env.reset(seed=3)[0].tobytes()])

@@ -16,19 +16,26 @@ from envs.maze import (
     render,
     step_pose,
 )
+from envs.raycast import Maze
 
 NOOP, FORWARD, BACKWARD, TURN_LEFT, TURN_RIGHT, STRAFE_LEFT, STRAFE_RIGHT = range(7)
 
 
-def walk(env, seed, steps):
-    """Actions, frames, rewards, infos, and mazes of a random walk; frames, infos and mazes begin with the first."""
+def maze_of(env: MazeEnv) -> Maze:
+    assert env.maze is not None
+    return env.maze
+
+
+def walk(env: MazeEnv, seed: int, steps: int):
+    """Actions, frames, rewards, infos, and mazes of a random walk; frames, infos and mazes start with the first."""
     frame, info = env.reset(seed=seed)
     rng = np.random.default_rng(seed)
-    actions, rewards, frames, infos, mazes = [], [], [frame], [info], [env.maze]
+    actions, rewards, frames, infos, mazes = [], [], [frame], [info], [maze_of(env)]
+    terminated = False
     for _ in range(steps):
-        actions.append(int(rng.choice([FORWARD, FORWARD, FORWARD, TURN_LEFT, STRAFE_RIGHT, rng.integers(7)])))
+        actions.append(int(rng.choice([FORWARD, FORWARD, FORWARD, TURN_LEFT, STRAFE_RIGHT, int(rng.integers(7))])))
         frame, reward, terminated, truncated, info = env.step(actions[-1])
-        frames.append(frame), rewards.append(reward), infos.append(info), mazes.append(env.maze)
+        frames.append(frame), rewards.append(reward), infos.append(info), mazes.append(maze_of(env))
         if terminated or truncated:
             break
     return actions, frames, rewards, infos, mazes, terminated
@@ -84,7 +91,7 @@ def test_a_full_turn_leads_back_to_the_very_same_frame():
     assert step_pose(maze, step_pose(maze, start, TURN_LEFT), TURN_RIGHT) == start
 
 
-def test_turning_right_moves_the_picture_to_the_left():
+def test_turning_right_moves_the_frame_to_the_left():
     maze = build_maze(np.random.default_rng(1), rooms=3, loops=0.5)
     pose = Pose(1.5, 1.5, 40.0)
     before, after = (render(maze, p, 16, 64).astype(float) for p in (pose, step_pose(maze, pose, TURN_RIGHT)))
@@ -124,7 +131,7 @@ def test_a_layout_seed_gives_every_episode_one_maze_and_none_gives_each_its_own(
     for seed in (1, 2):
         for name, env in (("fixed", fixed), ("own", own)):
             env.reset(seed=seed)
-            mazes[name].append(env.maze.colours)
+            mazes[name].append(maze_of(env).colours)
     assert np.array_equal(*mazes["fixed"]) and not np.array_equal(*mazes["own"])
 
 

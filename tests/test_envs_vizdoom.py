@@ -7,12 +7,14 @@ import os
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Discrete
 
 import envs
-from envs.vizdoom import VizdoomConfig, scenarios
+from envs.vizdoom import VizdoomConfig, VizdoomEnv, scenarios
 
 FRESH = """
 import sys; sys.path[:0] = ["tests", "."]
@@ -21,9 +23,21 @@ print(episode("HealthGatheringSupreme", [3])[0])
 """
 
 
+def made(**settings: Any) -> VizdoomEnv:
+    env = envs.make(VizdoomConfig(**settings))
+    assert isinstance(env, VizdoomEnv)
+    return env
+
+
+def engine(env: VizdoomEnv) -> Any:
+    wrapped: Any = env.inner.unwrapped
+    return wrapped.game
+
+
 def episode(scenario, seeds, steps=150):
     """A hash of everything that the episodes show, one per seed, played one after the other in one environment."""
-    env = envs.make(VizdoomConfig(scenario=scenario))
+    env = made(scenario=scenario)
+    assert isinstance(env.action_space, Discrete)
     hashes = []
     for seed in seeds:
         frame, _ = env.reset(seed=seed)
@@ -46,32 +60,34 @@ def test_a_seed_gives_the_same_bytes_after_other_episodes_and_in_a_fresh_process
 
 def test_an_episode_that_runs_out_of_time_is_truncated_and_keeps_its_last_frame():
     env = envs.make(VizdoomConfig(scenario="Basic", frame_skip=10))
-    env.reset(seed=0)
-    ended, last = False, None
-    for _ in range(100):
-        before, (last, _, terminated, truncated, _) = last, env.step(0)
-        if ended := (terminated or truncated):
-            break
+    frames, terminated, truncated = [env.reset(seed=0)[0]], False, False
+    while len(frames) <= 100 and not (terminated or truncated):
+        frame, _, terminated, truncated, _ = env.step(0)
+        frames.append(frame)
     env.close()
-    assert ended and (terminated, truncated) == (False, True) and np.array_equal(before, last) and last.any()
+    assert (terminated, truncated) == (False, True)
+    assert np.array_equal(frames[-2], frames[-1]) and frames[-1].any()
 
 
 def test_an_episode_that_is_lost_is_terminated_and_its_last_frame_is_black():
     env = envs.make(VizdoomConfig(scenario="TakeCover", frame_skip=20))
     frame, _ = env.reset(seed=0)
+    terminated = truncated = False
     for _ in range(500):
         assert frame.any()
         frame, _, terminated, truncated, _ = env.step(0)
         if terminated or truncated:
             break
-    assert (terminated, truncated) == (True, False) and not frame.any() and not env.render().any()
+    rendered = env.render()
+    assert (terminated, truncated) == (True, False) and not frame.any()
+    assert isinstance(rendered, np.ndarray) and not rendered.any()
     assert env.reset(seed=1)[0].any()
     env.close()
 
 
 def test_an_action_presses_the_buttons_that_it_is_named_by():
-    env = envs.make(VizdoomConfig(scenario="HealthGathering", buttons=2))
-    game = env.inner.unwrapped.game
+    env = made(scenario="HealthGathering", buttons=2)
+    game = engine(env)
     env.reset(seed=0)
     for action, name in enumerate(env.action_names):
         env.step(action)
@@ -79,7 +95,7 @@ def test_an_action_presses_the_buttons_that_it_is_named_by():
         expected = {button.name.lower().replace("move_", "") for button, value in pressed if value} or {"noop"}
         assert set(name.split("+")) == expected
     env.close()
-    assert len(set(env.action_names)) == env.action_space.n == 7
+    assert env.action_space == Discrete(7) and len(set(env.action_names)) == 7
 
 
 def test_a_crop_is_that_part_of_the_screen_and_a_wrong_one_is_refused():
@@ -94,14 +110,14 @@ def test_a_crop_is_that_part_of_the_screen_and_a_wrong_one_is_refused():
 
 
 def test_one_button_at_a_time_gives_the_plain_names():
-    env = envs.make(VizdoomConfig(scenario="MyWayHome"))
+    env = made(scenario="MyWayHome")
     assert set(env.action_names) == {"noop", "turn_left", "turn_right", "forward", "move_left", "move_right"}
     env.close()
 
 
 def test_a_scenario_with_mouse_axes_keeps_its_buttons_alone():
-    env = envs.make(VizdoomConfig(scenario="Deathmatch"))
-    assert env.action_space.n == len(env.action_names) and "attack" in env.action_names
+    env = made(scenario="Deathmatch")
+    assert env.action_space == Discrete(len(env.action_names)) and "attack" in env.action_names
     env.close()
 
 
@@ -128,15 +144,15 @@ def test_without_the_package_the_error_says_how_to_get_it(monkeypatch):
 
 @pytest.mark.parametrize("copied", [lambda env: pickle.loads(pickle.dumps(env)), copy.deepcopy])
 def test_a_copy_that_is_closed_ends_its_engine_and_folder(copied):
-    env = envs.make(VizdoomConfig())
+    env = made()
     env.reset(seed=1)
     other = copied(env)
     other.reset(seed=1)
-    game, folder = other.inner.unwrapped.game, other._folder
+    game, folder = engine(other), other._folder
     assert game.is_running() and folder != env._folder
     other.close()
     assert not game.is_running() and not os.path.exists(folder)
-    assert env.inner.unwrapped.game.is_running()
+    assert engine(env).is_running()
     env.close()
 
 
@@ -144,7 +160,7 @@ def test_a_copy_that_nobody_closes_ends_with_its_last_name():
     env = envs.make(VizdoomConfig())
     other = pickle.loads(pickle.dumps(env))
     other.reset(seed=1)
-    game, folder = other.inner.unwrapped.game, other._folder
+    game, folder = engine(other), other._folder
     del other
     gc.collect()
     assert not game.is_running() and not os.path.exists(folder)

@@ -105,7 +105,7 @@ def test_actions_and_rewards_that_are_shared_cannot_be_written_to(store):
 
 def test_equal_episodes_give_equal_bytes_at_any_time():
     first = bytes(hdf5.to_bytes(make_episode()))
-    time.sleep(1.1)  # HDF5 dates objects by the second, unless it is told not to
+    time.sleep(1.1)  # HDF5 dates objects by the second, unless track_times is off
     assert bytes(hdf5.to_bytes(make_episode())) == first
 
 

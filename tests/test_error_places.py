@@ -43,29 +43,29 @@ def elsewhere(values: dict, name: str, folder: Path) -> dict:
     return copy.deepcopy(values[name]) | ({} if name == "data" else {"run": str(folder), "out": str(folder / "out")})
 
 
-def told_well(status: int, told: str) -> bool:
+def reported_well(status: int, printed: str) -> bool:
     """One line and status 2, or episodes that are missing, or a traceback with the request to report it."""
-    errors = [line for line in told.splitlines() if line.startswith("error: ")]
-    if OURS in told:
+    errors = [line for line in printed.splitlines() if line.startswith("error: ")]
+    if OURS in printed:
         return status == 1 and len(errors) == 1
-    return status in (1, 2) and len(errors) == 1 and "Traceback" not in told
+    return status in (1, 2) and len(errors) == 1 and "Traceback" not in printed
 
 
 @pytest.mark.parametrize("place", ["make", "space", "reset", "step", "close"])
 @pytest.mark.parametrize("error", [*PERSONS, *FAULTS, SystemExit(0), SystemExit("bye")], ids=repr)
-def test_what_an_engine_raises_is_told_with_its_place_and_never_as_our_fault(
+def test_what_an_engine_raises_is_reported_with_its_place_and_never_as_our_fault(
     place, error, values, tmp_path, capsys, monkeypatch
 ):
     given = elsewhere(values, "collect", tmp_path)
     given.pop("out")
     monkeypatch.setattr(BrokenEnv, "faults", {place: error})
     status = leaves(lambda: work("collect", given))
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     if place == "close" and status == 0:  # everything was collected
         return
-    assert told_well(status, told) and OURS not in told, told
+    assert reported_well(status, printed) and OURS not in printed, printed
     says_itself = isinstance(error, EngineError)  # our own word for such an error: it has its place already
-    assert "helpers_env.py" in told or "disk full" in told or says_itself
+    assert "helpers_env.py" in printed or "disk full" in printed or says_itself
 
 
 @pytest.mark.parametrize(("touched", "name"), [(touched, name) for touched, names in TOUCHED.items() for name in names])
@@ -76,8 +76,8 @@ def test_what_reading_and_writing_raise_is_one_line(touched, name, values, tmp_p
             given.pop("out")
         with mock.patch(touched, side_effect=error.with_traceback(None)) as thrower:
             status = leaves(lambda: work(name, given))  # noqa: B023
-        told = capsys.readouterr().err
+        printed = capsys.readouterr().err
         if not thrower.called or status == 0:  # not reached, or not needed
             continue
-        assert told_well(status, told), f"{error!r}: {told}"
-        assert status == 2 or error in FAULTS, f"{error!r}: {told}"
+        assert reported_well(status, printed), f"{error!r}: {printed}"
+        assert status == 2 or error in FAULTS, f"{error!r}: {printed}"

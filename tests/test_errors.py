@@ -82,16 +82,16 @@ def raising(error: BaseException):
 @pytest.mark.parametrize("error", PERSONS, ids=lambda error: type(error).__name__)
 def test_what_a_person_can_set_right_is_one_line_and_status_2(error, capsys):
     assert leaves(raising(error)) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ") and told.count("\n") == 1 and len(told) > len("error: \n")
-    assert ("make room" in told) == ("No space left" in str(error))
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ") and printed.count("\n") == 1 and len(printed) > len("error: \n")
+    assert ("make room" in printed) == ("No space left" in str(error))
 
 
 @pytest.mark.parametrize("error", FAULTS, ids=repr)
 def test_a_fault_of_our_own_is_a_traceback_a_request_and_status_1(error, capsys):
     assert leaves(raising(error)) == 1
-    told = capsys.readouterr().err.splitlines()
-    assert told[0].startswith("Traceback") and OURS in told[-1]
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[0].startswith("Traceback") and OURS in printed[-1]
 
 
 @pytest.mark.parametrize("error", [*PERSONS, *FAULTS, SystemExit(0), SystemExit("bye")], ids=repr)
@@ -102,12 +102,12 @@ def test_errors_in_a_persons_own_code_are_one_line_that_says_where(error, tmp_pa
     exec(compile(path.read_text(), str(path), "exec"), names)
     error.with_traceback(None)
     assert leaves(lambda: np.apply_along_axis(lambda _: names["act"](error), 0, np.zeros(1))) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ") and told.count("\n") == 1 and f"{path}, line 2" in told
-    assert type(error).__name__ in told or "memory" in told
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ") and printed.count("\n") == 1 and f"{path}, line 2" in printed
+    assert type(error).__name__ in printed or "memory" in printed
 
 
-def test_type_errors_of_our_doors_are_told_and_those_of_our_slips_are_not(capsys):
+def test_type_errors_of_our_doors_are_one_line_and_those_of_our_slips_are_not(capsys):
     config = {"run": [], "episodes": 3}
     assert leaves(lambda: from_mapping(schema("collect"), config)) == 2
     assert capsys.readouterr().err == "error: run: expected Path, got list []\n"
@@ -154,9 +154,9 @@ def test_a_signal_while_torch_is_imported_or_settings_are_composed_is_one_line(s
         time.sleep(0.002)
     time.sleep(delay)
     started.send_signal(signum)
-    told = started.communicate(timeout=60)[1].decode()
-    assert started.returncode == 128 + signum, told
-    assert told.startswith("stopped; ") and told.count("\n") == 1
+    printed = started.communicate(timeout=60)[1].decode()
+    assert started.returncode == 128 + signum, printed
+    assert printed.startswith("stopped; ") and printed.count("\n") == 1
 
 
 def test_a_signal_is_not_lost_in_a_finalizer_and_one_that_is_ignored_stays_ignored(tmp_path):
@@ -212,9 +212,9 @@ def test_output_that_nobody_takes_is_no_traceback(target, status, tmp_path):
         out = open(target, "wb")  # noqa: SIM115
     with out:
         done = subprocess.run(command("push", "--help"), cwd=tmp_path, env=RUNNING, stdout=out, stderr=subprocess.PIPE)
-    told = done.stderr.decode()
-    assert done.returncode == status and "Traceback" not in told and "Exception ignored" not in told
-    assert told.count("\n") == (status == 2)
+    printed = done.stderr.decode()
+    assert done.returncode == status and "Traceback" not in printed and "Exception ignored" not in printed
+    assert printed.count("\n") == (status == 2)
 
 
 def test_a_missing_package_and_an_error_while_a_script_is_imported_are_one_line(tmp_path):
@@ -271,7 +271,7 @@ def test_an_evaluation_of_agents_that_are_not_there_names_the_script_that_makes_
     assert "agent holds no agent; run scripts/train_agent.py" in capsys.readouterr().err
 
 
-def test_half_a_name_of_the_hub_is_told_what_a_whole_one_is(monkeypatch, capsys):
+def test_the_error_for_half_a_name_of_the_hub_says_what_a_whole_one_is(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["rollout.py", "world=hf://nobody"])
     assert leaves(entry("rollout")) == 2
     assert "expected hf://OWNER/NAME" in capsys.readouterr().err

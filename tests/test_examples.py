@@ -16,7 +16,7 @@ from worldmodel.io.config import to_dict
 from worldmodel.world import WorldInfo, WorldModel
 
 ROOT = Path(__file__).parents[1]
-MAZE = MazeConfig(height=40, width=48)  # large enough for Stable-Baselines3's network for pictures
+MAZE = MazeConfig(height=40, width=48)  # large enough for Stable-Baselines3's network for images
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_a_dream_is_stepped_by_hand_and_branched(world, tmp_path):
     printed = run("step_a_dream", tmp_path, world)
     assert printed.count("surprise") == 60
     with Image.open(tmp_path / "dream.gif") as video, Image.open(tmp_path / "futures.png") as sheet:
-        assert video.n_frames > 1 and sheet.height > 3 * 40
+        assert getattr(video, "n_frames", 1) > 1 and sheet.height > 3 * 40
 
 
 def test_ppo_is_trained_in_dreams(world, tmp_path):

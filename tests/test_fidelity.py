@@ -48,8 +48,8 @@ def test_a_tokenizer_with_a_broken_decoder_is_found_out_by_every_likeness():
     with torch.no_grad():  # it draws the negative of what it should
         for parameter in (*bad.decoder.layers[-2].parameters(), *bad.linear.out_proj.parameters()):
             parameter.neg_()
-    told, broken = (fidelity(tokenizer, clips, make_frame_metrics()).metrics for tokenizer in (good, bad))
-    assert told["psnr"].low > broken["psnr"].high and told["ssim"].low > broken["ssim"].high
+    right, broken = (fidelity(tokenizer, clips, make_frame_metrics()).metrics for tokenizer in (good, bad))
+    assert right["psnr"].low > broken["psnr"].high and right["ssim"].low > broken["ssim"].high
 
 
 def test_intervals_of_perplexity_hold_the_value_although_every_draw_has_fewer_codes():

@@ -202,7 +202,7 @@ def test_a_run_of_other_settings_or_another_identity_is_refused_by_name(tmp_path
         fit(Net(), Batches(), replace(CONFIG, steps=2), tmp_path, identity={"codes": (1, 2)})
 
 
-def test_a_finished_run_can_be_made_longer_and_watched_differently(tmp_path):
+def test_a_finished_run_can_be_made_longer_and_logged_differently(tmp_path):
     fit(Net(), Batches(), replace(CONFIG, steps=3), tmp_path, evaluate=fall)
     longer = fit(Net(), Batches(), replace(CONFIG, steps=5, log_every=1), tmp_path, evaluate=fall)
     assert longer.step == 5 and longer.metrics["validation/step"] == 5
@@ -277,7 +277,7 @@ def cut_and_resumed(folder: Path, config: FitConfig, steps: int) -> FitResult:
 
 
 @pytest.mark.parametrize("steps", [15, 40])
-def test_other_steps_under_a_falling_rate_are_told_and_recorded_wherever_the_result_is(tmp_path, capsys, steps):
+def test_other_steps_under_a_falling_rate_are_printed_and_recorded_wherever_the_result_is(tmp_path, capsys, steps):
     resumed = cut_and_resumed(tmp_path / "cut", CONFIG, steps)
     assert f"fit.steps is {steps} now and was 20" in capsys.readouterr().out
     assert [(each["from_step"], each["steps"]) for each in resumed.course] == [(0, 20), (10, steps)]
@@ -298,7 +298,7 @@ def test_other_steps_under_a_constant_rate_change_nothing_and_warn_of_nothing(tm
 def test_a_resumed_run_keeps_its_number_of_threads(tmp_path, monkeypatch):
     seen = []
 
-    class Watched(Net):
+    class Recorded(Net):
         def loss(self, batch):
             seen.append(torch.get_num_threads())
             return super().loss(batch)
@@ -306,11 +306,11 @@ def test_a_resumed_run_keeps_its_number_of_threads(tmp_path, monkeypatch):
     [monkeypatch.delenv(name, raising=False) for name in COUNTS]
     before = torch.get_num_threads()
     with threads(3):
-        fit(Watched(), Batches(), replace(CONFIG, steps=2), tmp_path)
-    result = fit(Watched(), Batches(), replace(CONFIG, steps=4), tmp_path)
+        fit(Recorded(), Batches(), replace(CONFIG, steps=2), tmp_path)
+    result = fit(Recorded(), Batches(), replace(CONFIG, steps=4), tmp_path)
     assert seen == [3] * 4 and [each["threads"] for each in result.course] == [3, 3]
     monkeypatch.setenv("OMP_NUM_THREADS", str(before))  # what a person sets is taken, and recorded
-    result = fit(Watched(), Batches(), replace(CONFIG, steps=5), tmp_path)
+    result = fit(Recorded(), Batches(), replace(CONFIG, steps=5), tmp_path)
     assert seen[4:] == [before] and [each["threads"] for each in result.course] == [3, 3, before]
     assert torch.get_num_threads() == before
 
@@ -410,7 +410,7 @@ def alive_in(folder: Path, command: list[str], **settings) -> subprocess.Popen:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such locks on Windows")
-def test_a_second_training_on_a_folder_is_told_who_trains_there_and_a_killed_one_leaves_no_lock(tmp_path):
+def test_a_second_training_on_a_folder_names_the_first_and_a_killed_one_leaves_no_lock(tmp_path):
     program = "import test_fit as t; t.fit(t.Net(), t.Slow(), t.replace(t.CONFIG, steps=400, workers=1), 'run')"
     child = alive_in(tmp_path / "run", ["-c", program], cwd=tmp_path)
     try:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import h5py
@@ -16,7 +17,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from minari.data_collector import EpisodeBuffer
 
-from tests.helpers_data import SPACES, odd_store
+from tests.helpers_data import SPACES, array_in, odd_store
 from worldmodel.data.convert.convert import export_episodes, import_episodes
 from worldmodel.data.episodes.dataset_info import DatasetInfo
 from worldmodel.data.episodes.episode import Episode
@@ -31,7 +32,8 @@ THREE = Discrete(3)
 def dataset(folder: Path, observations, space, steps=STEPS, actions=THREE, infos=None, jpeg=False, ended=None):
     """A dataset of one episode as Minari writes it, at `folder`/set-v0."""
     ends = {"terminations": np.array(ended or [False] * 3), "truncations": np.array([False] * 3)}
-    buffer = EpisodeBuffer(observations=observations, **steps, **ends, infos=infos or {})
+    data: dict[str, Any] = {"observations": observations, **steps, **ends, "infos": infos or {}}
+    buffer = EpisodeBuffer(**data)
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the author
         patch.setenv("MINARI_DATASETS_PATH", str(folder))
@@ -44,13 +46,19 @@ def plain(folder: Path, **options) -> Path:
     return dataset(folder, FRAMES, Box(0, 255, FRAMES.shape[1:], np.uint8), **options)
 
 
+def first_episode(file: h5py.File) -> h5py.Group:
+    group = file["episode_0"]
+    assert isinstance(group, h5py.Group)
+    return group
+
+
 def replaced(folder: Path, name: str, **options) -> Path:
     """The plain dataset, with one of its arrays made anew by `h5py` under these options."""
     path = plain(folder)
     with h5py.File(path / "data/main_data.hdf5", "a") as file:
-        values = file[f"episode_0/{name}"][...]
+        values = array_in(file, f"episode_0/{name}")[...]
         del file[f"episode_0/{name}"]
-        file["episode_0"].create_dataset(name, **{"data": values, **options})
+        first_episode(file).create_dataset(name, **{"data": values, **options})
     return path
 
 
@@ -71,7 +79,7 @@ def test_frames_of_every_layout_are_right_or_refused_by_name(tmp_path, shape, ta
 
 
 @pytest.mark.parametrize("flat", [True, False])
-def test_pictures_that_minari_packed_as_jpeg_come_in_nearly_as_they_were(tmp_path, flat):
+def test_images_that_minari_packed_as_jpeg_come_in_nearly_as_they_were(tmp_path, flat):
     frames = np.broadcast_to(np.array([40, 90, 200, 250], np.uint8)[:, None, None, None], (4, 48, 64, 3)).copy()
     if not flat:
         frames[1, :24] = 10  # JPEG files of several lengths
@@ -105,7 +113,7 @@ def test_what_is_left_out_of_a_dataset_is_named(tmp_path):
     assert said == ["left out: observation map, observation speed, infos/pose/x"]
 
 
-def test_two_pictures_in_an_observation_are_refused_by_name(tmp_path):
+def test_two_images_in_an_observation_are_refused_by_name(tmp_path):
     parts, space = {"left": FRAMES, "right": FRAMES}, Box(0, 255, (16, 24, 3), np.uint8)
     path = dataset(tmp_path, parts, Dict({"left": space, "right": space}))
     with pytest.raises(ValueError, match=r"expected one uint8 image .*'left'.*'right'"):
@@ -172,12 +180,14 @@ def test_data_in_other_files_of_the_machine_is_refused(tmp_path):
         file["frames"] = FRAMES
 
     def outside(file: h5py.File) -> None:
-        file["episode_0"].create_dataset("observations", FRAMES.shape, "u1", external=[(str(secret), 0, FRAMES.nbytes)])
+        first_episode(file).create_dataset(
+            "observations", FRAMES.shape, "u1", external=[(str(secret), 0, FRAMES.nbytes)]
+        )
 
     def virtual(file: h5py.File) -> None:
         layout = h5py.VirtualLayout(FRAMES.shape, "u1")
         layout[:] = h5py.VirtualSource(str(tmp_path / "secret.h5"), "frames", FRAMES.shape)
-        file["episode_0"].create_virtual_dataset("observations", layout)
+        first_episode(file).create_virtual_dataset("observations", layout)
 
     def link(file: h5py.File) -> None:
         file["episode_0/observations"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "frames")
@@ -198,7 +208,7 @@ def test_data_in_other_files_of_the_machine_is_refused(tmp_path):
 def test_infos_that_hold_each_other_without_end_are_refused(tmp_path):
     path = plain(tmp_path)
     with h5py.File(path / "data/main_data.hdf5", "a") as file:
-        infos = file["episode_0"].require_group("infos")
+        infos = first_episode(file).require_group("infos")
         for name in ("a", "b"):
             infos[name] = infos
     with pytest.raises(UntrustedFileError, match=r"infos: expected at most 1,000 entries"):
@@ -222,7 +232,7 @@ def test_small_files_that_claim_much_are_refused(tmp_path, packed):
 def test_an_array_that_lacks_a_chunk_is_refused_rather_than_read_as_zeros(tmp_path):
     path = replaced(tmp_path, "observations", data=None, shape=FRAMES.shape, dtype="u1", chunks=(2, 16, 24, 3))
     with h5py.File(path / "data/main_data.hdf5", "a") as file:
-        file["episode_0/observations"][:2] = FRAMES[:2]
+        array_in(file, "episode_0/observations")[:2] = FRAMES[:2]
     with pytest.raises(UntrustedFileError, match=r"cannot hold|expected 2 chunks"):
         import_episodes(path, tmp_path / "mine")
 
@@ -279,7 +289,7 @@ def test_an_environment_that_gymnasium_knows_is_recovered_from_an_export(tmp_pat
     store.write(episode)
     export_episodes(store, tmp_path / "out-v0", "minari")
     made = minari.MinariDataset(tmp_path / "out-v0/data").recover_environment()
-    assert made.spec.id == "CartPole-v1" and made.spec.kwargs["sutton_barto_reward"] is True
+    assert made.spec is not None and made.spec.id == "CartPole-v1" and made.spec.kwargs["sutton_barto_reward"] is True
     made.close()
     assert import_episodes(tmp_path / "out-v0", tmp_path / "back").fingerprint() == store.fingerprint()
 

@@ -11,7 +11,7 @@ import pytest
 from moviepy.config import FFMPEG_BINARY
 from PIL import Image
 
-from tests.test_convert import GREYS, film, foreign, write_pictures, write_table
+from tests.test_convert import GREYS, foreign, grey_video, write_pictures, write_table
 from worldmodel.data.convert.convert import import_episodes
 from worldmodel.data.convert.formats.png import read_png
 from worldmodel.data.convert.formats.video import read_video
@@ -102,7 +102,7 @@ def test_a_png_with_too_few_rows_is_refused_though_its_checksums_are_right(tmp_p
 
 
 def test_an_animation_is_refused(tmp_path):
-    frames = [Image.fromarray(frame) for frame in film(3)]
+    frames = [Image.fromarray(frame) for frame in grey_video(3)]
     with pytest.raises(UntrustedFileError, match=r"0\.png.*animation"):
         read(tmp_path, content(frames[0], save_all=True, append_images=frames[1:]))
 
@@ -115,22 +115,22 @@ def test_a_small_file_that_claims_a_large_picture_is_refused_by_its_header(tmp_p
 
 def test_pictures_of_several_sizes_need_a_size_within_an_episode_and_between(tmp_path):
     theirs = foreign(tmp_path / "theirs", [0, 1])
-    Image.fromarray(film(1, 8, 12)[0]).save(theirs / "one/2.png")
+    Image.fromarray(grey_video(1, 8, 12)[0]).save(theirs / "one/2.png")
     message = r"one, frame 2: expected \(height, width\) \(16, 24\) as in .*one, got \(8, 12\); size=\[height,width\]"
     with pytest.raises(ValueError, match=message):
         import_episodes(theirs, tmp_path / "mine")
     assert import_episodes(theirs, tmp_path / "sized", size=(8, 12)).info.frame_shape == (8, 12, 3)
     (tmp_path / "npz").mkdir()
     for name, height in (("a", 16), ("b", 20)):
-        np.savez(tmp_path / f"npz/{name}.npz", video=film(3, height), actions=np.zeros(2, int))
+        np.savez(tmp_path / f"npz/{name}.npz", video=grey_video(3, height), actions=np.zeros(2, int))
     with pytest.raises(ValueError, match=r"b\.npz, frame 0: expected .*\(16, 24\) as in .*a\.npz, got \(20, 24\)"):
         import_episodes(tmp_path / "npz", tmp_path / "mine")
     for name, height in (("a", 16), ("b", 32)):
-        write_video(tmp_path / f"films/{name}.mp4", film(3, height))
-    write_table(tmp_path / "films", ["episode", "action"], [["a", 0], ["a", 0], ["b", 0], ["b", 0]])
+        write_video(tmp_path / f"videos/{name}.mp4", grey_video(3, height))
+    write_table(tmp_path / "videos", ["episode", "action"], [["a", 0], ["a", 0], ["b", 0], ["b", 0]])
     with pytest.raises(ValueError, match=r"b\.mp4, frame 0: expected .*\(16, 24\) as in .*a\.mp4, got \(32, 24\)"):
-        import_episodes(tmp_path / "films", tmp_path / "mine")
-    assert import_episodes(tmp_path / "films", tmp_path / "mine", size=(16, 24)).indices == (0, 1)
+        import_episodes(tmp_path / "videos", tmp_path / "mine")
+    assert import_episodes(tmp_path / "videos", tmp_path / "mine", size=(16, 24)).indices == (0, 1)
 
 
 @pytest.mark.parametrize("size", [(0, 8), (-1, 8), (100_000, 100_000)])
@@ -167,7 +167,7 @@ def ffmpeg(*arguments: object, given: bytes | None = None) -> None:
 
 
 def encode(path: Path, *options: object, size: tuple[int, int] = (48, 64)) -> Path:
-    """A film with one colour per frame."""
+    """A video with one colour per frame."""
     frames = np.broadcast_to(COLOURS[:, None, None], (len(COLOURS), *size, 3))
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[1]}x{size[0]}", "-r", 10, "-i", "-"]
     ffmpeg(*raw, *options, path, given=frames.tobytes())
@@ -190,7 +190,7 @@ CODECS = {
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_films_of_any_codec_and_depth_have_the_colours_that_went_in(tmp_path, name):
+def test_videos_of_any_codec_and_depth_have_the_colours_that_went_in(tmp_path, name):
     file, *options = CODECS[name]
     frames = np.stack(list(read_video(encode(tmp_path / file, *options))))
     assert frames.shape == (4, 48, 64, 3)
@@ -198,7 +198,7 @@ def test_films_of_any_codec_and_depth_have_the_colours_that_went_in(tmp_path, na
 
 
 @pytest.mark.parametrize("kind", ["gray", "gray10le", "gray16le"])
-def test_grey_films_have_the_greys_that_went_in(tmp_path, kind):
+def test_grey_videos_have_the_greys_that_went_in(tmp_path, kind):
     frames = np.stack(list(read_video(encode(tmp_path / "a.mkv", "-c:v", "ffv1", "-pix_fmt", kind))))
     luma = COLOURS @ [0.299, 0.587, 0.114]
     assert np.abs(frames - luma[:, None, None, None]).max() <= 3
@@ -208,11 +208,11 @@ NAMES = ["run:1", "-leading", "frame%03d", "concat:a|b", "file:x", "http:x", "a 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_of_films_are_names_and_nothing_else(tmp_path, name):
-    (tmp_path / "films").mkdir()
-    write_video(tmp_path / "a.mp4", film(4)).rename(tmp_path / f"films/{name}.mp4")
-    write_table(tmp_path / "films", ["episode", "action"], [[name, 0]] * 3)
-    frames = import_episodes(tmp_path / "films", tmp_path / "mine").read(0).frames
+def test_names_of_videos_are_names_and_nothing_else(tmp_path, name):
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "a.mp4", grey_video(4)).rename(tmp_path / f"videos/{name}.mp4")
+    write_table(tmp_path / "videos", ["episode", "action"], [[name, 0]] * 3)
+    frames = import_episodes(tmp_path / "videos", tmp_path / "mine").read(0).frames
     assert np.abs(frames.mean((1, 2, 3)) - GREYS[:4]).max() < 3
 
 
@@ -226,8 +226,8 @@ def test_names_of_films_are_names_and_nothing_else(tmp_path, name):
         "",
     ],
 )
-def test_a_playlist_named_like_a_film_reads_no_other_file(tmp_path, text):
-    secret = write_video(tmp_path / "secret.mp4", film(4))
+def test_a_playlist_named_like_a_video_reads_no_other_file(tmp_path, text):
+    secret = write_video(tmp_path / "secret.mp4", grey_video(4))
     for suffix in (".mp4", ".mkv", ".avi"):
         path = tmp_path / f"a{suffix}"
         path.write_text(text.format(secret=secret))
@@ -236,13 +236,13 @@ def test_a_playlist_named_like_a_film_reads_no_other_file(tmp_path, text):
 
 
 @pytest.mark.parametrize("format", ["PNG", "GIF", "BMP"])
-def test_a_picture_named_like_a_film_is_no_film(tmp_path, format):
+def test_a_picture_named_like_a_video_is_no_video(tmp_path, format):
     (tmp_path / "a.mp4").write_bytes(content(Image.fromarray(PICTURE), format))
     with pytest.raises(UntrustedFileError, match=r"a\.mp4: damaged, or not a video"):
         list(read_video(tmp_path / "a.mp4"))
 
 
-def test_sound_and_a_cover_picture_are_left_aside_and_two_films_in_one_are_refused(tmp_path):
+def test_sound_and_a_cover_picture_are_left_aside_and_two_videos_in_one_are_refused(tmp_path):
     one, other = (encode(tmp_path / f"{size[0]}.mp4", size=size) for size in ((48, 64), (80, 32)))
     (tmp_path / "cover.png").write_bytes(content(Image.fromarray(PICTURE)))
     sound = ["-f", "lavfi", "-i", "sine=duration=0.4"]
@@ -259,7 +259,7 @@ def test_sound_and_a_cover_picture_are_left_aside_and_two_films_in_one_are_refus
         list(read_video(tmp_path / "deaf.mkv"))
 
 
-def test_a_film_that_changes_its_size_midway_is_refused_with_both_sizes(tmp_path):
+def test_a_video_that_changes_its_size_midway_is_refused_with_both_sizes(tmp_path):
     parts = []
     for size in ((48, 64), (80, 32)):
         ffmpeg("-i", encode(tmp_path / "a.mp4", size=size), "-c", "copy", "-f", "mpegts", tmp_path / "part.ts")
@@ -270,7 +270,7 @@ def test_a_film_that_changes_its_size_midway_is_refused_with_both_sizes(tmp_path
         list(read_video(tmp_path / "all.mkv"))
 
 
-def test_a_film_that_says_how_it_is_turned_is_shown_as_a_player_shows_it(tmp_path):
+def test_a_video_that_says_how_it_is_turned_is_shown_as_a_player_shows_it(tmp_path):
     frame = np.zeros((48, 64, 3), np.uint8)
     frame[:, :32] = 200  # bright on the left
     write_video(tmp_path / "a.mp4", np.stack([frame] * 3))
@@ -280,7 +280,7 @@ def test_a_film_that_says_how_it_is_turned_is_shown_as_a_player_shows_it(tmp_pat
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.9])
-def test_a_film_cut_short_is_refused(tmp_path, keep):
+def test_a_video_cut_short_is_refused(tmp_path, keep):
     for suffix in (".mp4", ".mkv", ".avi"):
         path = encode(tmp_path / f"a{suffix}", "-q:v", 2)
         data = path.read_bytes()
@@ -291,16 +291,16 @@ def test_a_film_cut_short_is_refused(tmp_path, keep):
         path.unlink()
 
 
-def test_a_film_of_frames_that_are_too_large_is_refused(tmp_path):
+def test_a_video_of_frames_that_are_too_large_is_refused(tmp_path):
     ffmpeg("-f", "lavfi", "-i", "color=size=6000x6000", "-frames:v", 1, "-c:v", "mpeg4", tmp_path / "a.mp4")
     assert (tmp_path / "a.mp4").stat().st_size < 1e6
     with pytest.raises(UntrustedFileError, match=r"a\.mp4"):
         list(read_video(tmp_path / "a.mp4"))
 
 
-def test_folders_of_pictures_and_films_of_one_name_are_refused(tmp_path):
+def test_folders_of_pictures_and_videos_of_one_name_are_refused(tmp_path):
     theirs = foreign(tmp_path / "theirs", [0, 1])
-    write_video(theirs / "one.mp4", film(3))
+    write_video(theirs / "one.mp4", grey_video(3))
     with pytest.raises(ValueError, match="two clips of one name"):
         import_episodes(theirs, tmp_path / "mine")
 
@@ -308,7 +308,7 @@ def test_folders_of_pictures_and_films_of_one_name_are_refused(tmp_path):
 def test_a_picture_that_is_a_folder_is_refused(tmp_path):
     theirs = foreign(tmp_path / "theirs", [0, 1])
     (theirs / "one/1.png").unlink()
-    write_pictures(theirs / "one/1.png", film(1))
+    write_pictures(theirs / "one/1.png", grey_video(1))
     with pytest.raises(ValueError, match=r"1\.png: expected .*got a folder"):
         import_episodes(theirs, tmp_path / "mine")
 
@@ -324,7 +324,7 @@ def no_clip(theirs: Path) -> None:
 
 
 def no_rows(theirs: Path) -> None:
-    write_pictures(theirs / "a", film(3))
+    write_pictures(theirs / "a", grey_video(3))
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def no_rows(theirs: Path) -> None:
         (no_rows, "a has no rows in a table"),
     ],
 )
-def test_an_episode_without_a_clip_or_rows_is_told_what_is_missing(tmp_path, change, expected):
+def test_the_error_for_an_episode_without_a_clip_or_rows_says_what_is_missing(tmp_path, change, expected):
     theirs = foreign(tmp_path / "theirs", [0, 1])
     change(theirs)
     with pytest.raises(ValueError, match=expected):

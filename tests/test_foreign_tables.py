@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-from tests.test_convert import film, foreign, write_pictures
+from tests.test_convert import foreign, grey_video, write_pictures
 from worldmodel.data.clips.split import split_for_training
 from worldmodel.data.convert.convert import import_episodes
 from worldmodel.data.convert.formats.cells import is_word
@@ -16,7 +16,7 @@ from worldmodel.data.convert.formats.cells import is_word
 def folder_with(tmp_path: Path, table: str | bytes, clips: dict[str, int] | None = None) -> Path:
     """Pictures of so many frames for each clip, beside an actions.csv of this text."""
     for name, frames in (clips or {"one": 4}).items():
-        write_pictures(tmp_path / "theirs" / name, film(frames))
+        write_pictures(tmp_path / "theirs" / name, grey_video(frames))
     content = table if isinstance(table, bytes) else table.encode()
     (tmp_path / "theirs/actions.csv").write_bytes(content)
     return tmp_path / "theirs"
@@ -65,7 +65,7 @@ def test_a_cell_that_is_no_word_among_words_is_refused_by_line_and_episode(tmp_p
 
 def test_pictures_without_pixels_are_refused_by_their_episode(tmp_path):
     (tmp_path / "theirs").mkdir()
-    np.savez(tmp_path / "theirs/a.npz", video=film(4)[:, :, :0], actions=np.array([0, 1, 0]))
+    np.savez(tmp_path / "theirs/a.npz", video=grey_video(4)[:, :, :0], actions=np.array([0, 1, 0]))
     with pytest.raises(ValueError, match=r"a\.npz, frame 0: expected uint8 images"):
         import_episodes(tmp_path / "theirs", tmp_path / "mine")
 
@@ -129,7 +129,7 @@ ODD_ARRAYS = {
 @pytest.mark.parametrize(("name", "array"), [(name, array) for name, each in ODD_ARRAYS.items() for array in each])
 def test_arrays_of_npz_files_that_are_none_of_an_episode_are_refused_with_file_and_shape(tmp_path, name, array):
     (tmp_path / "npz").mkdir()
-    arrays = {"video": film(4), "actions": np.array([0, 1, 1]), name: array}
+    arrays = {"video": grey_video(4), "actions": np.array([0, 1, 1]), name: array}
     np.savez(tmp_path / "npz/a.npz", **arrays)
     with pytest.raises(ValueError, match=r"npz/a\.npz[:,].*expected .*, got") as caught:
         import_episodes(tmp_path / "npz", tmp_path / "mine")
@@ -143,16 +143,16 @@ def test_words_in_one_episode_and_numbers_in_another_are_refused_with_both_names
     text, numbers = np.array(["left", "up", "up"]), np.array([0, 1, 1])
     (tmp_path / "npz").mkdir()
     for name, actions in (("a", text), ("b", numbers)):
-        np.savez(tmp_path / f"npz/{name}.npz", video=film(4), actions=actions)
+        np.savez(tmp_path / f"npz/{name}.npz", video=grey_video(4), actions=actions)
     with pytest.raises(ValueError, match=r"words \(\) in .*a\.npz and numbers \(\) in .*b\.npz"):
         import_episodes(tmp_path / "npz", tmp_path / "mine")
 
 
 def test_numbers_as_text_in_npz_files_are_numbers(tmp_path):
     (tmp_path / "npz").mkdir()
-    np.savez(tmp_path / "npz/a.npz", video=film(4), actions=np.array(["0", "2", "1"]))
+    np.savez(tmp_path / "npz/a.npz", video=grey_video(4), actions=np.array(["0", "2", "1"]))
     assert import_episodes(tmp_path / "npz", tmp_path / "mine").info.action_space == Discrete(3)
-    np.savez(tmp_path / "npz/a.npz", video=film(4), actions=np.array(["0", "", "1"]))
+    np.savez(tmp_path / "npz/a.npz", video=grey_video(4), actions=np.array(["0", "", "1"]))
     with pytest.raises(ValueError, match=r"a\.npz.*got an empty cell"):
         import_episodes(tmp_path / "npz", tmp_path / "mine2")
 
@@ -245,7 +245,7 @@ def test_numbers_that_are_none_in_npz_files_too(tmp_path, value, name):
     arrays = {"actions": np.full(3, 0.5), "rewards": np.zeros(3)}
     arrays[name][2] = value
     (tmp_path / "npz").mkdir()
-    np.savez(tmp_path / "npz/a.npz", video=film(4), **arrays)
+    np.savez(tmp_path / "npz/a.npz", video=grey_video(4), **arrays)
     with pytest.raises(ValueError, match=rf"a\.npz, step 2: {name}: expected finite numbers"):
         import_episodes(tmp_path / "npz", tmp_path / "mine")
 
@@ -291,14 +291,14 @@ def test_hidden_files_are_passed_over_and_upper_case_is_read(tmp_path):
     for path in (theirs / "one/._0.png", theirs / "._actions.csv", theirs / ".DS_Store"):
         path.write_bytes(b"\0\5\26\7 of another system")
     for name in (".ipynb_checkpoints", "__MACOSX"):
-        write_pictures(theirs / name, film(2))
-        write_pictures(theirs / "one" / name, film(2))
+        write_pictures(theirs / name, grey_video(2))
+        write_pictures(theirs / "one" / name, grey_video(2))
     (theirs / "one/0.png").rename(theirs / "one/0.PNG")
     (theirs / "actions.csv").rename(theirs / "ACTIONS.CSV")
     store = import_episodes(theirs, tmp_path / "mine")
-    np.testing.assert_array_equal(store.read(0).frames, film(3))
+    np.testing.assert_array_equal(store.read(0).frames, grey_video(3))
     (tmp_path / "npz/.cache").mkdir(parents=True)
-    np.savez(tmp_path / "npz/a.npz", video=film(4), actions=np.zeros(3, int))
+    np.savez(tmp_path / "npz/a.npz", video=grey_video(4), actions=np.zeros(3, int))
     (tmp_path / "npz/a.npz").rename(tmp_path / "npz/A.NPZ")
     for name in ("._a.npz", ".cache/b.npz"):
         (tmp_path / "npz" / name).write_bytes(b"of another system")

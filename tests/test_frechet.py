@@ -1,4 +1,4 @@
-"""The Fréchet distance against its closed form, and what it is told of."""
+"""The Fréchet distance against its closed form, and what it measures."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_the_interval_holds_the_value_and_tells_near_from_far():
     assert found.low <= found.mean <= found.high < far.low <= far.mean and found.count == 60
 
 
-def test_features_are_told_in_deviations_of_the_real_ones_from_their_mean():
+def test_features_are_measured_in_deviations_of_the_real_ones_from_their_mean():
     real = np.array([[1.0, 5.0, 0.0], [3.0, 5.0, 0.002]])  # means 2, 5, 0.001; deviations 1, none, 0.001
     assert standardized(np.array([[4.0, 5.5, 0.003]]), real).tolist() == [pytest.approx([2, 0.5, 2])]
     small = 0.001 * spread(1.0, 4.0)

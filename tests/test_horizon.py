@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers_dreams import Blank, Deaf, Frozen, TrueMaze, maze_store, noise_store
-from tests.helpers_models import small_tokenizer, small_world
+from tests.helpers_models import pixelcnn_of, small_tokenizer, small_world
 from worldmodel.dream import DreamEnv
 from worldmodel.evaluate.sections.horizon import (
     SMOOTHING_REACH,
@@ -133,7 +133,7 @@ def test_the_horizon_is_known_again_of_the_same_weights_alone(tmp_path):
     world.info.temperature = 0.5  # it was measured of dreams that are drawn otherwise
     assert kept_horizon(tmp_path, world) is None
     world.info.temperature = 1.0
-    world.prior.core.bias.data[0] += 1
+    pixelcnn_of(world).core.bias.data[0] += 1
     assert kept_horizon(tmp_path, world) is None
 
 

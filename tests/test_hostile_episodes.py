@@ -13,6 +13,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 
+from tests.helpers_data import array_in, header_bytes
 from tests.helpers_env import counter_info
 from tests.test_episode_store import assert_same, make_episode
 from tests.test_io_untrusted import special
@@ -56,9 +57,9 @@ def rewritten(
     """Write episode 0 anew through HDF5, by someone who knows the format: the header agrees with what is there."""
     right = hdf5.to_bytes(make_episode())
     with h5py.File(io.BytesIO(right)) as old:
-        header = json.loads(bytes(old.attrs["header"]))
-        chunks = {name: old[name].chunks for name in ARRAYS}
-        arrays = {name: old[name][...] for name in ARRAYS if name != drop}
+        header = json.loads(header_bytes(old))
+        chunks = {name: array_in(old, name).chunks for name in ARRAYS}
+        arrays = {name: array_in(old, name)[...] for name in ARRAYS if name != drop}
     header["arrays"].pop(drop, None)
     text = json.dumps(header).encode()
     store.path(0).unlink()
@@ -118,7 +119,7 @@ def test_a_chunk_of_a_few_bytes_is_refused_and_crashes_nothing(store: EpisodeSto
 @pytest.mark.parametrize("mask", [1, 2, 3, 2**31])
 def test_a_chunk_that_left_filters_out_is_refused(store: EpisodeStore, name: str, mask: int) -> None:
     with h5py.File(store.path(0), "r+") as file:
-        array = file[name]
+        array = array_in(file, name)
         raw = bytes(chunk_bytes(array))
         array.id.write_direct_chunk((0,) * array.ndim, raw, filter_mask=mask)
     refused(store, "chunks without")
@@ -212,7 +213,7 @@ def test_files_of_another_build_are_refused(store: EpisodeStore, options: dict[s
 @pytest.mark.parametrize("kind", ["reference", "text of any length", "huge", "missing"])
 def test_headers_that_are_no_plain_text_are_refused(store: EpisodeStore, kind: str) -> None:
     with h5py.File(store.path(0), "r+") as file:
-        text = bytes(file.attrs["header"])
+        text = header_bytes(file)
         del file.attrs["header"]
         if kind == "reference":
             file.attrs["header"] = file["frames"].ref
@@ -241,7 +242,7 @@ def bomb(store: EpisodeStore, frames: int) -> None:
     """Episode 0 becomes a file of a few KB whose chunks all claim to be there, and are all the same."""
     shape = (frames, 64, 64, 3)
     with h5py.File(io.BytesIO(hdf5.to_bytes(make_episode(steps=16)))) as file:
-        header = json.loads(bytes(file.attrs["header"]))
+        header = json.loads(header_bytes(file))
     dtypes = {"frames": "|u1", "actions": "<i8", "rewards": "<f4", "checks": "<u4", "infos/now": "<i8"}
     sizes = {"frames": shape, "actions": (frames - 1,), "rewards": (frames - 1,), "checks": (-(-frames // 16),)}
     with h5py.File(store.path(0), "w", libver=("v110", "v110")) as file:
@@ -268,7 +269,7 @@ def test_a_small_file_that_claims_much_is_refused_with_both_sizes(tmp_path: Path
     refused(store, rf"stored bytes claim to hold 49\d,.*at most {untrusted.MIN_UNPACKED_LIMIT:,} are allowed")
 
 
-def test_an_episode_of_a_still_picture_is_read_however_well_it_packs(
+def test_an_episode_of_a_still_frame_is_read_however_well_it_packs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (hdf5, untrusted):

@@ -203,7 +203,7 @@ def test_what_is_no_world_is_not_pushed(hub, tmp_path):
     assert hub.repos == {}
 
 
-def test_places_on_the_hub_are_told_from_folders(monkeypatch):
+def test_places_on_the_hub_are_distinguished_from_folders(monkeypatch):
     monkeypatch.setattr(names, "pull", lambda repo, revision=None: Path(f"{repo} at {revision}"))
     assert resolve_world("hf://a/b") == Path("a/b at None")
     assert resolve_world(Path("hf://a/b@v1.0")) == Path("a/b at v1.0")
@@ -222,17 +222,17 @@ def test_the_card_has_front_matter_that_yaml_reads_and_nothing_that_acts(world):
     assert "<script" not in body.replace("\\<", "") and "[x]" not in body.replace("\\[", "")
 
 
-def test_the_card_tells_figures_with_unit_and_interval_and_a_horizon_of_0_as_measured(world):
+def test_the_card_shows_figures_with_unit_and_interval_and_a_horizon_of_0_as_measured(world):
     config = json.loads((world / "config.json").read_text())["config"]
     sections = {"Tokenizer": Section({"tokenizer/psnr": Interval(27.81234, 27.5, 28.0, 9)})}
     text = model_card(config, f"hf://{REPO}", to_json(sections)["figures"])
     assert "| tokenizer/psnr | 27.81 dB (27.5 to 28) |" in text
-    for measured, told in ((0, "0"), (7, "7"), (None, "not measured")):
+    for measured, shown in ((0, "0"), (7, "7"), (None, "not measured")):
         config["info"]["trust_horizon"] = measured
-        assert f"| trust horizon, in steps | {told} |" in model_card(config, f"hf://{REPO}", {})
+        assert f"| trust horizon, in steps | {shown} |" in model_card(config, f"hf://{REPO}", {})
 
 
-def test_a_report_of_other_weights_is_not_told(hub, world, tmp_path):
+def test_a_report_of_other_weights_is_refused(hub, world, tmp_path):
     report = tmp_path / "report.json"
     weights = json.loads((world / "config.json").read_text())["weights"]
     for made in ({"made_with": {"world": "0" * 64}, "figures": {}}, {"made_with": {"world": weights}}):

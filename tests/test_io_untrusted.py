@@ -67,12 +67,12 @@ def test_what_is_no_json_object_is_refused_by_name(tmp_path: Path, text: str) ->
 
 
 def test_ceilings_are_in_the_message() -> None:
-    check_frame("film", (4096, 4096, 4))
-    with pytest.raises(UntrustedFileError, match=f"film: .* at most {FRAME_BYTES:,}"):
-        check_frame("film", (4096, 4097, 4))
-    check_episode("film", EPISODE_BYTES // 100, 100)
-    with pytest.raises(UntrustedFileError, match=f"film: .* at most {EPISODE_BYTES:,}"):
-        check_episode("film", EPISODE_BYTES // 100 + 1, 100)
+    check_frame("video", (4096, 4096, 4))
+    with pytest.raises(UntrustedFileError, match=f"video: .* at most {FRAME_BYTES:,}"):
+        check_frame("video", (4096, 4097, 4))
+    check_episode("video", EPISODE_BYTES // 100, 100)
+    with pytest.raises(UntrustedFileError, match=f"video: .* at most {EPISODE_BYTES:,}"):
+        check_episode("video", EPISODE_BYTES // 100 + 1, 100)
     check_choices("table", MAX_CHOICES)
     with pytest.raises(UntrustedFileError, match=f"table: .* at most {MAX_CHOICES:,}"):
         check_choices("table", MAX_CHOICES + 1)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def double(x):
 """
 
 
-def fresh(folder: Path):
+def fresh(folder: Path) -> Any:
     """The function of a module in this folder, as a new process would have it."""
     name = {"__name__": "kept_example", "__file__": str(folder / "kept_example.py")}
     exec(compile((folder / "kept_example.py").read_text(), str(folder / "kept_example.py"), "exec"), name)
@@ -73,16 +74,16 @@ def test_a_damaged_file_is_forgotten_and_compiled_anew_with_one_warning(damage, 
     for path in files(example):
         if path.suffix == suffix:
             path.write_bytes(DAMAGES[damage](path.read_bytes()))
-    with pytest.warns(UserWarning, match="damaged files of compiled code") as told:
+    with pytest.warns(UserWarning, match="damaged files of compiled code") as caught:
         assert fresh(example)(3.0) == 7
-    assert len(told) == 1
+    assert len(caught) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again = fresh(example)
         assert again(3.0) == 7 and dict(again.stats.cache_hits)
 
 
-def test_a_folder_in_place_of_a_file_and_one_that_takes_nothing_are_told(example, monkeypatch):
+def test_a_folder_in_place_of_a_file_and_a_full_disk_cause_warnings(example, monkeypatch):
     for path in files(example):
         path.unlink()
         path.mkdir()
@@ -99,7 +100,7 @@ def test_a_folder_in_place_of_a_file_and_one_that_takes_nothing_are_told(example
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
-def test_a_pipe_in_place_of_a_file_is_told_and_nobody_waits_for_it(example):
+def test_a_pipe_in_place_of_a_file_causes_a_warning_and_nobody_waits_for_it(example):
     for path in files(example):
         path.unlink()
         os.mkfifo(path)

@@ -28,7 +28,7 @@ def case(tmp_path, world):
     return clips, Baselines(CopyCoder.learn(tokens, range(6)), residual, ActionMarginal.learn(store, range(6), 1))
 
 
-def test_what_is_told_is_the_priors_own_likelihood_of_all_latents_but_the_first(world, case):
+def test_predictions_are_the_priors_own_likelihood_of_all_latents_but_the_first(world, case):
     clips, _ = case
     predictions = predict(world.prior, clips.tokens, clips.leading)
     with torch.no_grad():
@@ -39,7 +39,7 @@ def test_what_is_told_is_the_priors_own_likelihood_of_all_latents_but_the_first(
     assert predictions.every[:, 1].sum() == pytest.approx(true.size, rel=1e-4)  # probabilities of all codes sum to one
 
 
-def test_figures_are_means_over_episodes_of_what_is_told(world, case):
+def test_figures_are_means_over_episodes_of_the_predictions(world, case):
     clips, baselines = case
     section = token_likelihood(world, clips, baselines)
     bits = clips.unit_means(predict(world.prior, clips.tokens, clips.leading).bits.mean((1, 2, 3)))

@@ -1,4 +1,4 @@
-"""One writer for a folder: the second one is told who holds it, and no lock outlives its process."""
+"""One writer for a folder: the error of a second one says who holds it, and no lock outlives its process."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ def hold(folder: Path) -> subprocess.Popen:
     return process
 
 
-def test_second_writer_is_told_who_holds_the_folder(tmp_path: Path) -> None:
+def test_the_error_of_a_second_writer_says_who_holds_the_folder(tmp_path: Path) -> None:
     with hold(tmp_path) as holder:
         try:
             words = rf"process {holder.pid} on .+, since .+ \(training\)"

@@ -1,5 +1,7 @@
 """Memory: what a world that knows the maze sees when it turns back, and what a broken one does."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
@@ -41,7 +43,7 @@ def test_the_floor_is_the_mean_error_to_the_views_of_all_other_scenes():
     assert section.curves["memory/another_view"].mean == pytest.approx([expected, expected], rel=1e-6)
 
 
-def test_pictures_and_clips_show_the_way_there_and_back():
+def test_images_and_clips_show_the_way_there_and_back():
     section = turning_back(TrueMaze(), Witness, *SMALL)
     assert section.clips["memory/turn_and_back"].shape == (9, 16, 32, 3)
     assert section.clips["memory/full_turn"].shape == (25, 16, 32, 3)
@@ -55,7 +57,8 @@ def test_a_full_turn_is_found_by_looking():
 
 
 def test_turns_of_no_step_and_a_scene_alone_are_refused():
-    for wrong in ({"turns": (0, 2)}, {"turns": ()}, {"scenes": 1}):
+    cases: list[dict[str, Any]] = [{"turns": (0, 2)}, {"turns": ()}, {"scenes": 1}]
+    for wrong in cases:
         with pytest.raises(ValueError, match=r"(turns|scenes): expected at least"):
             MemoryConfig(**wrong)
 

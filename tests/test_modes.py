@@ -43,7 +43,7 @@ def episodes(folder):
         import_episodes(folder / f"{format}-v0", folder / f"from_{format}")
 
 
-def pictures(folder):
+def images(folder):
     frames = np.zeros((2, 16, 16, 3), np.uint8)
     write_video(folder / "a.mp4", frames)
     write_png(folder / "a.png", frames[0])
@@ -55,7 +55,7 @@ def levels(folder):
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002], ids=oct)
-@pytest.mark.parametrize("leave", [models, training, episodes, pictures, levels], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("leave", [models, training, episodes, images, levels], ids=lambda f: f.__name__)
 def test_what_is_written_has_the_mode_of_the_umask(tmp_path, leave, mask):
     with umask(mask):
         leave(tmp_path)

@@ -25,7 +25,7 @@ def keys(kind: type, above: str = "") -> Iterator[str]:
     for field in fields(kind):
         key = field.name.removesuffix("_")
         yield from (above + key, key)
-        if is_dataclass(hint := get_type_hints(kind)[field.name]):
+        if isinstance(hint := get_type_hints(kind)[field.name], type) and is_dataclass(hint):
             yield from keys(hint, f"{above}{key}.")
 
 
@@ -42,8 +42,9 @@ def known() -> set[str]:
 def messages(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """The texts of errors that are raised, or made to be raised."""
     for node in ast.walk(tree):
-        made = isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("Error")
-        if isinstance(node, ast.Raise) or made:
+        if isinstance(node, ast.Raise) or (
+            isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("Error")
+        ):
             texts = (each.value for each in ast.walk(node) if isinstance(each, ast.Constant))
             yield from ((node.lineno, text) for text in texts if isinstance(text, str))
 

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Discrete
 
 from tests.helpers_dreams import Blank, Frozen, TrueMaze, maze_store, maze_tokens
 from tests.helpers_evaluate import brightening_tokens, brightening_world
@@ -99,9 +100,7 @@ def test_late_dreams_are_judged_where_real_episodes_reach_and_not_beyond(maze):
 
 def still_store(folder, episodes=6, steps=12) -> EpisodeStore:
     """Episodes of one black frame, under one and the same action, without rewards."""
-    store = EpisodeStore.create(
-        folder / "episodes", DatasetInfo(brightening_world().info.action_space, (16, 24, 3), seed=0)
-    )
+    store = EpisodeStore.create(folder / "episodes", DatasetInfo(Discrete(2), (16, 24, 3), seed=0))
     frames = np.zeros((steps + 1, 16, 24, 3), np.uint8)
     for index in range(episodes):
         rewards, actions = np.zeros(steps, np.float32), np.zeros(steps, np.int64)
@@ -144,7 +143,7 @@ def test_one_code_has_no_compression_and_equal_returns_have_no_ranking():
 SECTIONS = {
     "Control": Section(
         {
-            "control/action_accuracy_ratio": Interval(1.0, 0.9, 1.1, 4, reason="actions cannot be told"),
+            "control/action_accuracy_ratio": Interval(1.0, 0.9, 1.1, 4, reason="actions cannot be recovered"),
             "drift/variety_1000": absent("nothing varies"),
             "control/delta_psnr@4": Interval(1.0, 0.5, 2.0, 4),
         },
@@ -157,17 +156,17 @@ def test_the_reason_is_in_the_page_the_json_and_the_list(tmp_path):
     values = to_json(SECTIONS)
     assert json.loads(json.dumps(values, allow_nan=False)) == json.loads(json.dumps(values))
     ratio_of = values["figures"]["control/action_accuracy_ratio"]
-    assert ratio_of["not_applicable"] == "actions cannot be told" and ratio_of["reached"] is None
+    assert ratio_of["not_applicable"] == "actions cannot be recovered" and ratio_of["reached"] is None
     assert values["not_applicable"] == {"drift/variety_1000": "nothing varies"}
     assert values["curves"]["control/delta_psnr"]["mean"] == (1.0, None)
     text = html_page("Title", "", SECTIONS)
     assert "1 of 1 targets are reached" in text and "2 more are not applicable" in text
-    assert "not applicable: actions cannot be told" in text and "not applicable: nothing varies" in text
+    assert "not applicable: actions cannot be recovered" in text and "not applicable: nothing varies" in text
     assert verdict("> 0.8", None, "no reason") == "> 0.8 not applicable: no reason"
     assert (verdict("> 1", True), verdict("> 1", False), verdict("", None)) == ("> 1 reached", "> 1 NOT reached", "")
     config = {"info": brightening_world().info.to_json(), "tokenizer": {"space_stride": 8, "time_stride": 1}}
     config["tokenizer"]["quantizer"] = {"codes": 19}
-    assert "not applicable: actions cannot be told" in model_card(config, "x", values["figures"])
+    assert "not applicable: actions cannot be recovered" in model_card(config, "x", values["figures"])
 
 
 # --- the seal

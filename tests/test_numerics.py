@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from tests.helpers_models import small_prior, small_tokenizer
+from tests.helpers_models import quantizer_of, small_prior, small_tokenizer
 from tests.torture.ranks import CONFIG, Clips, Tokens, seen_by, torchrun, train
 from worldmodel.data.clips.clips import Clip
-from worldmodel.tokenizer import QuantizerConfig, perplexity
+from worldmodel.tokenizer import VQVAE, QuantizerConfig, perplexity
 from worldmodel.tokenizer.bottlenecks.vq import VectorQuantizer
 from worldmodel.training import FitConfig, fit
 
@@ -26,7 +26,7 @@ class Joined(Dataset):
         )
 
 
-def fitted(batches: Dataset, folder: Path, **settings) -> nn.Module:
+def fitted(batches: Dataset, folder: Path, **settings) -> VQVAE:
     tokenizer = small_tokenizer(restart_below=0.0)
     fit(tokenizer, batches, replace(CONFIG, **settings), folder)
     return tokenizer
@@ -35,10 +35,10 @@ def fitted(batches: Dataset, folder: Path, **settings) -> nn.Module:
 def test_batches_one_after_the_other_teach_what_one_large_batch_teaches_also_the_codebook(tmp_path):
     large = fitted(Joined(), tmp_path / "large", steps=12)
     parts = fitted(Clips(), tmp_path / "parts", steps=12, accumulate=2)
-    begun = small_tokenizer(restart_below=0.0)
+    untrained = small_tokenizer(restart_below=0.0)
     for name, ours in parts.state_dict().items():
         torch.testing.assert_close(ours, large.state_dict()[name], rtol=1e-3, atol=1e-4, msg=name)
-    assert not torch.allclose(begun.bottleneck.codebook, parts.bottleneck.codebook, atol=1e-3)
+    assert not torch.allclose(quantizer_of(untrained).codebook, quantizer_of(parts).codebook, atol=1e-3)
 
 
 def test_a_codebook_learns_with_the_last_part_of_a_step_and_from_all_of_them():
@@ -120,7 +120,7 @@ def test_bf16_trains_a_tokenizer_as_float32_does(tmp_path):
     ends, uses = [], []
     for precision in ("32-true", "bf16-mixed"):
         tokenizer = small_tokenizer()
-        tokenizer.bottleneck.initialized.fill_(False)  # so that the codebook begins with these clips
+        quantizer_of(tokenizer).initialized.fill_(False)  # so that the codebook starts from these clips
         found = losses(tokenizer, Clips(4), tmp_path / precision, precision)
         assert found[-20:].mean() < found[:10].mean()
         codes = tokenizer.eval().encode(torch.cat([Clips(4)[i].frames for i in range(100, 108)]))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from worldmodel.io.video import write_png
 ROOT = Path(__file__).parents[1]
 
 
-def gather(folder: Path, episodes: int = 2, make_env=CounterEnv, **settings):
+def gather(folder: Path, episodes: int = 2, make_env: Callable[[], CounterEnv] = CounterEnv, **settings):
     values = {"seed": 0, "info_keys": ("now",), **settings}
     store = EpisodeStore.create(folder, counter_info(**values))
     return store, collect(make_env, store, episodes, progress=False, **values)
@@ -213,17 +214,17 @@ def test_links_to_places_that_are_not_there_yet_are_followed_by_every_writer(tmp
     (tmp_path / "runs").symlink_to("disk/runs")
     (tmp_path / "run").symlink_to(tmp_path / "runs/mine")
     assert gather(tmp_path / "run/episodes")[0].indices == (0, 1)
-    for name in ("deep", "weights", "tokens", "picture"):
+    for name in ("deep", "weights", "tokens", "image"):
         (tmp_path / "run" / name).symlink_to(tmp_path / "elsewhere" / name / "x")
     assert gather(tmp_path / "run/deep")[0].indices == (0, 1)
     save_weights(tmp_path / "run/weights", {}, {})
     TokenStore.create(tmp_path / "run/tokens", key="k", codes=4, grid=(2, 3), time_stride=1)
-    write_png(tmp_path / "run/picture/0.png", np.zeros((4, 4, 3), np.uint8))
+    write_png(tmp_path / "run/image/0.png", np.zeros((4, 4, 3), np.uint8))
     with writer_lock(tmp_path / "run/prior", "training"):
         assert sorted(os.listdir(tmp_path / "disk/runs/mine")) == [
-            ".prior.lock", "deep", "episodes", "picture", "prior", "tokens", "weights"
+            ".prior.lock", "deep", "episodes", "image", "prior", "tokens", "weights"
         ]  # fmt: skip
-    assert sorted(os.listdir(tmp_path / "elsewhere")) == ["deep", "picture", "tokens", "weights"]
+    assert sorted(os.listdir(tmp_path / "elsewhere")) == ["deep", "image", "tokens", "weights"]
 
 
 @pytest.mark.parametrize("what", ["file", "file above", "loop", "loop above"])

@@ -1,6 +1,7 @@
 """Laws of rewards and ends: what the tables say, that they are calibrated, and that they come at the right step."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs
-from envs.maze import ACTIONS, Pose, reaches_goal, step_pose
+from envs.maze import ACTIONS, MazeEnv, Pose, reaches_goal, step_pose
 from tests.helpers_models import REWARDS, clip_of, small_prior, small_world, some_actions, some_tokens
 from worldmodel.backends.cpu.prior import CompiledHead
 from worldmodel.data.clips.token_batches import TokenBatches
@@ -29,13 +30,13 @@ def head_of(rewards, hidden=9) -> OutcomeHead:
 
 
 def test_few_rewards_keep_their_values_and_many_are_spread_in_symlog():
-    assert reward_values(np.float32([1, -5, 1, 0])) == (-5.0, 0.0, 1.0)
+    assert reward_values(np.array([1, -5, 1, 0], np.float32)) == (-5.0, 0.0, 1.0)
     many = reward_values(np.linspace(-1000, 1, 500, dtype=np.float32))
     assert len(many) == FEW and many[0] == pytest.approx(-1000) and many[-1] == pytest.approx(1)
     even = np.diff(np.sign(many) * np.log1p(np.abs(many)))
     np.testing.assert_allclose(even, even[0])
     with pytest.raises(ValueError, match="finite"):
-        reward_values(np.float32([1, np.nan]))
+        reward_values(np.array([1, np.nan], np.float32))
 
 
 @settings(deadline=None)  # the first call is slow
@@ -154,6 +155,7 @@ def test_one_world_step_brings_the_outcome_of_its_own_noise():
     plain, compiled = (
         world.step(state, [1], sampler)[1].outcome for sampler in (_sampler("cached"), _sampler("compiled"))
     )
+    assert plain is not None and compiled is not None
     torch.testing.assert_close(plain.expected, compiled.expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(plain.end, compiled.end, rtol=1e-4, atol=1e-6)
     assert plain.reward == compiled.reward and plain.reward.item() in REWARDS
@@ -178,43 +180,44 @@ def walk(observation, rng, action_space):
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    """Chances of the end and mean rewards that a prior learned to tell, and the truth, over maze episodes of two rooms
-    a side that it did not see. Its tokens say what lies ahead, so that the tokenizer has no part in it."""
+def predictions(tmp_path_factory):
+    """Chances of the end and mean rewards that a prior learned to predict, and the truth, over held-out maze episodes
+    of two rooms a side. Its tokens say whether the ball is a step away, so that the tokenizer has no part in it."""
     folder = tmp_path_factory.mktemp("maze")
     config = envs.MazeConfig(rooms=2, loops=1.0, height=8, width=8, max_steps=60)
-    env = envs.make(config)
+    env = MazeEnv(config)
     env.reset(seed=0)
-    how = {"policy": f"{__name__}:walk", "seed": 0, "info_keys": ("pose", "goal"), "max_steps": None}
+    how: dict[str, Any] = {"policy": f"{__name__}:walk", "seed": 0, "info_keys": ("pose", "goal"), "max_steps": None}
     store = EpisodeStore.create(folder / "episodes", dataset_info_of(env, {}, **how))
     collect(lambda: envs.make(config), store, 240, **how, progress=False)
-    tokens = TokenStore.create(folder / "tokens", key="ahead", codes=2, grid=(1, 1), time_stride=1)
+    tokens = TokenStore.create(folder / "tokens", key="ball", codes=2, grid=(1, 1), time_stride=1)
     for index in store.indices:
-        tokens.write(index, _ball_ahead(env.maze, store.read(index)))
+        tokens.write(index, _ball_within_reach(env.maze, store.read(index)))
     train, held_out = list(store.indices[:200]), list(store.indices[200:])
     batches = TokenBatches(tokens, store, train, length=6, batch_size=32, seed=0)
     rewards, ends = batches.all_outcomes()
     torch.manual_seed(0)
     prior = PixelCNN(PriorConfig(8, 16, 1, 2, 6, 1, 0.0, 24), 2, (1, 1), 7, reward_values(rewards)).train()
+    assert prior.outcome is not None
     prior.outcome.set_frequencies(prior.outcome.targets(torch.from_numpy(rewards), torch.from_numpy(ends)).sum(0))
     optimizer = torch.optim.Adam(prior.parameters(), 1e-2)
     cooling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)
     for step in range(STEPS):
         loss, _ = prior.loss(batches[step])
         optimizer.zero_grad(), loss.backward(), optimizer.step(), cooling.step()
-    return _tell(prior.eval(), tokens, store, held_out)
+    return _predict(prior.eval(), tokens, store, held_out)
 
 
-def _ball_ahead(maze, episode):
+def _ball_within_reach(maze, episode):
     """Whether a step forward would reach the ball: with the action, that decides what the step will bring."""
     maze = replace(maze, goal=tuple(episode.infos["goal"][0]))
-    ahead = [reaches_goal(maze, step_pose(maze, Pose(*pose), FORWARD)) for pose in episode.infos["pose"]]
-    assert np.array_equal(ahead[:-1] & (episode.actions == FORWARD), episode.rewards == 1)
-    return np.array(ahead, np.int64)[:, None, None]
+    reached = [reaches_goal(maze, step_pose(maze, Pose(*pose), FORWARD)) for pose in episode.infos["pose"]]
+    assert np.array_equal(reached[:-1] & (episode.actions == FORWARD), episode.rewards == 1)
+    return np.array(reached, np.int64)[:, None, None]
 
 
 @torch.no_grad()
-def _tell(prior, tokens, store, episodes):
+def _predict(prior, tokens, store, episodes):
     columns = {"end": [], "expected": [], "ended": [], "reward": []}
     for index in episodes:
         whole = TokenBatches(tokens, store, [index], length=store.length(index), batch_size=1, seed=0)[0]
@@ -226,18 +229,20 @@ def _tell(prior, tokens, store, episodes):
     return columns
 
 
-def test_reward_and_end_of_the_maze_are_told_at_the_step_of_the_goal_and_at_no_other(told):
-    ended, end = np.concatenate(told["ended"]), np.concatenate(told["end"])
-    reward, expected = np.concatenate(told["reward"]), np.concatenate(told["expected"])
+def test_reward_and_end_of_the_maze_are_predicted_at_the_step_of_the_goal_and_at_no_other(predictions):
+    ended, end = np.concatenate(predictions["ended"]), np.concatenate(predictions["end"])
+    reward, expected = np.concatenate(predictions["reward"]), np.concatenate(predictions["expected"])
     assert ended.sum() >= 5
     assert end[ended].min() > 0.8
     assert expected[reward > 0].min() > 0.8
-    before = np.concatenate([np.roll(each, -1) & (np.arange(len(each)) < len(each) - 1) for each in told["ended"]])
+    before = np.concatenate(
+        [np.roll(each, -1) & (np.arange(len(each)) < len(each) - 1) for each in predictions["ended"]]
+    )
     assert end[before].max() < 0.2  # one step before the goal
     assert expected[before].max() < 0.2
     assert end[~ended].max() < 0.5
 
 
-def test_episodes_that_were_cut_off_are_not_said_to_end(told):
-    cut = [end for end, ended in zip(told["end"], told["ended"], strict=True) if not ended.any()]
+def test_episodes_that_were_cut_off_are_not_said_to_end(predictions):
+    cut = [end for end, ended in zip(predictions["end"], predictions["ended"], strict=True) if not ended.any()]
     assert cut and max(each[-1] for each in cut) < 0.2

@@ -15,7 +15,7 @@ from tests.helpers_scripts import NAMES, schema, shared
 from worldmodel.io.config import from_mapping
 
 ODD = [
-    "démo", "my films (1)", "a,b", "#1", "it's", 'say "so"', "a=b", "[old] films", "[old]", "{x}", "a{b", "$5", "a$b",
+    "démo", "my videos (1)", "a,b", "#1", "it's", 'say "so"', "a=b", "[old] videos", "[old]", "{x}", "a{b", "$5", "a$b",
     "a\\b", "a\\", "\\\\server\\share", "C:\\runs\\x", "a/", " a ", "a  b", "日本/語", "\U0001f600", "%20", "100%",
     "a;b", "a&b", "a|b", "a*?", "-x", "+x", "@x", "x@y", "!x", "^", "`x`", "<x>", "a:b", "...", "..", "123", "1e3",
     "1_000", "true", "nan", "None", "x(1", "(", ")", "]", "'", '"', "a'b'c", "'a'b'", "\\'", "\\${x}", "${home}", "$$",
@@ -39,7 +39,7 @@ def words_of(kind: type, above: str = "") -> list[str]:
     found = []
     for field in fields(kind):
         key = above + field.name.removesuffix("_")
-        if is_dataclass(hint := hints[field.name]):
+        if isinstance(hint := hints[field.name], type) and is_dataclass(hint):
             found += words_of(hint, f"{key}.")
         elif hint in (str, Path, str | None, Path | None, str | tuple[str, ...] | None):
             found.append(key)
@@ -54,7 +54,8 @@ def meant(name: str, setting: str) -> Any:
     (argument,) = shared("_overrides").as_typed(schema(name), [setting])
     override = shared("_overrides")._parser().parse_override(argument)
     assert not override.is_sweep_override()
-    return OmegaConf.to_container(OmegaConf.create({"x": override.value()}), resolve=True)["x"]
+    values: Any = OmegaConf.to_container(OmegaConf.create({"x": override.value()}), resolve=True)
+    return values["x"]
 
 
 def test_a_text_is_taken_letter_by_letter():
@@ -65,7 +66,7 @@ def test_a_text_is_taken_letter_by_letter():
 
 @pytest.mark.parametrize(("name", "key"), WORDS)
 def test_every_key_that_is_a_text_takes_it_letter_by_letter(name, key):
-    for text in ("démo", "my films (1)", "a,b", "#1=[x]", "it's\\", "12"):
+    for text in ("démo", "my videos (1)", "a,b", "#1=[x]", "it's\\", "12"):
         assert meant(name, f"{key}={text}") == text
 
 
@@ -84,12 +85,12 @@ def test_a_text_is_taken_as_it_is_unless_it_is_in_quotes_null_or_home(text):
     [
         ("continue_from=null", None),
         ("run=null", "null"),
-        ("run='my films (1)'", "my films (1)"),
+        ("run='my videos (1)'", "my videos (1)"),
         ('run="a,b"', "a,b"),
         ("info_keys=[pose,two words]", ["pose", "two words"]),
         ("info_keys=['a,b', (c), \"d\"]", ["a,b", "(c)", "d"]),
         ("info_keys=[]", []),
-        ("env.level_cache=my films (1)", "my films (1)"),
+        ("env.level_cache=my videos (1)", "my videos (1)"),
         ("env.scenario=12", "12"),
         ("env.id=ALE/Pong-v5", "ALE/Pong-v5"),
         ("env.height=12", 12),
@@ -106,7 +107,7 @@ def test_other_values_are_what_they_were(setting, value):
     assert meant("collect", setting) == value
 
 
-@pytest.mark.parametrize("setting", ["run=~/films (1)", "continue_from=~", "policy=~/x", "info_keys=[~/films (1)]"])
+@pytest.mark.parametrize("setting", ["run=~/videos (1)", "continue_from=~", "policy=~/x", "info_keys=[~/videos (1)]"])
 def test_the_home_folder_may_be_written_short(setting, monkeypatch):
     monkeypatch.setenv("HOME", "/home/mé")
     value = meant("collect", setting)
@@ -160,7 +161,7 @@ def test_several_values_are_several_runs_where_that_is_asked_for(monkeypatch, tm
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ("episods=3", "episods: unknown key; did you mean 'episodes'?"),
         ("env.hight=3", "env.hight: unknown key; did you mean 'height'?"),
@@ -177,7 +178,7 @@ def test_several_values_are_several_runs_where_that_is_asked_for(monkeypatch, tm
         ("run=", "run: expected Path, got str ''"),
     ],
 )
-def test_what_hydra_does_not_take_is_told_in_one_line(given, told):
+def test_the_error_for_what_hydra_does_not_take_is_one_line(given, message):
     with pytest.raises((ValueError, TypeError)) as caught:
         from_mapping(schema("collect"), compose("collect", given))
-    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -1,6 +1,7 @@
 """Laws of the prior: what a logit may depend on, exact likelihoods, and samplers that agree token for token."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
 from tests.helpers_models import clip_of, perturbed, small_prior, some_actions, some_tokens
+from worldmodel.data.clips.token_batches import TokenClip
 from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, uniform
 from worldmodel.prior.layers import recall
 from worldmodel.prior.noise import plain_uniform
@@ -82,6 +84,7 @@ def test_what_was_seen_30_latents_ago_is_known_with_a_memory_and_without_one_is_
     torch.manual_seed(0)
     prior = PixelCNN(PriorConfig(8, 16, 2, 2, 6, 1, 0.0, memory=memory), codes=5, grid=(1, 1), actions=0).train()
     optimizer = torch.optim.Adam(prior.parameters(), 1e-2)
+    nats = torch.tensor(torch.inf)
     for _ in range(250):
         tokens = torch.full((16, 32, 1, 1), 4)  # nothing to see, but for the first and the last
         tokens[:, 0] = tokens[:, -1] = torch.randint(0, 4, (16, 1, 1))
@@ -119,15 +122,18 @@ def test_the_prior_learns_that_the_action_says_what_the_next_token_is():
     torch.manual_seed(0)
     prior = PixelCNN(PriorConfig(8, 12, 1, 2, 6, 1, 0.0), codes=4, grid=(1, 2), actions=4).train()
     optimizer = torch.optim.Adam(prior.parameters(), 1e-2)
-    for _ in range(150):
+
+    def batch() -> TokenClip:
         choice = torch.randint(0, 4, (16, 3))
-        tokens = choice[..., None, None].expand(-1, -1, 1, 2)
-        clip = clip_of(tokens, one_hot(choice, 4).float())
-        loss, metrics = prior.loss(clip)
+        return clip_of(choice[..., None, None].expand(-1, -1, 1, 2), one_hot(choice, 4).float())
+
+    for _ in range(150):
+        loss, _ = prior.loss(batch())
         optimizer.zero_grad(), loss.backward(), optimizer.step()
-    assert metrics["bits_per_token"] < 0.1
+    clip = batch()
+    assert prior.loss(clip)[1]["bits_per_token"] < 0.1
     prior.eval()
-    assert prior.nats(tokens, clip.actions.roll(1, 0)).mean() > 10 * prior.nats(tokens, clip.actions).mean()
+    assert prior.nats(clip.tokens, clip.actions.roll(1, 0)).mean() > 10 * prior.nats(clip.tokens, clip.actions).mean()
 
 
 def test_what_does_not_fit_is_refused():
@@ -138,12 +144,13 @@ def test_what_does_not_fit_is_refused():
         prior(some_tokens(), some_actions(a=3))
     with pytest.raises(ValueError, match=r"tokens in \[0, 19\)"):
         prior(some_tokens() + 15, some_actions())
-    for wrong in ({"temperature": -1.0}, {"temperature_until": 9}, {"top_k": -1}, {"top_p": 0.0}):
+    cases: list[dict[str, Any]] = [{"temperature": -1.0}, {"temperature_until": 9}, {"top_k": -1}, {"top_p": 0.0}]
+    for wrong in cases:
         with pytest.raises(ValueError, match=next(iter(wrong))):
             SamplerConfig(**wrong)
 
 
-def test_codes_that_look_alike_begin_with_embeddings_alike():
+def test_similar_codes_start_with_similar_embeddings():
     prior = perturbed(PixelCNN(PriorConfig(8, 12, 1, 2, 6, 1), 4, (1, 2), 0))
     prior.init_embedding(torch.tensor([[0.0, 0.0], [0.1, 0.0], [5.0, 5.0], [9.0, 9.0]]))
     e = prior.core.embedding.weight[:, :2]

@@ -184,7 +184,7 @@ def config_trees() -> st.SearchStrategy[Any]:
 
 @MANY
 @given(tree=config_trees())
-def test_any_tree_gives_the_config_or_an_error_that_begins_with_a_path_into_it(tree):
+def test_any_tree_gives_the_config_or_an_error_that_starts_with_a_path_into_it(tree):
     try:
         config = from_mapping(Whole, tree, "run")
     except (ValueError, TypeError) as error:

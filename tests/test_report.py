@@ -135,12 +135,12 @@ def test_two_sections_with_a_figure_of_one_name_are_an_error():
         to_json({"A": Section({"x": exact(1)}), "B": Section({"x": exact(2)})})
 
 
-def test_the_page_needs_no_other_file_and_shows_all_figures_plots_pictures_and_clips(case, sections):
+def test_the_page_needs_no_other_file_and_shows_all_figures_plots_images_and_clips(case, sections):
     text = html_page("A <world>", case.summary(), sections)
     assert "A &lt;world&gt;" in text and not re.findall(r'(?:src|href)="(?!data:)', text)
     assert all(name in text for section in sections.values() for name in section.metrics)
-    pictures, clips = (sum(len(getattr(each, kind)) for each in sections.values()) for kind in ("pictures", "clips"))
-    assert text.count("data:image/png") == pictures >= 4 and text.count("data:image/gif") == clips >= 4
+    images, clips = (sum(len(getattr(each, kind)) for each in sections.values()) for kind in ("pictures", "clips"))
+    assert text.count("data:image/png") == images >= 4 and text.count("data:image/gif") == clips >= 4
     plots = [base64.b64decode(each) for each in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", text)]
     drawn = "".join("".join(ElementTree.fromstring(each).itertext()) for each in plots)
     names = [name for section in sections.values() for name in section.curves]
@@ -164,7 +164,7 @@ def test_a_heat_map_is_brighter_where_values_are_greater():
     assert right.sum() > left.sum()
 
 
-def test_tensorboard_has_figures_curves_pictures_and_clips_of_the_last_report_alone(sections, tmp_path):
+def test_tensorboard_has_figures_curves_images_and_clips_of_the_last_report_alone(sections, tmp_path):
     log_report({"Old": Section({"old/figure": exact(1)})}, tmp_path / "report")
     log_report(sections, tmp_path / "report")
     events = EventAccumulator(str(tmp_path / "report"), size_guidance={"scalars": 0, "images": 0}).Reload()

@@ -18,7 +18,7 @@ from worldmodel.evaluate.statistics.bootstrap import Resampler
 FOUR = Resampler.by_row(4, "latents")
 
 
-def test_an_event_told_rightly_wrongly_and_missed_is_counted_by_hand():
+def test_events_predicted_rightly_predicted_wrongly_and_missed_are_counted_by_hand():
     chance, happened = np.array([0.9, 0.8, 0.1, 0.2]), np.array([True, False, True, False])
     found = event_metrics(FOUR, chance, happened)
     assert found["precision"].mean == found["recall"].mean == found["rate"].mean == 0.5
@@ -35,7 +35,7 @@ def test_latents_of_one_episode_are_drawn_together_and_count_as_one_sample():
     assert together.high - together.low > 3 * (alone.high - alone.low)  # √16 times, in the limit
 
 
-def test_an_event_that_never_came_and_never_was_told_has_neither_precision_nor_recall():
+def test_an_event_that_never_came_and_was_never_predicted_has_no_precision_and_no_recall():
     found = event_metrics(Resampler.by_row(20, "latents"), np.full(20, 0.01), np.zeros(20, bool))
     assert not found.keys() & {"precision", "recall"} and found["count"].mean == 0
 

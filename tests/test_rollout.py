@@ -42,6 +42,7 @@ def test_the_episodes_own_actions_come_first_and_held_random_ones_follow():
 def test_random_actions_of_a_box_stay_inside_it():
     info = WorldInfo((16, 24, 3), Box(-2, 2, (2,), np.float32))
     actions = action_sequence("random", info, np.zeros((0, 2), np.float32), 9, 0)
+    assert info.action_space is not None
     assert actions.shape == (9, 2) and all(info.action_space.contains(a) for a in actions)
     assert name_of(actions[0], info).startswith("[")
 

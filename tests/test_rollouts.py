@@ -74,11 +74,11 @@ def test_dreams_follow_the_given_frames_and_rivals_what_their_names_say(world, c
 def test_shuffled_actions_are_another_clips_after_the_given_frames_alone(world, clips, monkeypatch):
     seen = []
 
-    def watched(given, actions, *rest):
+    def recorded(given, actions, *rest):
         seen.append(actions)
         return simulate(given, actions, *rest)
 
-    monkeypatch.setattr(world, "imagine", watched)
+    monkeypatch.setattr(world, "imagine", recorded)
     imagine(world, clips, CONFIG, **HOW)
     assert np.array_equal(seen[-1][:, :2], clips.actions[:, :2])
     assert np.array_equal(seen[-1][:, 2:], clips.actions[clips.others(), 2:])
@@ -95,7 +95,7 @@ def test_above_copy_ends_at_the_first_step_whose_interval_touches_nought(low, ex
     assert leading_true(np.array(low) > 0) == expected
 
 
-def test_pictures_and_clips_show_real_dreamed_and_wrongly_led_frames_side_by_side(world, clips):
+def test_images_and_clips_show_real_dreamed_and_wrongly_led_frames_side_by_side(world, clips):
     section = judged(world, clips)
     (sheet,) = section.pictures.values()
     assert sheet.shape[0] > 3 * 16

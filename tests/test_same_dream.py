@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Discrete
 
-from tests.helpers_models import random_frames, small_world
+from tests.helpers_models import outcome_head, pixelcnn_of, random_frames, small_world
 from tests.test_world import tensors_of
 from worldmodel.backends.cpu.prior import CompiledHead
 from worldmodel.backends.cpu.tokenizer import CompiledTokenizer
@@ -21,7 +22,7 @@ from worldmodel.prior.layers import ContextBlock
 from worldmodel.world import WorldModel
 
 ROOT = Path(__file__).parents[1]
-OTHERS = {  # floats in a vector: how numba, torch, oneDNN, MKL and NumPy are told to use no wider ones
+OTHERS = {  # floats in a vector: how numba, torch, oneDNN, MKL and NumPy are set to use no wider ones
     8: {
         "NUMBA_CPU_NAME": "haswell",
         "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+sse4.2,+bmi,+bmi2,+popcnt",
@@ -62,14 +63,16 @@ for threads in (1, 2, 7):
 def dreams(world: WorldModel, steps: int = 50):
     """All that is known of dreams at each step: one from a context of the world, two from frames."""
     rng, stride = np.random.default_rng(0), world.tokenizer.time_stride
+    assert world.starts is not None and isinstance(world.info.action_space, Discrete)
+    choices = world.info.action_space.n
     longest = int(world.starts.lengths.argmax())
     frames = torch.from_numpy(rng.integers(0, 256, (2, 1 + 3 * stride, *world.info.frame_shape), dtype=np.uint8))
-    lead = rng.integers(0, world.info.action_space.n, (2, 3 * stride))
-    begun = [world.start_from_context(longest, seed=1, dream=5)], [world.start(frames, lead, seed=1)]
-    for (state,) in begun:
+    lead = rng.integers(0, choices, (2, 3 * stride))
+    started = [world.start_from_context(longest, seed=1, dream=5)], [world.start(frames, lead, seed=1)]
+    for (state,) in started:
         for _ in range(steps):
             yield from (each.numpy() for each in (*tensors_of(state), state.frame))
-            actions = rng.integers(0, world.info.action_space.n, (len(state.tokens), stride))
+            actions = rng.integers(0, choices, (len(state.tokens), stride))
             state, step = world.step(state, actions, SamplerConfig(temperature=None))
             yield from (each.numpy() for each in (step.frames, step.bits, *vars(step.outcome).values()))
 
@@ -120,7 +123,7 @@ def test_a_dream_is_the_same_alone_and_in_a_batch_from_its_start_on(stride):
         assert all(torch.equal(a, b) for a, b in zip(tensors_of(alone), tensors_of(among), strict=True))
         chunk = slice(n * stride, (n + 1) * stride)
         together, (alone, step) = world.step(together, actions[:, chunk])[0], world.step(alone, actions[3:4, chunk])
-    assert step.outcome is not None
+        assert step.outcome is not None
 
 
 @pytest.mark.parametrize(("space", "stride", "kernel"), [(4, 1, 2), (8, 1, 1), (8, 2, 3), (16, 4, 2), (16, 1, 3)])
@@ -155,8 +158,7 @@ def test_a_compiled_start_is_that_of_the_modules(stride, kernel, memory):
 @torch.no_grad()
 @pytest.mark.parametrize("ends", [True, False])
 def test_the_compiled_outcome_is_that_of_the_head(ends):
-    head = small_world().prior.outcome
-    assert head is not None
+    head = outcome_head(small_world())
     context = 3 * torch.randn(200, 10, 2, 3, generator=torch.Generator().manual_seed(0))
     noise = torch.rand(200, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     ours, theirs = CompiledHead(head).sample(context, noise, ends), head.sample(head(context), noise, ends)
@@ -166,7 +168,7 @@ def test_the_compiled_outcome_is_that_of_the_head(ends):
         torch.testing.assert_close(value, getattr(theirs, name), rtol=1e-4, atol=1e-5)
 
 
-def test_layers_that_the_kernels_do_not_know_begin_by_their_own_code():
+def test_layers_that_the_kernels_do_not_know_start_by_their_own_code():
     class Louder(ContextBlock):
         def forward(self, x, actions, past=None):
             y, past = super().forward(x, actions, past)
@@ -174,7 +176,7 @@ def test_layers_that_the_kernels_do_not_know_begin_by_their_own_code():
 
     world, frames = small_world(), random_frames(1, 3)
     before = world.start(frames, [[0, 1]])
-    world.prior.blocks[0].__class__ = Louder
+    pixelcnn_of(world).blocks[0].__class__ = Louder
     with pytest.warns(UserWarning, match=r"blocks\.0 is a layer of type Louder"):
         after = world.start(frames, [[0, 1]])
     assert not torch.allclose(before.context[-1], after.context[-1])

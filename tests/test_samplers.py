@@ -11,14 +11,24 @@ import pytest
 import torch
 from torch import nn
 
-from tests.helpers_models import random_frames, small_prior, small_tokenizer, small_world, some_actions, some_tokens
+from tests.helpers_models import (
+    pixelcnn_of,
+    quantizer_of,
+    random_frames,
+    small_prior,
+    small_tokenizer,
+    small_world,
+    some_actions,
+    some_tokens,
+    vqvae_of,
+)
 from worldmodel import kernels as kernels_package
 from worldmodel.backends.cpu.prior import CompiledCore, CompiledPrior
 from worldmodel.backends.cpu.tokenizer import CompiledTokenizer
 from worldmodel.kernels import compiled as kernels
 from worldmodel.kernels.arrays import in_threads, pack, padded
 from worldmodel.prior import FrameInputs, SamplerConfig, sample, uniform
-from worldmodel.prior.categorical import sample_categorical
+from worldmodel.prior.categorical import SamplerKind, sample_categorical
 from worldmodel.tokenizer import nearest
 from worldmodel.world import WorldModel
 
@@ -34,7 +44,7 @@ def draw(core, context, action, noise, config, guess=None):
     return CompiledCore(core).sample(inputs, config) if config.kind == "compiled" else sample(core, inputs, config)
 
 
-def some_draw(kind: str, b: int, grid: tuple[int, int], actions: int, rows=slice(None), **cut):
+def some_draw(kind: SamplerKind, b: int, grid: tuple[int, int], actions: int, rows=slice(None), **cut):
     """A draw of dreams `rows` of b, by the prior of that shape."""
     prior = small_prior(grid=grid, actions=actions)
     context = torch.randn(b, 10, *grid, generator=torch.Generator().manual_seed(0))[rows]
@@ -166,18 +176,18 @@ def test_the_compiled_decoder_gives_the_frames_of_the_decoder(space, stride, ker
 
 
 def in_place(world: WorldModel) -> None:
-    world.prior.core.bias += torch.linspace(0, 5000, 19)
-    world.tokenizer.bottleneck.codebook.neg_()
+    pixelcnn_of(world).core.bias.add_(torch.linspace(0, 5000, 19))
+    quantizer_of(vqvae_of(world)).codebook.neg_()
 
 
 def in_the_place_of_others(world: WorldModel) -> None:
-    world.prior.core.bias = nn.Parameter(torch.linspace(0, 5000, 19))
-    world.tokenizer.bottleneck.codebook = -world.tokenizer.bottleneck.codebook
+    pixelcnn_of(world).core.bias = nn.Parameter(torch.linspace(0, 5000, 19))
+    quantizer_of(vqvae_of(world)).codebook = -quantizer_of(vqvae_of(world)).codebook
 
 
 def through_data(world: WorldModel) -> None:
-    world.prior.core.bias.data += torch.linspace(0, 5000, 19)
-    world.tokenizer.bottleneck.codebook.data.neg_()
+    pixelcnn_of(world).core.bias.data += torch.linspace(0, 5000, 19)
+    quantizer_of(vqvae_of(world)).codebook.data.neg_()
     world.coder.forget(), world.predictor.forget()
 
 
@@ -199,7 +209,7 @@ def test_a_world_made_in_inference_mode_dreams():
     assert torch.equal(video, small_world().imagine(random_frames(1, 3), [[0, 1, 2, 3]], 2))
 
 
-def test_a_dream_that_began_in_lower_precision_goes_on():
+def test_a_dream_that_started_in_lower_precision_goes_on():
     world = small_world()
     with torch.autocast("cpu", torch.bfloat16):
         state = world.start(random_frames(2, 3), [[0, 1], [2, 3]])

@@ -77,7 +77,7 @@ def test_an_answer_that_is_none_is_a_refusal(head, rest, error):
         made.ask(do="x")
 
 
-def test_errors_that_a_child_says_are_told():
+def test_errors_that_a_child_prints_are_raised():
     match = r"x\.bin: damaged, or of another kind: no such thing"
     with child("raise SystemExit('no such thing')") as made, pytest.raises(UntrustedFileError, match=match):
         made.ask(do="x")

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.helpers_dreams import noise_store
-from tests.helpers_models import random_frames, small_world
+from tests.helpers_models import pixelcnn_of, quantizer_of, random_frames, small_world, vqvae_of
 from tests.test_examples import maze_world
 from tests.test_scripts import ROOT, TINY, run
 from worldmodel.evaluate.sections.horizon import keep_horizon
@@ -42,13 +42,13 @@ def worlds(tmp_path, monkeypatch) -> Path:
 
 def named(script: str, *settings: str, folder: Path, worlds: Path) -> str:
     """Run a script in a folder, by a package that has these worlds; what it printed."""
-    begin = (
+    program = (
         f"import pathlib, runpy, sys; sys.path.insert(0, {str(ROOT / 'scripts')!r})\n"
         f"from worldmodel.io.hub import names; names.WORLDS = pathlib.Path({str(worlds)!r})\n"
         f"runpy.run_path({str(ROOT / script)!r} + '.py', run_name='__main__')"
     )
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", begin, *settings]
+    command = [sys.executable, "-c", program, *settings]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -83,7 +83,7 @@ def test_a_folder_of_that_name_without_a_world_is_named_and_the_world_of_the_pac
         resolve_world("worldmodel:tinny")
 
 
-def test_an_unknown_name_is_told_those_that_there_are_and_a_path_is_left_as_it_is(worlds):
+def test_the_error_for_an_unknown_name_lists_the_known_ones_and_a_path_is_left_as_it_is(worlds):
     for ask in (resolve_world, WorldModel.load):
         with pytest.raises(
             ValueError,
@@ -165,6 +165,7 @@ def test_what_float16_would_change_is_saved_as_it_is_and_starts_take_the_bytes_t
     assert to_float16_if_lossless(torch.tensor([0.5, 2.0])).dtype == torch.float16
     assert to_float16_if_lossless(torch.tensor([0.5], dtype=torch.float64)).dtype == torch.float64
     starts = small_world().starts
+    assert starts is not None
     for largest, kind in ((18, torch.uint8), (255, torch.uint8), (256, torch.int16), (2**15, torch.int32)):
         starts.tokens[0, 0] = largest
         assert starts.tensors()["tokens"].dtype == kind
@@ -175,11 +176,11 @@ def test_what_float16_would_change_is_saved_as_it_is_and_starts_take_the_bytes_t
 def test_a_weight_beyond_float16_is_refused_and_nothing_is_rounded():
     world = small_world()
     with torch.no_grad():
-        world.prior.first.add_(1e5)
+        pixelcnn_of(world).first.add_(1e5)
     before = world.state_dict()["tokenizer.bottleneck.codebook"].clone()
     with pytest.raises(ValueError, match=r"cannot hold prior\.first"):
         world.round_weights()
-    assert torch.equal(world.tokenizer.bottleneck.codebook, before)
+    assert torch.equal(quantizer_of(vqvae_of(world)).codebook, before)
 
 
 # --- shipping

@@ -1,6 +1,7 @@
 """Laws of the tokenizer: causality, streaming, and a codebook that learns what the paper says."""
 
 from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -117,7 +118,7 @@ def test_a_tie_falls_to_the_lowest_code_wherever_the_equal_ones_are(search):
         assert search(tied[[low, high]], tied).tolist() == [low, low]
 
 
-def ready(learning: str = "ema", **settings) -> VectorQuantizer:
+def ready(learning: Literal["ema", "loss"] = "ema", **settings) -> VectorQuantizer:
     torch.manual_seed(0)
     quantizer = VectorQuantizer(QuantizerConfig(codes=8, code_width=3, learning=learning, **settings))
     quantizer.train()(torch.randn(64, 3))  # draws the codebook
@@ -129,7 +130,7 @@ def test_the_straight_through_gradient_is_all_ones(learning):
     quantizer = ready(learning)
     z = torch.randn(10, 3, requires_grad=True)
     quantizer(z).vectors.sum().backward()
-    assert torch.equal(z.grad, torch.ones_like(z))
+    assert z.grad is not None and torch.equal(z.grad, torch.ones_like(z))
 
 
 @pytest.mark.parametrize("learning", ["ema", "loss"])
@@ -147,7 +148,7 @@ def test_the_loss_is_that_of_the_paper():
     error = F.mse_loss(codebook[quantized.tokens], z)
     torch.testing.assert_close(quantized.loss, 1.25 * error)
     quantized.loss.backward()
-    assert quantizer.codebook.grad.abs().sum() > 0
+    assert quantizer.codebook.grad is not None and quantizer.codebook.grad.abs().sum() > 0
 
 
 def test_patches_of_few_components_come_back_whole_before_anything_is_learned():
@@ -158,10 +159,10 @@ def test_patches_of_few_components_come_back_whole_before_anything_is_learned():
     torch.testing.assert_close(linear.decode(linear.encode(video)), video, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("begun", [False, True])
-def test_a_vector_that_is_off_by_some_mean_square_leaves_its_pixels_off_by_the_same(begun):
+@pytest.mark.parametrize("initialized", [False, True])
+def test_a_vector_that_is_off_by_some_mean_square_leaves_its_pixels_off_by_the_same(initialized):
     linear = LinearPatches(4, 3, 16)
-    if begun:
+    if initialized:
         linear.init_from_data(torch.randn(2, 3, 4, 8, 8))
     z, off = torch.randn(2, 16, 3, 2, 2), torch.randn(2, 16, 3, 2, 2)
     torch.testing.assert_close(F.mse_loss(linear.decode(z + off), linear.decode(z)), off.square().mean())
@@ -216,7 +217,7 @@ def test_a_dead_code_is_put_on_an_encoder_output_with_both_averages_reset(learni
     torch.testing.assert_close(quantizer.embedding_sum[5] / quantizer.cluster_size[5], quantizer.codebook[5].detach())
 
 
-def test_a_codebook_begins_where_k_means_finds_clusters():
+def test_a_codebook_starts_where_k_means_finds_clusters():
     torch.manual_seed(0)
     centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 20.0]])
     z = centres.repeat_interleave(torch.tensor([40, 20, 20]), 0) + 0.1 * torch.randn(80, 2)
@@ -226,26 +227,26 @@ def test_a_codebook_begins_where_k_means_finds_clusters():
     assert float(quantizer.cluster_size.mean()) == pytest.approx(1, abs=0.1)
 
 
-def test_a_codebook_that_nothing_began_begins_with_the_first_batch_of_a_training_and_no_other():
+def test_an_uninitialized_codebook_starts_from_the_first_batch_of_a_training_and_no_other():
     torch.manual_seed(0)
     quantizer = VectorQuantizer(QuantizerConfig(codes=9, code_width=2, decay=1.0, restart_below=0.0))
     start = quantizer.codebook.clone()
     quantizer.eval()(torch.randn(40, 2))
     assert torch.equal(quantizer.codebook, start)
     quantizer.train()(torch.randn(40, 2))
-    begun = quantizer.codebook.clone()
-    assert not torch.equal(begun, start)
+    initialized = quantizer.codebook.clone()
+    assert not torch.equal(initialized, start)
     quantizer(torch.randn(40, 2) + 5)
-    torch.testing.assert_close(quantizer.codebook[quantizer.cluster_size > 0], begun[quantizer.cluster_size > 0])
+    torch.testing.assert_close(quantizer.codebook[quantizer.cluster_size > 0], initialized[quantizer.cluster_size > 0])
 
 
 def test_a_short_training_lowers_the_error_and_uses_several_codes():
     tokenizer = small_tokenizer(codes=16).train()
     torch.manual_seed(1)
     ramp = torch.linspace(0, 255, 24).to(torch.uint8).view(1, 1, 1, 24, 1).expand(4, 3, 16, 24, 3)
-    clip = SimpleNamespace(frames=torch.stack([ramp[0].roll(6 * i, 2) for i in range(4)]))
+    clip: Any = SimpleNamespace(frames=torch.stack([ramp[0].roll(6 * i, 2) for i in range(4)]))
     optimizer = torch.optim.Adam(tokenizer.parameters(), 3e-3)
-    losses = []
+    losses, metrics = [], {}
     for _ in range(60):
         loss, metrics = tokenizer.loss(clip)
         optimizer.zero_grad(), loss.backward(), optimizer.step()
@@ -274,6 +275,6 @@ def test_saving_then_loading_gives_the_same_tokens(tmp_path):
     assert fingerprint(loaded) == fingerprint(tokenizer) != fingerprint(small_tokenizer(time_stride=2))
 
 
-def test_frames_that_do_not_divide_into_tokens_are_told_every_key_that_helps():
+def test_the_error_for_frames_that_do_not_divide_into_tokens_names_every_key_that_helps():
     with pytest.raises(ValueError, match=r"30x32.*env\.height.*size=.*tokenizer\.space_stride"):
         VQVAE(TokenizerConfig(), (30, 32, 3))

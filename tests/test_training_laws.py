@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import h5py
 import pytest
@@ -14,6 +15,7 @@ from tests.helpers_env import counter_info
 from tests.helpers_models import (
     REWARDS,
     clip_of,
+    quantizer_of,
     random_frames,
     small_prior,
     small_tokenizer,
@@ -109,7 +111,7 @@ def test_a_codebook_that_learns_by_the_loss_is_not_pulled_to_zero():
 
 def test_a_restarted_code_stays_where_it_was_put_and_forgets_its_moments():
     tokenizer = small_tokenizer(learning="loss").train()
-    quantizer, optimizer = tokenizer.bottleneck, adamw(tokenizer, CONFIG)
+    quantizer, optimizer = quantizer_of(tokenizer), adamw(tokenizer, CONFIG)
     frames = random_frames(2, 2)
     for _ in range(3):  # all codes that are used have moments now
         tokenizer.loss(clip_frames(frames))[0].backward()
@@ -124,7 +126,8 @@ def test_a_restarted_code_stays_where_it_was_put_and_forgets_its_moments():
     assert torch.equal(quantizer.codebook[dead], drawn)
     state = optimizer.state[quantizer.codebook]
     assert not state["exp_avg"][dead].any() and not state["exp_avg_sq"][dead].any()
-    assert state["exp_avg"].any() and quantizer.codebook.fresh_rows is None
+    assert state["exp_avg"].any()
+    assert quantizer.codebook.fresh_rows is None  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize("learning", ["ema", "loss"])
@@ -132,7 +135,7 @@ def test_a_whole_tokenizer_learns_with_either_kind_of_codebook(tmp_path, learnin
     frames = random_frames(4, 3) // 8 + torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1, 1) * 32
 
     class Same(Batches):
-        def __getitem__(self, step):
+        def __getitem__(self, step) -> Any:
             return Movable(frames)
 
     tokenizer = small_tokenizer(learning=learning)

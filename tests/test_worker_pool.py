@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Generator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -56,7 +57,7 @@ class Stubborn(Square):
         return super().__call__(task)
 
 
-class Untold(Exception):
+class Unpicklable(Exception):
     """Cannot travel between processes: it cannot be made from its message."""
 
     def __init__(self, one: int, two: int):
@@ -65,7 +66,7 @@ class Untold(Exception):
 
 class Refuse(Square):
     def __call__(self, task: int) -> Attempt:
-        raise Untold(task, 2)
+        raise Unpicklable(task, 2)
 
 
 def pids(folder: Path, count: int) -> list[int]:
@@ -87,8 +88,8 @@ def test_every_task_is_done_once_and_those_put_back_again(workers):
     assert sorted(done) == [(1, 1), (2, 4), (3, 9), (5, 25)]
 
 
-def test_an_error_that_cannot_travel_is_told_all_the_same():
-    with pytest.raises(RuntimeError, match="Untold: 1 and 2"):
+def test_an_error_that_cannot_be_pickled_is_reported_all_the_same():
+    with pytest.raises(RuntimeError, match="Unpicklable: 1 and 2"):
         list(run_tasks(Refuse(), deque([1]), workers=1))
 
 
@@ -108,6 +109,7 @@ def test_whoever_stops_listening_leaves_no_process(tmp_path):
     attempts = run_tasks(Program(tmp_path), deque([0, 1]), workers=2)
     assert [attempt.task for attempt in islice(attempts, 1)] == [0]
     waiting = pids(tmp_path, 4)
+    assert isinstance(attempts, Generator)
     attempts.close()
     assert all_end(waiting)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,15 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from tests.helpers_models import random_frames, small_prior, small_tokenizer, small_world, space_world
+from tests.helpers_models import (
+    outcome_head,
+    pixelcnn_of,
+    random_frames,
+    small_prior,
+    small_tokenizer,
+    small_world,
+    space_world,
+)
 from worldmodel.io.model_folder import load_weights, save_weights
 from worldmodel.nn.causal_conv import map_past
 from worldmodel.prior import SamplerConfig
@@ -79,7 +88,7 @@ def test_joining_states_joins_dreams_and_undoes_picking_rows():
         DreamState.join([state, world.start(random_frames(1, 4), some_actions(1, 3), seed=9)])
 
 
-def test_a_beginning_is_to_the_last_bit_the_same_alone_and_among_others():
+def test_a_started_dream_is_the_same_to_the_last_bit_alone_and_in_a_batch():
     world, frames, actions = small_world(2), random_frames(4, 5), some_actions(4, 4)
     together = world.start(frames, actions)
     alone = world.start(frames[2:3], actions[2:3], dreams=[2])
@@ -114,7 +123,7 @@ def test_the_bits_of_a_step_are_the_likelihood_of_its_tokens_in_one_parallel_pas
     torch.testing.assert_close(torch.stack(bits, 1), nats / np.log(2), rtol=1e-4, atol=1e-4)
 
 
-def test_dreams_are_drawn_at_the_temperature_of_their_world_unless_told_another(tmp_path):
+def test_dreams_are_drawn_at_the_temperature_of_their_world_unless_another_is_given(tmp_path):
     world, frames, actions = small_world(), random_frames(2, 3), some_actions(2, 9)
     dreams = {warmth: world.imagine(frames, actions, 7, SamplerConfig(temperature=warmth)) for warmth in (0.0, 1.0)}
     assert torch.equal(world.imagine(frames, actions, 7), dreams[1.0]) and not torch.equal(dreams[0.0], dreams[1.0])
@@ -123,7 +132,8 @@ def test_dreams_are_drawn_at_the_temperature_of_their_world_unless_told_another(
     world = WorldModel.load(tmp_path)
     for sampler, warmth in ((None, 0.0), (SamplerConfig(kind="cached"), 0.0), (SamplerConfig(temperature=1.0), 1.0)):
         assert torch.equal(world.imagine(frames, actions, 7, sampler), dreams[warmth])
-    for wrong in ({"temperature": -0.5}, {"temperature": float("nan")}, {"temperature_until": -1}):
+    cases: list[dict[str, Any]] = [{"temperature": -0.5}, {"temperature": float("nan")}, {"temperature_until": -1}]
+    for wrong in cases:
         with pytest.raises(ValueError, match=r"temperature.*: expected (at least )?0"):
             WorldInfo((8, 8, 3), None, **wrong)
 
@@ -136,25 +146,27 @@ def test_a_dream_past_the_temperature_is_drawn_as_it_is_whatever_the_age_of_thos
     states = [world.start(random_frames(1, n), actions[:1, : n - 1], dreams=[n]) for n in (7, 3, 4)]
     state, ages = DreamState.join(states), [7, 3, 4]
     for i in range(4):
-        told, (state, step) = state, world.step(state, actions[:, i], own)
+        before, (state, step) = state, world.step(state, actions[:, i], own)
         for row, age in enumerate(ages):
             _, alone = world.step(
-                told.select(torch.tensor([row])), actions[row : row + 1, i], warm if age >= 5 else cold
+                before.select(torch.tensor([row])), actions[row : row + 1, i], warm if age >= 5 else cold
             )
             assert torch.equal(step.tokens[row], alone.tokens[0]) and torch.allclose(step.bits[row], alone.bits[0])
         ages = [age + 1 for age in ages]
 
 
-def test_the_bits_of_a_step_are_those_of_its_outcome_and_of_its_tokens_when_told_that():
+def test_the_bits_of_a_step_are_those_of_its_outcome_and_of_its_tokens_given_that():
     world, frames, actions = small_world(), random_frames(2, 3), some_actions(2, 3)
     state = world.start(frames, actions[:, :2])
     _, step = world.step(state, actions[:, 2], SamplerConfig(kind="cached"))
+    assert step.outcome is not None
     lead = torch.cat([torch.zeros(2, 1, 4), torch.from_numpy(world.encoder.encode(actions))], 1)
-    tokens, head = torch.cat([world.tokenizer.encode(frames), step.tokens[:, None]], 1), world.prior.outcome
+    tokens = torch.cat([world.tokenizer.encode(frames), step.tokens[:, None]], 1)
+    prior, head = pixelcnn_of(world), outcome_head(world)
     with torch.no_grad():
-        context = world.prior.context(world.prior.embed_past(tokens[:, :-1], first=True), lead)[0][:, :, -1]
+        context = prior.context(prior.embed_past(tokens[:, :-1], first=True), lead)[0][:, :, -1]
         table = head.probabilities(head(context)).flatten(1)
-        logits = world.prior.core(step.tokens, head.with_outcome(context, step.outcome.drawn), lead[:, -1])
+        logits = prior.core(step.tokens, head.with_outcome(context, step.outcome.drawn), lead[:, -1])
     nats = torch.nn.functional.cross_entropy(logits.flatten(0, 2), step.tokens.flatten(), reduction="none").view(2, -1)
     expected = nats.sum(1) - table.gather(1, step.outcome.drawn[:, None])[:, 0].log()
     torch.testing.assert_close(step.bits.double(), expected.double() / np.log(2), rtol=1e-4, atol=1e-4)
@@ -285,6 +297,7 @@ def test_the_scale_of_actions_is_kept_with_the_world_and_decides_what_it_dreams(
     encoded = (actions - [1.0, 0.0]) / [4.0, 1e6]
     assert torch.equal(videos[0], plain.imagine(frames, encoded.astype(np.float32), 1))
     reached = world.info.reachable
+    assert isinstance(reached, Box)
     assert (reached.low.tolist(), reached.high.tolist()) == ([-7, -2e6], [9, 2e6]) and plain.info.reachable is UNBOUNDED
 
 
@@ -307,7 +320,7 @@ def test_a_step_without_a_finite_probability_is_refused():
     world = small_world()
     state = world.start_from_context(0)
     with torch.no_grad():
-        world.prior.outcome.out_proj.bias.fill_(torch.nan)
+        outcome_head(world).out_proj.bias.fill_(torch.nan)
     with pytest.raises(ValueError, match="no finite probability"):
         world.step(state, [1])
 
@@ -324,7 +337,7 @@ def test_a_world_whose_weights_are_no_numbers_is_not_written_and_refused(value, 
             WorldModel.load(tmp_path / part)
     world = small_world()
     with torch.no_grad():
-        world.prior.first[0, 0, 0] = value
+        pixelcnn_of(world).first[0, 0, 0] = value
     with pytest.raises(ValueError, match=r"prior\.first holds NaN or infinity"):
         world.save(tmp_path / "broken")
     assert not (tmp_path / "broken").exists()
@@ -333,7 +346,7 @@ def test_a_world_whose_weights_are_no_numbers_is_not_written_and_refused(value, 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_world_whose_rewards_are_no_numbers_is_not_written(value, tmp_path):
     world = small_world()
-    world.prior.outcome.rewards[0] = value
+    outcome_head(world).rewards[0] = value
     with pytest.raises(ValueError, match=r"prior\.outcome\.rewards holds NaN or infinity"):
         world.save(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -363,7 +376,7 @@ def test_rewards_in_the_config_that_are_not_those_of_the_head_are_refused(reward
 
 def test_rewards_of_a_world_that_tells_none_are_refused(tmp_path):
     small_world(rewards=()).save(tmp_path)
-    assert WorldModel.load(tmp_path).prior.outcome is None
+    assert pixelcnn_of(WorldModel.load(tmp_path)).outcome is None
     about = json.loads((tmp_path / "config.json").read_text())
     about["config"] |= {"rewards": [1.0], "prior": {**about["config"]["prior"], "outcome_width": 0}}
     del about["sha256"]

@@ -1,7 +1,7 @@
-"""Files of others, damaged at random, for decoders of native code: PNG, films, npz, tables, Minari under all filters.
+"""Files of others, damaged at random, for decoders of native code: PNG, videos, npz, tables, Minari under all filters.
 
 No crash and no hang reaches this process. Nothing is silently wrong in formats with checksums: PNG, npz, and arrays of
-HDF5 that have them. Films, tables and other HDF5 have none: what went unnoticed in them is counted, and no failure.
+HDF5 that have them. Videos, tables and other HDF5 have none: what went unnoticed in them is counted, and no failure.
 """
 
 import io
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import hdf5plugin
@@ -31,7 +32,7 @@ from worldmodel.io import sandbox
 SECONDS = 4.0  # for a decoder, before it is ended
 SEALED = ("pictures", "npz", "minari_sealed")  # formats with checksums over the bytes that are damaged
 UNNOTICED = "unnoticed in a format without checksums"
-FILMS = {
+VIDEOS = {
     "x264.mp4": ("-c:v", "libx264"),
     "x264.mkv": ("-c:v", "libx264", "-pix_fmt", "yuv420p10le"),
     "hevc.mp4": ("-c:v", "libx265", "-x265-params", "log-level=none"),
@@ -67,8 +68,8 @@ def decoders(tried: int, folder: Path) -> Row:
     counts = Counter(outcomes)
     good = ("refused", "same", UNNOTICED)
     wrong = [f"{i}: {outcome}" for i, outcome in enumerate(outcomes) if outcome not in good]
-    told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in good)
-    note = f"{made} data sets, {len(FILTERS)} filters of hdf5plugin; {told}; {'; '.join(wrong[:3])}".rstrip("; ")
+    counted = ", ".join(f"{counts[outcome]} {outcome}" for outcome in good)
+    note = f"{made} data sets, {len(FILTERS)} filters of hdf5plugin; {counted}; {'; '.join(wrong[:3])}".rstrip("; ")
     return Row("files of others, damaged", tried, len(wrong), note)
 
 
@@ -89,8 +90,8 @@ def make_all(folder: Path) -> int:
         make_pictures(folder / f"{kind}.png", frames, table)
     (folder / "npz.npz").mkdir()
     np.savez_compressed(folder / "npz.npz/one.npz", video=frames, actions=np.arange(5) % 3, rewards=rewards)
-    for name, options in FILMS.items():
-        make_film(folder / f"film.{name}", frames, options, table)
+    for name, options in VIDEOS.items():
+        make_video(folder / f"video.{name}", frames, options, table)
     make_minari(folder, frames, rewards)
     return len(list(folder.iterdir()))
 
@@ -104,7 +105,7 @@ def make_pictures(folder: Path, frames: np.ndarray, table: str) -> None:
         Image.fromarray(frame).save(folder / f"one/{number}.png")
 
 
-def make_film(folder: Path, frames: np.ndarray, options: tuple[str, ...], table: str) -> None:
+def make_video(folder: Path, frames: np.ndarray, options: tuple[str, ...], table: str) -> None:
     from moviepy.config import FFMPEG_BINARY
 
     folder.mkdir()
@@ -124,8 +125,9 @@ def make_minari(folder: Path, frames: np.ndarray, rewards: np.ndarray) -> None:
     plain.mkdir()
     space = Box(0, 255, frames.shape[1:], np.uint8)
     storage = MinariStorage.new(plain / "data", space, Discrete(3), jpeg_encoding=False)
-    ends = {"terminations": np.zeros(5, bool), "truncations": np.zeros(5, bool)}
-    storage.update_episodes([EpisodeBuffer(observations=frames, actions=np.arange(5) % 3, rewards=rewards, **ends)])
+    data: dict[str, Any] = {"observations": frames, "actions": np.arange(5) % 3, "rewards": rewards}
+    data |= {"terminations": np.zeros(5, bool), "truncations": np.zeros(5, bool)}
+    storage.update_episodes([EpisodeBuffer(**data)])
     for name in ("own", *FILTERS):
         kind = "minari_sealed" if name == "own" else "minari_filter"
         copy = Path(shutil.copytree(plain, folder / f"{kind}.{name}"))
@@ -155,7 +157,7 @@ def foreign(folder: Path, numbers: range) -> None:
 
 
 def attempt(chance: random.Random, by_kind: dict[str, list[Path]], right: dict[Path, Episode | None]) -> str:
-    # Films and HDF5 start a process for each file: fewer of them fit into the time.
+    # Videos and HDF5 start a process for each file: fewer of them fit into the time.
     kind = chance.choices(list(by_kind), [4 if kind in ("pictures", "npz", "table") else 1 for kind in by_kind])[0]
     folder = chance.choice(by_kind[kind])
     path, damage = damaged(kind, folder, chance)
@@ -171,7 +173,7 @@ def attempt(chance: random.Random, by_kind: dict[str, list[Path]], right: dict[P
 
 def damaged(kind: str, folder: Path, chance: random.Random) -> tuple[Path, Callable[[bytes], bytes]]:
     """Which file, and what is done to its bytes."""
-    names = {"pictures": "one/*.png", "table": "*.csv", "npz": "*.npz", "film": "one.*"}
+    names = {"pictures": "one/*.png", "table": "*.csv", "npz": "*.npz", "video": "one.*"}
     path = chance.choice(sorted(folder.glob(names.get(kind, "data/*.hdf5"))))
     if kind == "minari_sealed":
         return path, partial(chunk_damaged, chance=chance)

@@ -17,6 +17,7 @@ import hdf5plugin
 import numpy as np
 import torch
 
+from tests.helpers_data import array_in, header_bytes
 from tests.helpers_env import counter_info
 from tests.helpers_models import small_world
 from tests.test_episode_store import make_episode
@@ -53,18 +54,18 @@ def episode(folder: Path, frames: Callable[[h5py.File], Any], shape: list[int]) 
     store = EpisodeStore.create(folder, counter_info())
     whole = make_episode(0, shape[0] - 1 if shape[0] < 1000 else 3)
     with h5py.File(io.BytesIO(hdf5.to_bytes(whole))) as file:
-        header = json.loads(bytes(file.attrs["header"]))
-        small = {name: file[name][...] for name in ("actions", "rewards", "infos/now")}
+        header = json.loads(header_bytes(file))
+        small = {name: array_in(file, name)[...] for name in ("actions", "rewards", "infos/now")}
     steps = shape[0] - 1
     with h5py.File(store.path(0), "w", libver=hdf5.HDF5_FORMAT) as file:
         frames(file)
         for name, values in small.items():
             size = (steps + name.startswith("infos"),)
             chunks = hdf5.chunk_shape(name, size, values.itemsize)
-            file.create_dataset(name, size, values.dtype, chunks=chunks, **PACKED)
-            header["arrays"][name]["shape"] = list(file[name].shape)
+            made = file.create_dataset(name, size, values.dtype, chunks=chunks, **PACKED)
+            header["arrays"][name]["shape"] = list(made.shape)
             if steps < 1000:
-                file[name][...] = values
+                made[...] = values
         del header["arrays"]["checks"]
         header["arrays"]["frames"]["shape"] = shape
         text = json.dumps(header).encode()

@@ -19,7 +19,7 @@ import torch.distributed
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tests.helpers_models import clip_of, small_prior, small_tokenizer, some_actions, some_tokens
+from tests.helpers_models import clip_of, quantizer_of, small_prior, small_tokenizer, some_actions, some_tokens
 from tests.torture import Row
 from worldmodel.data.clips.clips import Clip
 from worldmodel.data.clips.token_batches import TokenClip
@@ -36,7 +36,7 @@ TOLERANCE = 1e-4
 
 
 class Clips(Dataset):
-    """Soft pictures that move, `size` clips a batch: a function of the step."""
+    """Soft frames that move, `size` clips a batch: a function of the step."""
 
     def __init__(self, size: int = 2):
         self.size = size
@@ -61,13 +61,13 @@ def seen_by(model: Any) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     loss = model.loss
 
-    def watched(batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def recorded(batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         value, metrics = loss(batch)
-        book = model.bottleneck.codebook if isinstance(model, VQVAE) else torch.zeros(0)
+        book = quantizer_of(model).codebook if isinstance(model, VQVAE) else torch.zeros(0)
         found.append({"loss": value.item(), "codebook": hashlib.sha256(book.numpy().tobytes()).hexdigest()})
         return value, metrics
 
-    model.loss = watched
+    model.loss = recorded
     return found
 
 

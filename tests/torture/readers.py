@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from tests.helpers_env import counter_info
-from tests.helpers_models import small_world
+from tests.helpers_models import pixelcnn_of, small_world
 from tests.test_episode_store import assert_same, make_episode
 from tests.torture import doors
 from tests.torture.bombs import CASES as BOMBS
@@ -63,7 +63,7 @@ def worlds(folder: Path, numbers: range) -> None:
 
     def read() -> str:
         world = WorldModel.load(folder / "world")
-        assert world.info == right.info and world.prior.config == right.prior.config
+        assert world.info == right.info and pixelcnn_of(world).config == pixelcnn_of(right).config
         for one, two in zip(world.state_dict().values(), right.state_dict().values(), strict=True):
             assert torch.equal(one, two)
         return "same"
@@ -113,8 +113,9 @@ def small_agent(seed: int) -> Any:
 
     torch.manual_seed(seed)
     config, world = PolicyConfig(channels=4, units=8), small_world()
-    policy = empty_policy(world.tokenizer, world.info.action_space, config)
-    return PolicyAgent(policy, world.tokenizer, world.info.action_space, config)
+    space = world.info.action_space
+    assert space is not None
+    return PolicyAgent(empty_policy(world.tokenizer, space, config), world.tokenizer, space, config)
 
 
 def agents(folder: Path, numbers: range) -> None:

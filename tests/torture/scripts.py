@@ -16,7 +16,7 @@ from tests.torture.processes import finished, script, start
 PAGE = 4096
 ENV = ["env=maze", "env.height=16", "env.width=24", "env.max_steps=24"]
 ENOUGH = 2**28  # bytes
-TIGHT = (1, 8)  # pages that are free when a script begins
+TIGHT = (1, 8)  # pages that are free when a script starts
 
 
 def commands(run: Path) -> list[tuple[str, list[str]]]:
@@ -52,10 +52,10 @@ def full_disks(tried: int, folder: Path) -> Row:
             log, free = folder / f"{name}.log", PAGE * chance.randint(*TIGHT)
             with tight(free):
                 status = leaves(log, name, settings, 0 if real else free)
-            told = log.read_text()
+            printed = log.read_text()
             stops += status == 2
             if status:  # else it got by with what was free
-                failed += not (status == 2 and one_line(told) and leaves(log, name, settings, 0) == 0)
+                failed += not (status == 2 and one_line(printed) and leaves(log, name, settings, 0) == 0)
     note = f"{stops} stopped by it, {'a tmpfs' if real else 'RLIMIT_FSIZE'}; each completed by the same command"
     return Row("full disk in every script", min(tried, len(commands(folder))), failed, note)
 

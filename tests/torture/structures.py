@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from tests.helpers_data import header_bytes
 from worldmodel.io.hdf5.blocks import lookup3
 
 Block = tuple[int, int]  # from its signature to its checksum
@@ -60,7 +61,7 @@ def changed(content: bytes, places: list[Block], chance: random.Random) -> bytes
 def change_header(path: Path, chance: random.Random) -> None:
     """Change one value in the header of an episode, and seal it anew."""
     with h5py.File(path, "r+") as file:
-        header = json.loads(bytes(file.attrs["header"]))
+        header = json.loads(header_bytes(file))
         place: Any = chance.choice([header, header["arrays"], *header["arrays"].values()])
         place[chance.choice(list(place))] = chance.choice(VALUES)
         text = json.dumps(header).encode()

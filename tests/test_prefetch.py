@@ -1,4 +1,4 @@
-"""Laws of fetching ahead: the same items in the same order, errors passed on, and an end to the thread."""
+"""Laws of prefetching: the same items in the same order, errors passed on, and an end to the thread."""
 
 import threading
 import time
@@ -22,8 +22,8 @@ def test_the_next_item_is_fetched_while_this_one_is_in_use():
             fetched.append(i)
             yield i
 
-    with Prefetcher(stream()) as ahead:
-        assert next(ahead) == 0
+    with Prefetcher(stream()) as prefetched:
+        assert next(prefetched) == 0
         time.sleep(0.05)
         assert 1 in fetched and 3 not in fetched  # one is ready, one in hand
 
@@ -33,11 +33,11 @@ def test_an_error_of_the_stream_reaches_whoever_asks():
         yield 1
         raise OSError("the disk is gone")
 
-    with Prefetcher(stream()) as ahead:
-        assert next(ahead) == 1
+    with Prefetcher(stream()) as prefetched:
+        assert next(prefetched) == 1
         for _ in range(2):  # however often
             with pytest.raises(OSError, match="the disk is gone"):
-                next(ahead)
+                next(prefetched)
 
 
 def test_closing_ends_the_thread_and_lets_go_of_the_stream():
@@ -50,7 +50,7 @@ def test_closing_ends_the_thread_and_lets_go_of_the_stream():
         finally:
             closed.set()
 
-    with Prefetcher(stream()) as ahead:
-        next(ahead)
-    assert closed.wait(2) and not ahead._thread.is_alive()
-    assert next(ahead, "closed") == "closed"
+    with Prefetcher(stream()) as prefetched:
+        next(prefetched)
+    assert closed.wait(2) and not prefetched._thread.is_alive()
+    assert next(prefetched, "closed") == "closed"
