@@ -203,7 +203,7 @@ class WorldModel(nn.Module):
         if not drawn.nats.isfinite().all():
             raise ValueError("this step has no finite probability: its action is far from all that the world has seen")
         frames, decoder = self.coder().decode_chunk(drawn.tokens[:, None], state.decoder)
-        after = (context, decoder, drawn.tokens, frames[:, -1].clone(), state.steps + 1, state.dreams, state.seed)
+        after = (context, decoder, drawn.tokens, copied(frames[:, -1]), state.steps + 1, state.dreams, state.seed)
         bits = drawn.nats / np.log(2)
         return DreamState(*after), Step(frames, drawn.tokens.clone(), bits, drawn.passes, drawn.outcome)
 
@@ -257,7 +257,7 @@ class WorldModel(nn.Module):
         context = self.predictor().start(tokens, inputs)
         frames, decoder = self.coder().decode_chunk(tokens, None)
         steps = torch.full_like(dreams, tokens.shape[1])
-        return DreamState(context, decoder, tokens[:, -1], frames[:, -1].clone(), steps, dreams, seed)
+        return DreamState(context, decoder, tokens[:, -1], copied(frames[:, -1]), steps, dreams, seed)
 
     def _with_own_temperature(self, config: SamplerConfig) -> SamplerConfig:
         """The settings, with the world's own temperature where they leave it open."""
@@ -282,6 +282,12 @@ class WorldModel(nn.Module):
             raise ValueError("starts: expected the grid and action width of the prior; train the prior again")
         if len(starts) and not 0 <= int(starts.tokens.min()) <= int(starts.tokens.max()) < self.prior.codes:
             raise ValueError(f"starts: expected tokens in [0, {self.prior.codes}); train the prior again")
+
+
+def copied(values: Tensor) -> Tensor:
+    """A copy; on a CPU made by one thread. Torch would use several, and these spin for a while afterwards on the cores
+    that the kernels of the next step need."""
+    return torch.from_numpy(values.numpy().copy()) if values.device.type == "cpu" else values.clone()
 
 
 def _check_keys(seed: int, dreams: Sequence[int]) -> None:

@@ -4,12 +4,13 @@ A back end makes, of a tokenizer and a prior, objects with their streaming metho
 of `worldmodel.interfaces`). A network that it does not know runs in plain PyTorch, with one warning.
 """
 
+import operator
 import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Generic, Literal, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from worldmodel.kernels import available
 
@@ -18,10 +19,10 @@ BackendKind = Literal["auto", "torch"]
 
 
 class Compiled(Generic[T]):
-    """A module as the back end of its device runs it; made anew when a weight or a layer has changed since.
+    """A module as the back end of its device runs it, compiled again after a weight or a layer has changed.
 
-    Changes are seen if a tensor is changed in place or replaced, or a submodule is exchanged. Writes through
-    `tensor.data` are not seen: `forget` then.
+    Changes are noticed if a tensor is changed in place or replaced, or a submodule is exchanged. Writes through
+    `tensor.data` are not noticed: call `forget` after them.
     """
 
     def __init__(self, module: T, compilers: dict[str, Callable[[], Callable[[Any], T]]]):
@@ -29,19 +30,16 @@ class Compiled(Generic[T]):
         self.forget()
 
     def forget(self) -> None:
-        """Make it anew at the next call."""
-        self._places: list[dict[str, Any]] = []
-        self._stamps: list[Any] = []
-        self._made: T | None = None
+        """Compile again at the next call."""
+        self._version: _Version | None = None
+        self._compiled: T | None = None
 
     def __call__(self) -> T:
-        """The module, or what the back end made of it."""
-        if self._made is None or [_stamp(value) for place in self._places for value in place.values()] != self._stamps:
-            self._made = self._compile()
-            parts = self.module.modules() if isinstance(self.module, nn.Module) else ()
-            self._places = [each for part in parts for each in (part._parameters, part._buffers, part._modules)]
-            self._stamps = [_stamp(value) for place in self._places for value in place.values()]
-        return self._made
+        """The compiled module, or the module itself if no back end runs it."""
+        if self._compiled is None or self._version is None or self._version.is_outdated():
+            self._compiled = self._compile()
+            self._version = _Version(self.module)
+        return self._compiled
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy elsewhere compiles for itself."""
@@ -64,11 +62,27 @@ class Compiled(Generic[T]):
             return self.module
 
 
-def _stamp(value: Any) -> Any:
-    """What changes when a tensor, or the submodule in a place, does."""
-    if isinstance(value, nn.Module) or value is None:
-        return id(value), type(value)
-    return value.data_ptr(), -1 if value.is_inference() else value._version
+class _Version:
+    """The parts of a module at one moment; checked at each step of a dream, so every line counts."""
+
+    def __init__(self, module: Any):
+        parts = module.modules() if isinstance(module, nn.Module) else ()
+        places = (each for part in parts for each in (part._parameters, part._buffers, part._modules))
+        self.places = [place for place in places if place]
+        self.values = [value for place in self.places for value in place.values()]
+        self.types = [*map(type, self.values)]
+        self.tensors = [value for value in self.values if isinstance(value, Tensor)]
+        self.counted = [tensor for tensor in self.tensors if not tensor.is_inference()]  # the others have no version
+        self.state = self._state()
+
+    def is_outdated(self) -> bool:
+        """Whether a tensor or a submodule has changed since."""
+        values = [value for place in self.places for value in place.values()]
+        same = len(values) == len(self.values) and all(map(operator.is_, values, self.values))
+        return not same or [*map(type, values)] != self.types or self._state() != self.state
+
+    def _state(self) -> list[int]:
+        return [tensor.data_ptr() for tensor in self.tensors] + [tensor._version for tensor in self.counted]
 
 
 def compiled_tokenizer(tokenizer: T, backend: BackendKind) -> Compiled[T]:

@@ -61,7 +61,7 @@ class CompiledPrior:
         features, outcome = features[:, :, 0], None
         if self.outcome is not None:
             outcome = self.outcome.sample(features, noise[:, -1], sampler.allow_termination)
-            features = self.outcome.plain.with_outcome(features, outcome.drawn)
+            self.outcome.add_outcome(features, outcome.drawn)
         warmth = temperature
         if warmth is None:
             warmth = noise.new_full((len(noise),), sampler.effective_temperature)
@@ -102,6 +102,12 @@ class CompiledHead:
         check_known(head, OutcomeHead)
         self.plain, self.weights = head, pack_head(head)
         self.given = floats(head.log_weight), head.rewards.double().numpy()
+        self.shift = floats(head.shift)
+
+    def add_outcome(self, context: Float[Tensor, "b c y x"], drawn: Int[Tensor, "b"]) -> None:
+        """`OutcomeHead.with_outcome`, in place. In NumPy, as torch would wake its threads for this one sum."""
+        sites = context.numpy().transpose(0, 2, 3, 1)
+        sites += self.shift[drawn.numpy()][:, None, None]
 
     def scores(self, context: Float[Tensor, "b c y x"]) -> Float[Tensor, "b o"]:
         """`OutcomeHead.forward`.
