@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help demo evaluate test check bench torture audit clean
+.PHONY: help demo evaluate test coverage check bench torture audit clean
 .DEFAULT_GOAL := test
 
 help:  ## this list
@@ -23,14 +23,18 @@ evaluate: $(INSTALLED)  ## measure the demo's world: runs/demo/report.html
 test: $(INSTALLED)  ## the whole test suite, on two processes
 	$(BIN)/python -m pytest -q -n 2
 
+coverage: $(INSTALLED)  ## the lines that the tests reach, by file; coverage/index.html
+	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered --cov-report=html:coverage
+
 bench: $(INSTALLED)  ## the table of docs/results/speed.md; nothing else should run beside it
 	$(BIN)/python benchmarks/run.py
 
-check: $(INSTALLED)  ## linter, format, types and import rules
+check: $(INSTALLED)  ## linter, format, types, import rules, and the laws of folders and settings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_house.py tests/test_settings.py
 
 torture: $(INSTALLED)  ## kills, crashes and full disks at length, and what was lost; a quarter of an hour, torture.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture
@@ -40,7 +44,7 @@ audit: $(INSTALLED)  ## known vulnerabilities of the exact versions that are tes
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 clean:  ## remove what was built, never what was collected or trained (runs/)
-	rm -rf .venv .venv-audit build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-audit build dist coverage .coverage *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt

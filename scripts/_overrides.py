@@ -7,6 +7,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Union
 
@@ -37,6 +38,8 @@ def as_typed(schema: type, arguments: Sequence[str]) -> list[str]:
     """
     if nameless := [argument for argument in arguments if argument.lstrip("+").startswith("=")]:
         raise ValueError(f"{nameless[0]}: expected key=value, such as run=runs/mine; --help lists the keys")
+    if "command" in _fields(schema):
+        arguments = [_command(before, each) for before, each in pairwise(["", *arguments])]
     several = bool(SEVERAL & {*arguments})
     known = "|".join(map(re.escape, _fields(schema)))
     literal = re.compile(rf"(\\*)\$\{{(?!(?:{known})[}}.]|(?:oc\.\w+|hydra|now):)")  # that starts no reference
@@ -49,6 +52,11 @@ def as_typed(schema: type, arguments: Sequence[str]) -> list[str]:
         return f"{plus}{key}={_value(_hints(schema, key), text, several, literal)}"
 
     return [setting(argument) for argument in arguments]
+
+
+def _command(before: str, word: str) -> str:
+    """`verify` as `command=verify`: Hydra reads only key=value, and the values of its own flags."""
+    return f"command={word}" if re.fullmatch(r"[a-z]+", word) and not before.startswith("-") else word
 
 
 def _value(hints: Sequence[Any], text: str, several: bool, literal: re.Pattern[str]) -> str:

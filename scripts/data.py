@@ -13,10 +13,7 @@ merge   from=[RUN,RUN,...] run=NEW: all their episodes in one run, with new numb
 
 from _run import RunConfig, script
 
-import re
-import sys
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,11 +133,5 @@ def count(store: EpisodeStore) -> str:
     return f"{len(store.indices)} episodes with {sum(store.lengths.values()):,} frames in {store.folder}"
 
 
-def as_setting(before: str, word: str) -> str:
-    """`verify` as `command=verify`: Hydra reads only key=value, and the values of its own flags."""
-    return f"command={word}" if re.fullmatch(r"[a-z]+", word) and not before.startswith("-") else word
-
-
 if __name__ == "__main__":
-    sys.argv[1:] = [as_setting(before, word) for before, word in pairwise(sys.argv)]
     main()

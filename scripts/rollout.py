@@ -116,7 +116,7 @@ def imagine(config: RolloutConfig, store: EpisodeStore | None, video: Path) -> N
     steps = recording.record_steps(dream(world, start.state, actions, config.sampling()))
     rendered = render_frames(start, steps, actions, world.info, config.scale)
     shown = progress(recording.record_frames(rendered), "rollout", total=config.horizon, unit="frame")
-    write_video(video, shown, config.fps)
+    write_video(video, iter(shown), config.fps)
     recording.save(config.out, config.fps)
 
 

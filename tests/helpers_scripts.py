@@ -2,12 +2,17 @@
 
 import importlib.util
 import inspect
+import io
 import sys
+import warnings
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
+
+import torch
 
 from worldmodel.io.config import from_mapping
 
@@ -50,10 +55,33 @@ def schema(name: str) -> type:
     return hint
 
 
-def leaves(work: Callable[[], Any]) -> int:
-    """The exit status of a piece of work behind the door of the scripts."""
+def run(script: str, *settings: str, folder: Path | None = None, ok: bool = True) -> str:
+    """Run a script in this process, as its command does; what it printed. Its environment and threads stay its own.
+
+    ok: whether its exit status has to be 0, or has to be another one.
+    """
+    output, before, threads = io.StringIO(), sys.argv, torch.get_num_threads()
+    sys.argv = [str(SCRIPTS / f"{script}.py"), *([f"run={folder}"] if folder else []), *settings]
     try:
-        shared("_errors").run_script(work)
+        with redirect_stdout(output), redirect_stderr(output), warnings.catch_warnings():
+            warnings.simplefilter("default")
+            status = exit_status(entry(script))
+    finally:
+        sys.argv = before
+        torch.set_num_threads(threads)
+    assert (status == 0) == ok, output.getvalue()
+    return output.getvalue()
+
+
+def exit_status(work: Callable[[], Any]) -> int:
+    """The exit status that a piece of work asks for."""
+    try:
+        work()
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     return 0
+
+
+def leaves(work: Callable[[], Any]) -> int:
+    """The exit status of a piece of work behind the door of the scripts."""
+    return exit_status(lambda: shared("_errors").run_script(work))

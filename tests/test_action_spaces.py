@@ -13,7 +13,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 import envs
 from tests.helpers_models import space_world
-from tests.test_scripts import TINY, run
+from tests.helpers_scripts import run
+from tests.test_scripts import TINY
 from worldmodel.agents.encoded_env import EncodedEnv
 from worldmodel.agents.planner import Planner, PlannerConfig
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PolicyConfig, PPOConfig, make_ppo, ppo_agent

@@ -9,8 +9,9 @@ from PIL import Image
 
 from tests.helpers_data import SPACES, odd_store
 from tests.helpers_env import counter_info
+from tests.helpers_scripts import run
 from tests.test_episode_store import make_episode
-from tests.test_scripts import TINY, run
+from tests.test_scripts import TINY
 from worldmodel.data.episodes.repair import find_damaged
 from worldmodel.data.episodes.store import EpisodeError, EpisodeStore
 from worldmodel.data.merge import merge

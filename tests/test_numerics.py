@@ -148,7 +148,8 @@ def test_what_is_compared_of_ranks_depends_on_the_batches(tmp_path):
 
 @pytest.mark.slow
 def test_scripts_under_torchrun_make_one_world(tmp_path):
-    from tests.test_scripts import TINY, WORLDS, run
+    from tests.helpers_scripts import run
+    from tests.test_scripts import TINY, WORLDS
 
     run("collect", *WORLDS["maze"][0], *TINY["collect"], folder=tmp_path)
     for script in ("train_tokenizer", "train_prior"):

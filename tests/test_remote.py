@@ -11,8 +11,9 @@ from moto.server import ThreadedMotoServer
 
 from tests.helpers_data import SPACES, odd_store
 from tests.helpers_env import counter_info
+from tests.helpers_scripts import run
 from tests.test_episode_store import assert_same, make_episode
-from tests.test_scripts import TINY, run
+from tests.test_scripts import TINY
 from worldmodel.data.clips.clips import ClipBatches
 from worldmodel.data.convert.convert import import_episodes
 from worldmodel.data.episodes import remote

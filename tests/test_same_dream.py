@@ -54,7 +54,7 @@ for threads in (1, 2, 7):
     digest = hashlib.sha256()
     for world in worlds:
         world.coder.forget(), world.predictor.forget()
-        for array in (*dreams(world), *environment(world)):
+        for array in (*dreams(world, 10), *environment(world, 9)):
             digest.update(numpy.ascontiguousarray(array).tobytes())
     print(digest.hexdigest())
 """

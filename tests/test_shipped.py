@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 from tests.helpers_dreams import noise_store
 from tests.helpers_models import pixelcnn_of, quantizer_of, random_frames, small_world, vqvae_of
+from tests.helpers_scripts import run
 from tests.test_examples import maze_world
-from tests.test_scripts import ROOT, TINY, run
+from tests.test_scripts import ROOT, TINY
 from worldmodel.evaluate.sections.horizon import keep_horizon
 from worldmodel.io.hub import names
 from worldmodel.io.hub.names import bundled_worlds, resolve_world

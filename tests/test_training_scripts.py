@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_scripts import ROOT, TINY, WORLDS, run
+from tests.helpers_scripts import run
+from tests.test_scripts import ROOT, TINY, WORLDS
 from tests.test_threads import SCRIPTS
 from worldmodel.io.lock import writer_lock
 from worldmodel.training.run_state import Checkpoint, save
@@ -115,8 +116,8 @@ def test_what_a_stopped_script_says_is_true_of_it(script, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     errors = runpy.run_path(str(ROOT / "scripts/_errors.py"))
     monkeypatch.setattr(sys, "argv", [f"scripts/{script}.py"])
-    errors["begin"]()
+    errors["start_work"]()
     with pytest.raises(SystemExit):
-        errors["leave"](signal.SIGTERM)
+        errors["exit_on_signal"](signal.SIGTERM)
     goes_on = script in {"collect", "train_tokenizer", "train_prior", "train_agent", "improve"}
     assert ("continues from there" in capsys.readouterr().err) == goes_on

@@ -157,7 +157,8 @@ def _check_number(value: Any, path: str) -> Any:
     if isinstance(value, float) and math.isnan(value):
         raise ValueError(f"{path}: expected a number, got nan")
     if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
-        raise ValueError(f"{path}: expected {-LARGEST} to {LARGEST}, got {value}")
+        got = str(value) if abs(value) < 10**30 else f"a number of {len(str(abs(value)))} digits"
+        raise ValueError(f"{path}: expected {-LARGEST} to {LARGEST}, got {got}")
     return value
 
 
