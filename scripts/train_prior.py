@@ -66,14 +66,13 @@ class TrainPriorConfig(RunConfig):
 
 @script(TrainPriorConfig)
 def main(config: TrainPriorConfig) -> None:
-    with sole_training(config.run / "prior"):
-        train_prior(config)
+    store, tokenizer = open_episodes(config.episodes), load_tokenizer(config.run / "tokenizer")
+    with sole_training(config.run / "prior"):  # after the lines above, as it makes the folder
+        train_prior(config, store, tokenizer)
 
 
-def train_prior(config: TrainPriorConfig) -> None:
+def train_prior(config: TrainPriorConfig, store: EpisodeStore, tokenizer: VQVAE) -> None:
     """Make tokens, train on them, and save the world."""
-    store = open_episodes(config.episodes)
-    tokenizer = load_tokenizer(config.run / "tokenizer")
     on_rank_zero(lambda: tokenize(tokenizer, store, config.run / "tokens"), config.fit)
     tokens = tokenize(tokenizer, store, config.run / "tokens")  # they are there
     train, held_out = split_for_training(store)

@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from worldmodel.data.clips.clips import ClipBatches
 from worldmodel.data.clips.split import split_for_training
+from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.open import open_episodes
 from worldmodel.evaluate import reconstruction
 from worldmodel.io.config import LARGEST, check_range, to_dict
@@ -45,13 +46,13 @@ class TrainTokenizerConfig(RunConfig):
 
 @script(TrainTokenizerConfig)
 def main(config: TrainTokenizerConfig) -> None:
+    store = open_episodes(config.episodes)  # before the lock, which makes the folder
     with sole_training(config.run / "tokenizer"):
-        train_tokenizer(config)
+        train_tokenizer(config, store)
 
 
-def train_tokenizer(config: TrainTokenizerConfig) -> None:
-    """Train, and save what was trained."""
-    store = open_episodes(config.episodes)
+def train_tokenizer(config: TrainTokenizerConfig, store: EpisodeStore) -> None:
+    """Train, and save the tokenizer."""
     train, held_out = split_for_training(store)
     torch.manual_seed(config.fit.seed)
     tokenizer = VQVAE(config.tokenizer, store.info.frame_shape)

@@ -200,6 +200,13 @@ def test_collecting_says_which_episodes_are_missing_and_leaves_with_status_1(tmp
     assert sorted(path.name for path in tmp_path.glob("episodes/*.h5")) == ["episode_000001.h5", "episode_000002.h5"]
 
 
+@pytest.mark.parametrize("script", ["train_tokenizer", "train_prior", "evaluate", "rollout", "train_agent", "data"])
+def test_a_script_without_its_inputs_leaves_no_folder_behind(script, tmp_path):
+    settings = ["import", f"from={tmp_path / 'nowhere'}"] if script == "data" else []
+    assert "error: " in run(script, *settings, folder=tmp_path / "new/run", ok=False)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_step_without_the_one_before_it_says_which_to_run(tmp_path):
     assert "scripts/collect.py" in run("train_tokenizer", folder=tmp_path, ok=False)
     assert "error:" in run("rollout", folder=tmp_path, ok=False)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers_scripts import run
-from tests.test_scripts import ROOT, TINY, WORLDS
+from tests.test_scripts import ROOT, TINY, WORLDS, run_process
 from tests.test_threads import SCRIPTS
 from worldmodel.io.lock import writer_lock
 from worldmodel.training.run_state import Checkpoint, save
@@ -71,7 +71,7 @@ def test_other_bounds_of_the_actions_are_another_run(trained):
 def test_a_second_training_of_a_run_ends_in_one_line_that_says_who_trains(trained, script, part):
     settings = WORLDS["continuous"][1] if script == "train_tokenizer" else []
     with writer_lock(trained / part, "training"):
-        printed = run(script, *settings, *TINY[script], folder=trained, ok=False)
+        printed = run_process(script, *settings, *TINY[script], folder=trained, ok=False)
     assert re.fullmatch(rf"error: \S+/{part}: process {os.getpid()} on \S+, since .*\(training\).*\n", printed), printed
 
 

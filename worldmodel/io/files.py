@@ -100,19 +100,19 @@ def atomic_folder(folder: Path, unused: Callable[[Path], bool] = is_empty) -> It
     real = Path(os.path.realpath(folder))
     if not unused(real):
         raise ValueError(_exists_message(folder))
-    new = not real.exists()
-    with writer_lock(real, "a new folder") as locked:
-        try:
+    new = [path for path in (real, *real.parents) if not path.exists()]  # the innermost first
+    try:
+        with writer_lock(real, "a new folder") as locked:
             if locked:
                 remove_partial_folders(real)
             if not unused(real):  # another process was faster
                 raise ValueError(_exists_message(folder))
             yield from _fill_and_replace(folder, real)
-        except BaseException:
-            if new:
-                with contextlib.suppress(OSError):
-                    real.rmdir()
-            raise
+    except BaseException:
+        for path in new:  # an error leaves no new folder behind, unless others use it
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
     sync(real.parent)
 
 
