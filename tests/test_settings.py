@@ -117,7 +117,7 @@ def test_help_leaves_no_folder_behind(tmp_path, monkeypatch, capsys):
     [
         ("collect", "seed=-1", "seed: expected at least 0, got -1"),
         ("collect", "episodes=0", "episodes: expected at least 1, got 0"),
-        ("collect", f"episodes={10**30}", "episodes: expected -9223372036854775807 to 9223372036854775807, got 1000"),
+        ("collect", f"episodes={10**30}", "episodes: expected -9223372036854775807 to 9223372036854775807, got a"),
         ("collect", "hold=nan", "hold: expected a number, got nan"),
         ("collect", "timeout=0", "timeout: expected more than 0"),
         ("collect", "max_steps=-5", "max_steps: expected at least 1, got -5"),
