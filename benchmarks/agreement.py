@@ -22,7 +22,7 @@ def main() -> None:
     run: Path = parser.parse_args().run
     world, store = WorldModel.load(run / "world"), EpisodeStore.open(run / "episodes")
     held_out = train_validation_split(store)[1]
-    clips = ClipSampler(store, held_out, length=CONTEXT + STEPS, seed=0, setting="").draw_distinct(DREAMS)
+    clips = ClipSampler(store, held_out, length=CONTEXT + STEPS, seed=0, setting="").sample_distinct(DREAMS)
     frames, actions = clips.frames, clips.actions
     state = world.start(frames[:, :CONTEXT], actions[:, : CONTEXT - 1])
     found: dict[str, list[tuple[int, float]]] = {}

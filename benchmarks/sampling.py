@@ -102,7 +102,7 @@ def demo_world() -> WorldModel:
     return WorldModel(tokenizer, demo_prior(tokenizer.grid), WorldInfo(FRAME, Discrete(ACTIONS)), starts)
 
 
-def beginning(world: WorldModel, b: int) -> DreamState:
+def start_state(world: WorldModel, b: int) -> DreamState:
     return world.start(torch.randint(0, 256, (b, 6, *FRAME), dtype=torch.uint8), np.zeros((b, 5), int))
 
 
@@ -110,11 +110,11 @@ def imagining() -> Iterator[Row]:
     """Frames with pixels: action in, frame out."""
     world = demo_world()
     for b, least in zip(BATCHES, (100, None, 400), strict=True):
-        state = beginning(world, b)
+        state = start_state(world, b)
         step = typical(lambda: world.step(state, np.ones(b, int)), 100 if b == 1 else 15)  # noqa: B023
         note = f"{step * 1e3:.2f} ms a step"
         yield row(f"imagined frames of 64×64, pixels included, batch {b}", b / step, "frames/s", least=least, note=note)
-    state = beginning(world, 1)
+    state = start_state(world, 1)
     for sampler in (SamplerConfig("cached"), SamplerConfig("predictive")):
         step = typical(lambda: world.step(state, [1], sampler), 5)  # noqa: B023
         passes = float(world.step(state, [1], sampler)[1].passes[0])
@@ -155,7 +155,7 @@ def dreaming() -> Iterator[Row]:
     for b in BATCHES:
         dreams, actions = DreamVectorEnv(b, world=world, autoreset_mode="SameStep"), np.ones(b, int)
         dreams.reset(seed=0)
-        state, few = beginning(world, b), max(4, 64 // b)  # many steps at once, so that the beginnings are among them
+        state, few = start_state(world, b), max(4, 64 // b)  # many steps at once, so that the beginnings are among them
         env = partial(repeat, lambda: dreams.step(actions), few)  # noqa: B023
         times, cost, _ = versus(env, partial(repeat, lambda: world.step(state, actions), few), 15)  # noqa: B023
         note = f"{cost / few * 1e3:.2f} ms a step, {b * few / cost:.0f} steps/s, one in 200 of them an end"
@@ -170,7 +170,7 @@ def repeat(call: Callable[[], Any], times: int) -> None:
 def endurance() -> Iterator[Row]:
     """One long dream, and one long video encoded: what a frame costs early and late."""
     world, frames = demo_world(), torch.randint(0, 256, (1, 1, *FRAME), dtype=torch.uint8)
-    yield from early_and_late("imagined frame", beginning(world, 1), lambda state: world.step(state, [1])[0])
+    yield from early_and_late("imagined frame", start_state(world, 1), lambda state: world.step(state, [1])[0])
     past = world.tokenizer.encode_chunk(frames, None)[1]
     yield from early_and_late("encoded frame", past, lambda past: world.tokenizer.encode_chunk(frames, past)[1])
 

@@ -21,7 +21,7 @@ from worldmodel.io.video import log_video
 from worldmodel.tokenizer import VQVAE, TokenizerConfig, fingerprint, load_tokenizer, save_tokenizer
 from worldmodel.training.fit import FitConfig, fit, on_rank_zero, sole_training
 
-INIT_BATCHES = 16  # batches that initialise the tokenizer
+INIT_BATCHES = 16  # batches that initialize the tokenizer
 
 
 @dataclass
@@ -70,9 +70,9 @@ def train_tokenizer(config: TrainTokenizerConfig) -> None:
         writer.add_histogram("codebook/use", tokens.flatten(), step, bins="auto")
         return {f"held_out/{name}": value for name, value in reconstruction(model, checks, count=16).items()}
 
-    identity = {"tokenizer": to_dict(config.tokenizer), "data": store.fingerprint(), "clip": frames}
-    identity["init"] = None if config.init is None else fingerprint(load_tokenizer(config.init / "tokenizer"))
-    result = fit(tokenizer, batches, config.fit, config.run / "tokenizer", evaluate=evaluate, identity=identity)
+    signature = {"tokenizer": to_dict(config.tokenizer), "data": store.fingerprint(), "clip": frames}
+    signature["init"] = None if config.init is None else fingerprint(load_tokenizer(config.init / "tokenizer"))
+    result = fit(tokenizer, batches, config.fit, config.run / "tokenizer", evaluate=evaluate, signature=signature)
 
     def finish() -> None:
         save_tokenizer(result.model, config.run / "tokenizer")

@@ -10,7 +10,7 @@ from tests.helpers_evaluate import brightening, brightening_tokens, brightening_
 from worldmodel.evaluate.baselines.coders import CopyCoder, ResidualCoder
 from worldmodel.evaluate.baselines.marginal_action import ActionMarginal
 from worldmodel.evaluate.sections.likelihood import Baselines, predict, token_likelihood
-from worldmodel.evaluate.testbed.held_out import decode, draw
+from worldmodel.evaluate.testbed.held_out import decode, sample_clips
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def case(tmp_path, world):
     """Clips of six episodes, and rivals that learned from them too."""
     store = brightening(tmp_path, episodes=6)
     tokens = brightening_tokens(world, store, tmp_path)
-    clips = draw(store, tokens, range(6), latents=5, count=20, seed=0)
+    clips = sample_clips(store, tokens, range(6), latents=5, count=20, seed=0)
     residual = ResidualCoder.learn(clips.frames.numpy(), decode(world.tokenizer, clips).numpy())
     return clips, Baselines(CopyCoder.learn(tokens, range(6)), residual, ActionMarginal.learn(store, range(6), 1))
 
@@ -99,4 +99,4 @@ def test_a_world_whose_actions_cannot_be_summed_over_says_so(world, case):
     clips, baselines = case
     section = token_likelihood(world, clips, Baselines(baselines.copy, baselines.residual, None))
     assert "bits_per_token/any_action" not in section.metrics and "any_action" in section.notes[0]
-    assert np.ptp(section.pictures["bits of each token"]) > 100
+    assert np.ptp(section.images["bits of each token"]) > 100

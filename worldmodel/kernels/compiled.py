@@ -458,7 +458,7 @@ def uniform(seed, dreams, steps, out):
 
 
 class Core(NamedTuple):
-    """The weights of the spatial core as `draw` wants them: widths padded, both halves of a gate each by itself."""
+    """The weights of the spatial core for `sample_tokens`: widths padded, the two halves of a gate apart."""
 
     table: np.ndarray  # k+1 2w: what a known token enters into the vertical and the horizontal stack; none: zeros
     condition: np.ndarray  # c l*4w: context → gates of both stacks of each layer
@@ -605,7 +605,7 @@ def _condition(core, features, action, line, gates, out):
 
 
 @kernel
-def draw(first, last, core, features, actions, noise, temperature, top_k, top_p, tokens, nats):
+def sample_tokens(first, last, core, features, actions, noise, temperature, top_k, top_p, tokens, nats):
     """Draw the tokens `b y x` of a frame for these dreams, site by site in raster order, each dream at its own
     temperature `b`."""
     layers, reach, w3, _ = core.vertical.shape
@@ -636,7 +636,7 @@ def draw(first, last, core, features, actions, noise, temperature, top_k, top_p,
 
 
 class Head(NamedTuple):
-    """The weights of the outcome head as `judge` wants them: widths padded."""
+    """The weights of the outcome head for `score_outcomes`: widths padded."""
 
     context: np.ndarray  # c m
     place: np.ndarray  # n m: with the bias of `context`
@@ -647,7 +647,7 @@ class Head(NamedTuple):
 
 
 @kernel
-def judge(first, last, head, features, scores):
+def score_outcomes(first, last, head, features, scores):
     """Scores `b o` of the outcomes of a latent for these dreams, from its context `b n c`."""
     c, m = head.context.shape
     sites, outcomes = features.shape[1], len(head.leave_bias)

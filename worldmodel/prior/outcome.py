@@ -8,7 +8,7 @@ happen (docs/experiments.md).
 Reward and end are one draw from a table of probabilities, a column for each reward and a row each for going on and
 ending, so that what comes together in the data (the goal and its reward) comes together in a dream. The columns are
 the reward values of the data themselves where these are few, as games pay them: then a dream pays just what the
-environment pays. Else they are spread evenly in symlog, and a reward is split between its two neighbours (two-hot,
+environment pays. Else they are spread evenly in symlog, and a reward is split between its two neighbors (two-hot,
 DreamerV3, arXiv 2301.04104, section "Robust predictions"), which needs no tuning to the scale of the rewards.
 
 Rare outcomes weigh more in training, by the inverse square root of their frequency, and the scores are corrected for

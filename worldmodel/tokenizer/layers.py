@@ -76,12 +76,12 @@ class LinearPatches(nn.Module):
     commitment loss and reconstruction loss have one unit.
     """
 
-    def __init__(self, size: int, colours: int, width: int):
+    def __init__(self, size: int, colors: int, width: int):
         super().__init__()
         self.fold, self.unfold = SpaceToDepth(size), DepthToSpace(size)
-        self.in_proj = nn.Linear(colours * size**2, width)
-        self.out_proj = nn.Linear(width, colours * size**2)
-        self._set(nn.init.orthogonal_(torch.empty_like(self.in_proj.weight)), torch.zeros(colours * size**2))
+        self.in_proj = nn.Linear(colors * size**2, width)
+        self.out_proj = nn.Linear(width, colors * size**2)
+        self._set(nn.init.orthogonal_(torch.empty_like(self.in_proj.weight)), torch.zeros(colors * size**2))
 
     def encode(self, x: Float[Tensor, "b c s h w"]) -> Float[Tensor, "b d s y x"]:
         """Vectors of frames."""

@@ -67,10 +67,10 @@ class Clip(Protocol):
     def frames(self) -> Tensor: ...
 
 
-def encoder(config: TokenizerConfig, colours: int) -> StreamingSequential:
+def encoder(config: TokenizerConfig, colors: int) -> StreamingSequential:
     """Pixels `b c t h w` → vectors to quantize `b d s y x`."""
     w = config.width
-    layers: list[nn.Module] = [SpaceToDepth(PATCH), CausalConv3d(colours * PATCH**2, w)]
+    layers: list[nn.Module] = [SpaceToDepth(PATCH), CausalConv3d(colors * PATCH**2, w)]
     layers += [Residual(w) for _ in range(config.blocks)]
     for _ in range(num_downsamplings(config)):
         layers += [Activation(), CausalConv3d(w, 2 * config.width, (1, 4), (1, 2))]
@@ -82,7 +82,7 @@ def encoder(config: TokenizerConfig, colours: int) -> StreamingSequential:
     return StreamingSequential(*layers)
 
 
-def decoder(config: TokenizerConfig, colours: int) -> StreamingSequential:
+def decoder(config: TokenizerConfig, colors: int) -> StreamingSequential:
     """Code vectors `b d s y x` → pixels `b c t h w`: the encoder mirrored."""
     w = config.width * (2 if num_downsamplings(config) else 1)
     layers: list[nn.Module] = [CausalConv3d(config.quantizer.code_width, w), Residual(w, config.time_kernel)]
@@ -95,7 +95,7 @@ def decoder(config: TokenizerConfig, colours: int) -> StreamingSequential:
         w = below
     layers += [Residual(w) for _ in range(config.blocks)]
     layers += [Activation(), CausalConv3d(w, 4 * HALF_RES_CHANNELS), DepthToSpace(2)]
-    layers += [Activation(), CausalConv3d(HALF_RES_CHANNELS, 4 * colours), DepthToSpace(2)]
+    layers += [Activation(), CausalConv3d(HALF_RES_CHANNELS, 4 * colors), DepthToSpace(2)]
     return StreamingSequential(*layers)
 
 
@@ -113,19 +113,19 @@ class VQVAE(nn.Module):
 
     def __init__(self, config: TokenizerConfig, frame_shape: tuple[int, int, int]):
         super().__init__()
-        height, width, colours = frame_shape
+        height, width, colors = frame_shape
         if min(frame_shape) < 1:
-            raise ValueError(f"frames: expected a height, a width and colours of 1 or more, got {frame_shape}")
+            raise ValueError(f"frames: expected a height, a width and colors of 1 or more, got {frame_shape}")
         if height % config.space_stride or width % config.space_stride:
             raise ValueError(
                 f"frames of {height}x{width} do not divide into tokens of {config.space_stride} pixels: "
                 "change env.height and env.width (size= of an import), or tokenizer.space_stride"
             )
         self.config = config
-        self.frame_shape = (height, width, colours)
-        self.encoder = encoder(config, colours)
-        self.decoder = decoder(config, colours)
-        self.linear = LinearPatches(config.space_stride, colours, config.quantizer.code_width)
+        self.frame_shape = (height, width, colors)
+        self.encoder = encoder(config, colors)
+        self.decoder = decoder(config, colors)
+        self.linear = LinearPatches(config.space_stride, colors, config.quantizer.code_width)
         self.bottleneck = BOTTLENECKS[config.bottleneck](config.quantizer)
 
     @property
@@ -260,7 +260,7 @@ def focal_error(
     The plain mean is the average over a scene that mostly is wall and floor, and whatever is small (a monster of a
     few pixels) is cheapest left out; so hard pixels weigh more, as hard classes do in focal loss (arXiv 1708.02002).
     """
-    error = (pixels - truth).square().mean(1)  # over colours: a pixel is hard as a whole
+    error = (pixels - truth).square().mean(1)  # over colors: a pixel is hard as a whole
     if not gamma:
         return error.mean()
     weight = error.detach().clamp_min(1e-12) ** (gamma / 2)

@@ -38,9 +38,9 @@ from worldmodel.training.run_signature import (
     conditions,
     continued,
     digest,
-    facts_of,
     other_schedule,
     refuse_other_run,
+    run_signature_of,
 )
 from worldmodel.training.run_state import Checkpoint, latest, load_optimizer_tensors, optimizer_tensors, save
 
@@ -71,16 +71,16 @@ def fit(
     folder: str | Path,
     *,
     evaluate: Evaluate[M] | None = None,
-    identity: Mapping[str, Any] | None = None,
+    signature: Mapping[str, Any] | None = None,
 ) -> FitResult[M]:
     """Train `model` until `config.steps`, going on from the newest checkpoint in `folder` if there is one.
 
     `model.loss(batch)` returns a scalar loss and a dict of scalar metrics. `batches[step]` is a pure function of
     the step and has `.to(device)`; with n devices, device r takes batches[step * n + r]. With `accumulate` the
-    gradients of that many batches make one step. Modules that also
-    learn outside the gradients (`LearnsPerStep`) are told which microbatch of how many comes next.
+    gradients of that many batches (microbatches) make one step. Modules that also learn outside the gradients
+    (`LearnsPerStep`) get the index of each microbatch and their number before it is processed.
     `evaluate(model, step, writer)` gets the averaged weights and a TensorBoard writer, and returns what to log.
-    `identity` (JSON-able) is what else makes the run: a checkpoint of another identity is refused.
+    `signature` (JSON-able) describes the model and the data; a checkpoint with another signature is refused.
     A run that is finished already returns at once. The folder gets checkpoints/, logs/ and metrics.json.
 
     A run may be resumed with other `steps`, on another device, or with another number of threads or ranks: then its
@@ -94,7 +94,7 @@ def fit(
         FolderInUse: another process trains on this folder; a ValueError that says which.
     """
     with sole_training(folder):
-        run = _Run(model, config, Path(folder), dict(identity or {}))
+        run = _Run(model, config, Path(folder), dict(signature or {}))
         run.resume()
         with threads(run.course[-1]["threads"] if run.course else None):
             if run.step < config.steps:
@@ -141,7 +141,7 @@ class LearnsPerStep(Protocol):
 
 
 class _Objective(nn.Module):
-    """Calls the model's loss through `forward`, the one door that DDP and mixed precision watch."""
+    """Calls the model's loss through `forward`, the call that DDP and mixed precision wrap."""
 
     model: Any  # a module with `loss`
 
@@ -156,17 +156,17 @@ class _Objective(nn.Module):
 class _Run(Generic[M]):
     """One training run: its models, its optimizer, its folder and how far it is."""
 
-    def __init__(self, model: M, config: FitConfig, folder: Path, identity: dict[str, Any]):
+    def __init__(self, model: M, config: FitConfig, folder: Path, signature: dict[str, Any]):
         self.config, self.folder, self.step = config, folder, 0
         self.course: Course = []
         self.fabric = _fabric(config)
-        self.run_signature = facts_of(config, identity, self.fabric.world_size)
+        self.run_signature = run_signature_of(config, signature, self.fabric.world_size)
         self.model = model.to(self.fabric.device).train()
         self.learners = [module for module in self.model.modules() if isinstance(module, LearnsPerStep)]
         self.ema: Ema[M] = Ema(model, config.ema_decay)
         self.adamw = adamw(model, config)
         self.objective, self.optimizer = self.fabric.setup(_Objective(model), self.adamw)
-        self.broken = torch.full((), NEVER, device=self.fabric.device)  # the first step that was not finite
+        self.first_nonfinite_step = torch.full((), NEVER, device=self.fabric.device)
         self.saved = -1  # the step of the last checkpoint
 
     def resume(self) -> None:
@@ -203,7 +203,7 @@ class _Run(Generic[M]):
 
     def save(self) -> None:
         """Write a checkpoint, unless it is written already or would hold numbers that are not finite."""
-        self._refuse_broken()
+        self._refuse_nonfinite()
         if self.saved != self.step and self.fabric.is_global_zero:
             tensors = {
                 "model": self.model.state_dict(),
@@ -261,7 +261,8 @@ class _Run(Generic[M]):
         )
         assert norm is not None
         finite = torch.isfinite(loss.detach() + norm)
-        self.broken = torch.where(finite, self.broken, self.broken.clamp(max=self.step))
+        earliest = self.first_nonfinite_step.clamp(max=self.step)
+        self.first_nonfinite_step = torch.where(finite, self.first_nonfinite_step, earliest)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.update(self.model, self.step)
@@ -283,9 +284,9 @@ class _Run(Generic[M]):
         for module in self.learners:
             module.set_microbatch(index, count)
 
-    def _refuse_broken(self) -> None:
+    def _refuse_nonfinite(self) -> None:
         """Reading the flag waits for the device, so it is read where others do, not at every step."""
-        if (step := int(self.broken)) != NEVER:
+        if (step := int(self.first_nonfinite_step)) != NEVER:
             raise FloatingPointError(
                 f"loss or gradient is not finite at step {step}; the last good checkpoint in {self.folder} stays. "
                 "Try a lower learning_rate, a smaller clip_norm, or precision: 32-true"
@@ -330,7 +331,7 @@ class _Run(Generic[M]):
         return self.step % every == 0 or self.step == self.config.steps
 
     def _log(self, window: MetricAverages, writer: SummaryWriter, bar: tqdm) -> None:
-        self._refuse_broken()
+        self._refuse_nonfinite()
         means = window.means()
         bar.set_postfix({name: f"{value:.3g}" for name, value in means.items()}, refresh=False)
         train = {"learning_rate": learning_rate(self.step - 1, self.config), **means}

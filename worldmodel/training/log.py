@@ -53,6 +53,6 @@ class NullWriter(SummaryWriter):
         """Nothing was opened."""
 
 
-def open_writer(folder: Path, step: int, loud: bool) -> SummaryWriter:
+def open_writer(folder: Path, step: int, enabled: bool) -> SummaryWriter:
     """TensorBoard's writer of a run that has done `step` steps; what an earlier try logged after them is hidden."""
-    return SummaryWriter(str(folder / "logs"), purge_step=step + 1) if loud else NullWriter()
+    return SummaryWriter(str(folder / "logs"), purge_step=step + 1) if enabled else NullWriter()

@@ -19,17 +19,17 @@ from worldmodel.training.optim import FitConfig
 from worldmodel.training.run_state import Checkpoint
 
 # These are not compared: `steps` and `accelerator` are conditions, `accumulate` is part of `batches_per_step`, and the
-# others decide when a run is watched, not what it computes.
+# others decide when a run logs and saves, not what it computes.
 RESUMABLE = {"steps", "log_every", "eval_every", "checkpoint_every", "workers", "accelerator", "accumulate"}
 
 Course = list[dict[str, Any]]  # each has `from_step`, and the conditions from there on
 
 
-def facts_of(config: FitConfig, identity: Mapping[str, Any], ranks: int) -> dict[str, Any]:
-    """What a checkpoint is compared by, as JSON gives it back."""
+def run_signature_of(config: FitConfig, signature: Mapping[str, Any], ranks: int) -> dict[str, Any]:
+    """The values that must equal those of a checkpoint to resume from it, as JSON reads them back."""
     fit = {name: value for name, value in asdict(config).items() if name not in RESUMABLE}
     fit["batches_per_step"] = config.accumulate * ranks
-    return json.loads(json.dumps({"fit": fit, "identity": dict(identity)}))
+    return json.loads(json.dumps({"fit": fit, "identity": dict(signature)}))
 
 
 def refuse_other_run(found: Checkpoint, run_signature: Mapping[str, Any], steps: int, folder: Path) -> None:

@@ -91,7 +91,7 @@ class CompiledCore:
         tokens, nats = torch.empty(b, rows, columns, dtype=torch.long), torch.empty(b, rows, columns)
         numbers = (each.double().contiguous().numpy() for each in (inputs.noise, inputs.temperature))
         given = (weights, features, floats(inputs.action), *numbers, config.top_k, float(config.top_p))
-        in_threads(lambda first, last: kernels.draw(first, last, *given, tokens.numpy(), nats.numpy()), b)
+        in_threads(lambda first, last: kernels.sample_tokens(first, last, *given, tokens.numpy(), nats.numpy()), b)
         return SampledTokens(tokens, nats, torch.ones(b, dtype=torch.long))
 
 
@@ -114,7 +114,7 @@ class CompiledHead:
             raise ValueError(f"expected context width and grid of {expected}, got {(c, rows, columns)}")
         features = floats(context.permute(0, 2, 3, 1)).reshape(b, rows * columns, c)
         scores = torch.empty(b, self.plain.out_proj.out_features)
-        in_threads(lambda first, last: kernels.judge(first, last, self.weights, features, scores.numpy()), b)
+        in_threads(lambda first, last: kernels.score_outcomes(first, last, self.weights, features, scores.numpy()), b)
         return scores
 
     def sample(

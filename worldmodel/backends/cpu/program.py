@@ -52,7 +52,7 @@ class LayerProgram:
         """A convolution, of the silu of its input or not. keep: remember the input; add: add what was remembered.
         patch: its channels are about to be unfolded into patches of that side."""
         weight, bias = layer.conv.weight, bias_of(layer.conv)
-        order = torch.arange(len(weight)).view(-1, patch * patch).T.flatten()  # the colours of a pixel side by side
+        order = torch.arange(len(weight)).view(-1, patch * patch).T.flatten()  # the colors of a pixel side by side
         flags = {"silu": int(silu), "keep": int(keep), "add": int(add)}
         self._convolution(weight[order], bias[order], layer.conv.stride[0], layer.conv.stride[1], flags)
 
@@ -194,10 +194,10 @@ class LayerProgram:
         return tuple(None if n is None else torch.ones(count, *[1] * (n - 1)) for n in self.form)
 
     def _check(
-        self, tokens: Tensor, actions: Tensor, olds: list[Tensor], news: list[Tensor], codes: int, begins: bool
+        self, tokens: Tensor, actions: Tensor, olds: list[Tensor], news: list[Tensor], codes: int, first: bool
     ) -> None:
         """The kernels trust what they get: addresses and indices beyond an array would read other memory."""
-        pasts = [] if begins else [tuple(new.shape) for new in news]
+        pasts = [] if first else [tuple(new.shape) for new in news]
         expected = [(len(tokens), *self.grid), (len(tokens), self.actions), *pasts]
         got = [tuple(tokens.shape), tuple(actions.shape), *(tuple(old.shape) for old in olds)]
         if got != expected:

@@ -83,7 +83,7 @@ class TokenBatches(Dataset):
         return found
 
     def __getitem__(self, step: int) -> TokenClip:
-        places = self.windows.draw(step, self.batch_size)
+        places = self.windows.sample(step, self.batch_size)
         columns = zip(*(self._clip(index, start) for index, start in places), strict=True)
         return TokenClip(*(torch.from_numpy(np.stack(column)) for column in columns))
 

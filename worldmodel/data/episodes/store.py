@@ -185,7 +185,7 @@ class EpisodeStore:
             lines += earlier.info.disagreements(self.info, ["env"])
         if lines:
             raise ValueError(
-                f"{earlier.folder}: its episodes cannot begin this run: {'; '.join(lines)}; repeat the settings that "
+                f"{earlier.folder}: its episodes cannot start this run: {'; '.join(lines)}; repeat the settings that "
                 "they were collected with, or merge both datasets with python scripts/data.py merge, which accepts "
                 "another env"
             )

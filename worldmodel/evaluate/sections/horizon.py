@@ -94,7 +94,7 @@ def horizon_of(
 
 
 def smooth(values: Float[np.ndarray, "n t"]) -> Float[np.ndarray, "n t"]:
-    """Each step's mean with up to SMOOTHING_REACH neighbours on either side; fewer at the ends."""
+    """Each step's mean with up to SMOOTHING_REACH neighbors on either side; fewer at the ends."""
     t = values.shape[1]
     near = np.abs(np.arange(t)[:, None] - np.arange(t)) <= SMOOTHING_REACH
     return values @ (near / near.sum(0))

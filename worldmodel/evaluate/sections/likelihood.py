@@ -19,7 +19,7 @@ from worldmodel.evaluate.testbed.held_out import BATCH, HeldOut, decode, same_ac
 from worldmodel.interfaces import Prior
 from worldmodel.world import WorldModel
 
-NATS = math.log(2)  # of a bit
+NATS = math.log(2)  # per bit
 LEAST = 1e-3  # bits of a frame; fewer count as none
 
 
@@ -60,7 +60,7 @@ def token_likelihood(world: WorldModel, clips: HeldOut, baselines: Baselines) ->
     means = clips.unit_means(unchanged.double().mean((1, 2, 3)).numpy())
     section.metrics["tokens_unchanged"] = clips.resampler.interval(identity, means)
     _add_calibration(section, clips, predictions)
-    section.pictures["bits of each token"] = heat_map(predictions.bits.mean((0, 1)), "bits, mean over clips and frames")
+    section.images["bits of each token"] = heat_map(predictions.bits.mean((0, 1)), "bits, mean over clips and frames")
     return section
 
 

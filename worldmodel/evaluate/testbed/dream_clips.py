@@ -117,7 +117,7 @@ def clips_of(
             "lower report.context, or collect longer episodes"
         )
     sampler = ClipSampler(store, episodes, length=given + follow, seed=seed, setting="context")
-    real = sampler.draw_distinct(clips)
+    real = sampler.sample_distinct(clips)
     frames, actions = real.frames, real.actions
     return DreamClips(
         real.episodes, frames[:, :given], frames[:, given:], actions[:, : given - 1], actions[:, given - 1 :]
@@ -151,7 +151,7 @@ def gain(worse: np.ndarray, better: np.ndarray) -> np.ndarray:
     return decibels(better) - decibels(worse)
 
 
-def picture(frames: UInt8[Tensor, "t h w c"]) -> UInt8[np.ndarray, "t h w 3"]:
+def rgb_array(frames: UInt8[Tensor, "t h w c"]) -> UInt8[np.ndarray, "t h w 3"]:
     """Frames to look at: grey ones get three channels."""
     array = frames.cpu().numpy()
     return np.repeat(array, 3, axis=3) if array.shape[3] == 1 else array

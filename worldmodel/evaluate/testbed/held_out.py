@@ -56,7 +56,7 @@ class HeldOut:
         return Resampler.by_row(len(clips), clips.name)
 
 
-def draw(
+def sample_clips(
     store: EpisodeStore,
     tokens: TokenStore,
     episodes: Sequence[int],
@@ -76,7 +76,7 @@ def draw(
     """
     stride, encoder = tokens.info.time_stride, encoder or ActionEncoder(store.info.action_space)
     sampler = ClipSampler(store, episodes, length=latents, seed=seed, setting=setting, time_stride=stride)
-    clips = sampler.read(sorted(sampler.windows.draw(0, count)))
+    clips = sampler.read(sorted(sampler.windows.sample(0, count)))
     code = [_tokens(tokens, *place, latents) for place in zip(clips.episodes, clips.starts, strict=True)]
     leading = [latent_actions(encoder.encode(actions), stride, latents) for actions in clips.actions]
     stacked = (torch.from_numpy(np.stack(column)) for column in (code, leading))
