@@ -18,10 +18,10 @@ BackendKind = Literal["auto", "torch"]
 
 
 class Compiled(Generic[T]):
-    """A module as the back end of its device runs it; made anew when a weight or a layer has changed since.
+    """A module compiled by the back end of its device; compiled again when a weight or a layer has changed.
 
-    Changes are seen if a tensor is changed in place or replaced, or a submodule is exchanged. Writes through
-    `tensor.data` are not seen: `forget` then.
+    Changes are noticed if a tensor is changed in place or replaced, or a submodule is exchanged. Writes through
+    `tensor.data` are not: call `forget` after them.
     """
 
     def __init__(self, module: T, compilers: dict[str, Callable[[], Callable[[Any], T]]]):
@@ -29,13 +29,13 @@ class Compiled(Generic[T]):
         self.forget()
 
     def forget(self) -> None:
-        """Make it anew at the next call."""
+        """Compile again at the next call."""
         self._places: list[dict[str, Any]] = []
         self._stamps: list[Any] = []
         self._made: T | None = None
 
     def __call__(self) -> T:
-        """The module, or what the back end made of it."""
+        """The compiled module, or the module itself if the back end cannot compile it."""
         if self._made is None or [_stamp(value) for place in self._places for value in place.values()] != self._stamps:
             self._made = self._compile()
             parts = self.module.modules() if isinstance(self.module, nn.Module) else ()
@@ -44,7 +44,7 @@ class Compiled(Generic[T]):
         return self._made
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy elsewhere compiles for itself."""
+        """A copy compiles anew."""
         return {"module": self.module, "compilers": self.compilers}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -65,19 +65,19 @@ class Compiled(Generic[T]):
 
 
 def _stamp(value: Any) -> Any:
-    """What changes when a tensor, or the submodule in a place, does."""
+    """A value that changes when the tensor or submodule does."""
     if isinstance(value, nn.Module) or value is None:
         return id(value), type(value)
     return value.data_ptr(), -1 if value.is_inference() else value._version
 
 
 def compiled_tokenizer(tokenizer: T, backend: BackendKind) -> Compiled[T]:
-    """A tokenizer by that back end."""
+    """The tokenizer, to be run by that back end."""
     return Compiled(tokenizer, {"cpu": _cpu_tokenizer} if backend == "auto" else {})
 
 
 def compiled_prior(prior: T, backend: BackendKind) -> Compiled[T]:
-    """A prior by that back end."""
+    """The prior, to be run by that back end."""
     return Compiled(prior, {"cpu": _cpu_prior} if backend == "auto" else {})
 
 
@@ -95,5 +95,5 @@ def _cpu_prior() -> Any:
 
 @cache
 def _warn(message: str) -> None:
-    """Once for each message."""
+    """Warn once for each message."""
     warnings.warn(message, stacklevel=2)

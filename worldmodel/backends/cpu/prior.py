@@ -18,7 +18,7 @@ from worldmodel.prior.pixelcnn import PixelCNN
 
 
 class CompiledPrior:
-    """`start` and `step` of a `PixelCNN`, with the weights that it has now.
+    """`start` and `step` of a `PixelCNN`, compiled with its present weights.
 
     Raises: NotCompilable for a network that the kernels do not run.
     """
@@ -54,7 +54,7 @@ class CompiledPrior:
         sampler: SamplerConfig,
         temperature: Float[Tensor, "b"] | None = None,
     ) -> tuple[Past, SampledFrame]:
-        """`PixelCNN.step`; the samplers in PyTorch are still there for those who ask for one."""
+        """`PixelCNN.step`; `sampler.kind` may name a sampler in PyTorch instead."""
         if sampler.kind not in ("auto", "compiled"):
             return self.plain.step(state, tokens, action, noise, sampler, temperature)
         features, state = self.context.features(tokens, action, state)
@@ -62,15 +62,14 @@ class CompiledPrior:
         if self.outcome is not None:
             outcome = self.outcome.sample(features, noise[:, -1], sampler.allow_termination)
             features = self.outcome.plain.with_outcome(features, outcome.drawn)
-        warmth = temperature
-        if warmth is None:
-            warmth = noise.new_full((len(noise),), sampler.effective_temperature)
-        drawn = self.core.sample(FrameInputs(features, action, noise[:, :-1], warmth, tokens), sampler)
+        if temperature is None:
+            temperature = noise.new_full((len(noise),), sampler.effective_temperature)
+        drawn = self.core.sample(FrameInputs(features, action, noise[:, :-1], temperature, tokens), sampler)
         return state, SampledFrame.of(drawn, total(drawn.nats), outcome)
 
 
 class CompiledCore:
-    """`sample` of a `SpatialCore`: each activation once, without an operator's overhead per token."""
+    """`sample` of a `SpatialCore`: computes each activation once, without the overhead of an operator per token."""
 
     def __init__(self, core: SpatialCore):
         check_known(core, SpatialCore)

@@ -55,7 +55,7 @@ def pack_core(core: SpatialCore) -> kernels.Core:
         horizontal_bias=stack([pack(bias_of(each.horizontal_out)) for each in layers]),
         shortcut=pack(core.shortcut.weight[:, :, 0, 0].T),
         shortcut_bias=pack(bias_of(core.shortcut) + bias_of(core.out_proj)),
-        leave=pack(core.out_proj.weight[:, :, 0, 0].T, w),
+        out_proj=pack(core.out_proj.weight[:, :, 0, 0].T, w),
         head=pack(embedding.T, padded(embedding.shape[1])),
         head_bias=head_bias,
     )
@@ -72,6 +72,6 @@ def pack_head(head: OutcomeHead) -> kernels.Head:
         place=pack(place),
         inner=np.concatenate([pack(mean, hidden), pack(largest, hidden)]),
         inner_bias=pack(head.inner.bias),
-        leave=pack(head.out_proj.weight.T, hidden),
-        leave_bias=pack(head.out_proj.bias),
+        out_proj=pack(head.out_proj.weight.T, hidden),
+        out_proj_bias=pack(head.out_proj.bias),
     )

@@ -1,4 +1,4 @@
-"""Residual vector quantization of depth 2: a code, and a second code for what the first one leaves.
+"""Residual vector quantization of depth 2: a code, and a second code for the residual.
 
 After SoundStream (Zeghidour et al. 2021, arXiv 2107.03312, section III-C). K + K codes describe K · K vectors.
 """
@@ -16,7 +16,7 @@ DEPTH = 2
 class ResidualVectorQuantizer(Bottleneck):
     """Two codebooks. Each vector has two tokens side by side: the coarse one, in [0, K), and the fine one, in [K, 2K).
 
-    A fine token where a coarse one belongs, or the other way round, stands for the code of the same number.
+    If a fine token stands in the place of a coarse one, or the reverse, the code of the same number is used.
     """
 
     tokens_per_site = DEPTH
@@ -29,7 +29,7 @@ class ResidualVectorQuantizer(Bottleneck):
 
     @property
     def quantizers(self) -> tuple[VectorQuantizer, VectorQuantizer]:
-        """The two quantizers; the second one gets what the first one leaves."""
+        """The two quantizers; the second one quantizes the residual of the first."""
         return self.coarse, self.fine
 
     def forward(self, z: Float[Tensor, "*n x d"]) -> Quantized:
