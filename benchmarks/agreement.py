@@ -1,4 +1,4 @@
-"""How often samplers differ in a token, on a trained world: sums in another order can turn a near-tie."""
+"""How often samplers choose different tokens, on a trained world: sums in another order can decide a near-tie."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where the milliseconds of a dream step go: each of its parts by itself, then the whole step."""
+"""The time of a dream step in milliseconds: each part by itself, then the whole step."""
 
 import argparse
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def parts(world: WorldModel, b: int) -> Iterator[tuple[str, float]]:
         "context of the next latent": lambda: prior.context.features(state.tokens, action, state.context),
         "noise": lambda: uniform(0, state.dreams, state.steps, sites),
         "tokens": lambda: prior.core.sample(warm, config),
-        "  of which without drawing: the likeliest token": lambda: prior.core.sample(cold, config),
+        "tokens, the likeliest ones, without sampling": lambda: prior.core.sample(cold, config),
         "frames": lambda: world.coder().decode_chunk(state.tokens[:, None], state.decoder),
         "the whole step": lambda: world.step(state, actions),
     }

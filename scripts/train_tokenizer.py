@@ -21,7 +21,7 @@ from worldmodel.io.video import log_video
 from worldmodel.tokenizer import VQVAE, TokenizerConfig, fingerprint, load_tokenizer, save_tokenizer
 from worldmodel.training.fit import FitConfig, fit, on_rank_zero, sole_training
 
-INIT_BATCHES = 16  # batches that initialize the tokenizer
+INIT_BATCHES = 16  # batches that initialise the tokenizer
 
 
 @dataclass

@@ -44,7 +44,7 @@ class Compiled(Generic[T]):
         return self._made
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy compiles anew."""
+        """A copy compiles again."""
         return {"module": self.module, "compilers": self.compilers}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -290,7 +290,7 @@ def _convolve(op, weights, laid, row, frame, target, kept, t, y, x):
 
 @kernel
 def _place(op, weights, values, sites):
-    """Add what each site has of its own."""
+    """Add the learned values of each site."""
     for i in range(sites * op.outputs):
         values[i] += weights[op.bias + i]
 

@@ -242,7 +242,7 @@ class VQVAE(nn.Module):
 
 
 def latents_of(frames: int, time_stride: int) -> int:
-    """Latents of a video of so many frames: one for the first, then one for every `time_stride` frames.
+    """Latents of a video of this number of frames: one for the first, then one for every `time_stride` frames.
 
     Raises: ValueError when that many frames do not fill whole latents.
     """

@@ -23,7 +23,7 @@ def latent_actions(encoded: Float32[np.ndarray, "T a"], time_stride: int, latent
     time_stride * j, side by side.
 
     Raises:
-        ValueError: fewer actions than so many latents need.
+        ValueError: fewer actions than this number of latents needs.
     """
     steps = time_stride * (latents - 1)
     if latents < 1 or len(encoded) < steps:
