@@ -56,7 +56,8 @@ def test_held_out_clips_agree_in_frames_actions_and_tokens_and_know_their_episod
     level = clips.frames[:, :, 0, 0, 0].numpy().astype(int)
     assert np.array_equal(np.diff(level, axis=1), STEP * (2 * clips.actions - 1))
     assert (
-        torch.equal(clips.leading[:, 1:].argmax(-1), torch.from_numpy(clips.actions)) and not clips.leading[:, 0].any()
+        torch.equal(clips.action_inputs[:, 1:].argmax(-1), torch.from_numpy(clips.actions))
+        and not clips.action_inputs[:, 0].any()
     )
     assert list(clips.episodes) == sorted(clips.episodes) and set(clips.episodes) == {1, 3}
     whole = {i: tokens.tokens(i) for i in (1, 3)}

@@ -30,9 +30,9 @@ def case(tmp_path, world):
 
 def test_predictions_are_the_priors_own_likelihood_of_all_latents_but_the_first(world, case):
     clips, _ = case
-    predictions = predict(world.prior, clips.tokens, clips.leading)
+    predictions = predict(world.prior, clips.tokens, clips.action_inputs)
     with torch.no_grad():
-        scores = world.prior(clips.tokens, clips.leading)[:, 1:].log_softmax(-1).double()
+        scores = world.prior(clips.tokens, clips.action_inputs)[:, 1:].log_softmax(-1).double()
     true = scores.gather(-1, clips.tokens[:, 1:, ..., None])[..., 0].numpy()
     assert predictions.bits == pytest.approx(-true / math.log(2), abs=1e-4)
     assert predictions.entropy == pytest.approx(-(scores.exp() * scores).sum(-1).numpy() / math.log(2), abs=1e-4)
@@ -42,7 +42,7 @@ def test_predictions_are_the_priors_own_likelihood_of_all_latents_but_the_first(
 def test_figures_are_means_over_episodes_of_the_predictions(world, case):
     clips, baselines = case
     section = token_likelihood(world, clips, baselines)
-    bits = clips.unit_means(predict(world.prior, clips.tokens, clips.leading).bits.mean((1, 2, 3)))
+    bits = clips.unit_means(predict(world.prior, clips.tokens, clips.action_inputs).bits.mean((1, 2, 3)))
     assert section.metrics["bits_per_token"].mean == pytest.approx(bits.mean())
     assert section.metrics["bits_per_frame"].mean == pytest.approx(6 * bits.mean())
     assert section.metrics["compression"].mean == pytest.approx(16 * 24 * 3 * 8 / (6 * bits.mean()))

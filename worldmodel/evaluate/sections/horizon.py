@@ -65,7 +65,7 @@ def trust_horizon(
         clips=config.clips,
         seed=dreams.seed,
     )
-    still = world.start(clips.given, clips.lead, dreams.seed).frame.cpu()[:, None].expand_as(clips.truth)
+    still = world.start(clips.given, clips.given_actions, dreams.seed).frame.cpu()[:, None].expand_as(clips.truth)
     videos = {"still": still}
     if world.info.action_space is not None:
         videos["shuffled"] = clips.dream(world, np.roll(clips.actions, 1, axis=0), dreams.sampler, dreams.seed)

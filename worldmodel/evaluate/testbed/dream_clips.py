@@ -75,7 +75,7 @@ class DreamClips:
     episodes: tuple[int, ...]
     given: UInt8[Tensor, "b k h w c"]
     truth: UInt8[Tensor, "b t h w c"]
-    lead: np.ndarray  # between the given frames, `b k-1 *space`
+    given_actions: np.ndarray  # between the given frames, `b k-1 *space`
     actions: np.ndarray  # into the true frames, `b t *space`
 
     @property
@@ -86,7 +86,7 @@ class DreamClips:
     def dream(self, world: WorldProtocol, actions: np.ndarray, sampler: SamplerConfig, seed: int) -> Tensor:
         """What the world imagines after the given frames under these actions (`b t *space`): uint8
         `b t h w c`."""
-        both = np.concatenate([self.lead, actions], axis=1)
+        both = np.concatenate([self.given_actions, actions], axis=1)
         return world.imagine(self.given, both, actions.shape[1], sampler, seed)
 
 
