@@ -1,4 +1,4 @@
-"""How often samplers differ in a token, on a trained world: sums in another order can turn a near-tie."""
+"""How often samplers choose different tokens, on a trained world: sums in another order can decide a near-tie."""
 
 import argparse
 from pathlib import Path
@@ -22,7 +22,7 @@ def main() -> None:
     run: Path = parser.parse_args().run
     world, store = WorldModel.load(run / "world"), EpisodeStore.open(run / "episodes")
     held_out = train_validation_split(store)[1]
-    clips = ClipSampler(store, held_out, length=CONTEXT + STEPS, seed=0, setting="").draw_distinct(DREAMS)
+    clips = ClipSampler(store, held_out, length=CONTEXT + STEPS, seed=0, setting="").sample_distinct(DREAMS)
     frames, actions = clips.frames, clips.actions
     state = world.start(frames[:, :CONTEXT], actions[:, : CONTEXT - 1])
     found: dict[str, list[tuple[int, float]]] = {}

@@ -1,7 +1,7 @@
 """How much slower training gets beside busy processes, compared with the cores that they leave free.
 
-Run by itself it is the program that trains: the prior of the demo on random tokens, with threads as in the scripts.
-For each line that it reads, a number of seconds, it trains so long and prints its steps a second.
+Run as a program, it trains: the prior of the demo on random tokens, with threads as in the scripts.
+Each line of its input is a number of seconds: it trains for that long and prints its steps per second.
 """
 
 from typing import TypeVar
@@ -45,12 +45,12 @@ def beside() -> Iterator[Row]:
 
 
 def share(cores: int, busy: int) -> float:
-    """What a fair scheduler leaves to a program with a thread on each core beside so many busy processes."""
+    """The share that a fair scheduler gives to a program with a thread on each core, beside `busy` busy processes."""
     return cores / (cores + busy)
 
 
 def beside_busy(count: int, measure: Callable[[], T]) -> T:
-    """The result of a measurement beside `count` processes that never rest, and that end with it."""
+    """The result of a measurement beside `count` processes that always compute; they end with the measurement."""
     with contextlib.ExitStack() as stack:
         for _ in range(count):
             process = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
@@ -61,7 +61,7 @@ def beside_busy(count: int, measure: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def trainer() -> Iterator[Callable[[float], float]]:
-    """A process that trains: a function from seconds to the steps a second that it made in them."""
+    """A process that trains, as a function: from seconds to the steps per second of training in this time."""
     process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin and process.stdout
 

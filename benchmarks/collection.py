@@ -1,4 +1,4 @@
-"""How fast episodes are collected, against an environment that nobody records."""
+"""Speed of collection, compared with an environment whose episodes are not recorded."""
 
 import tempfile
 from collections.abc import Iterator

@@ -27,7 +27,7 @@ Work = Callable[[], Any]
 
 @dataclass
 class Row:
-    """One figure of the table; `ok` is None where there is no target."""
+    """One row of the table; `ok` is None if there is no target."""
 
     name: str
     value: float
@@ -38,7 +38,7 @@ class Row:
 
 
 def row(name: str, value: float, unit: str, *, most: float | None = None, least: float | None = None, note="") -> Row:
-    """A figure that is to be `most` or less, or `least` or more, or just to be told."""
+    """A row for a value that should be at most `most` or at least `least`; with neither, it has no target."""
     if most is not None:
         return Row(name, value, unit, f"≤ {most:g}", value <= most, note)
     if least is not None:
@@ -60,9 +60,9 @@ def typical(work: Work, repeats: int = 7) -> float:
 
 
 def versus(work: Work, yardstick: Work, repeats: int = 7) -> tuple[float, float, float]:
-    """Median of time(work) ÷ time(yardstick) over pairs of calls, and the median seconds of each side.
+    """Median of time(work) ÷ time(yardstick) over pairs of calls, and the median seconds of each of the two.
 
-    A rest before each call, as PyTorch's idle threads spin for some milliseconds, which the other side would pay for.
+    Each call starts after a rest: PyTorch's idle threads spin for some milliseconds and would slow the other side down.
     """
 
     def rested(call: Work) -> float:
@@ -76,7 +76,7 @@ def versus(work: Work, yardstick: Work, repeats: int = 7) -> tuple[float, float,
 
 
 def memory() -> float:
-    """Bytes of this process in memory now; where there is no /proc, the most it ever was."""
+    """Bytes of this process in memory now; without /proc, the most that it has ever used."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -84,20 +84,20 @@ def memory() -> float:
 
 
 def extra_memory(work: Work) -> float:
-    """Bytes that a call takes at most beyond what is taken before it: a thread looks a thousand times a second."""
+    """The most bytes that a call takes beyond those in use before it, as measured a thousand times per second."""
     seen, done = [before := memory()], threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         while not done.wait(0.001):
             seen.append(memory())
 
-    watcher = threading.Thread(target=look, daemon=True)
-    watcher.start()
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
     try:
         work()
     finally:
         done.set()
-        watcher.join()
+        sampler.join()
     return max(seen) - before
 
 
@@ -129,7 +129,7 @@ def preset(script: str, name: str = "demo") -> dict[str, Any]:
 
 
 def machine() -> str:
-    """What this was measured on, in a line."""
+    """One line on the commit, the machine and the versions that a result was measured with."""
     commit = _output("git", "-C", str(ROOT), "describe", "--always", "--dirty")
     model = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if "model name" in line), "")
     capability = torch.backends.cpu.get_cpu_capability()

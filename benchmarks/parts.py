@@ -1,4 +1,4 @@
-"""Where the milliseconds of a dream step go: each of its parts by itself, then the whole step."""
+"""The time of a dream step in milliseconds: each part by itself, then the whole step."""
 
 import argparse
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from measure import machine, typical
-from sampling import beginning, demo_world
+from sampling import demo_world, start_state
 
 from worldmodel.backends.cpu.prior import CompiledPrior
 from worldmodel.prior import FrameInputs, SamplerConfig, uniform
@@ -18,7 +18,7 @@ def parts(world: WorldModel, b: int) -> Iterator[tuple[str, float]]:
     """Milliseconds of each part of a step of b dreams."""
     prior, actions, repeats = world.predictor(), np.ones(b, int), 200 if b == 1 else 20
     assert isinstance(prior, CompiledPrior)
-    state, _ = world.step(beginning(world, b), actions)
+    state, _ = world.step(start_state(world, b), actions)
     action = world._encode(actions, b, 1)[:, 0]
     features = prior.context.features(state.tokens, action, state.context)[0][:, :, 0]
     sites = state.tokens[0].numel()
@@ -30,7 +30,7 @@ def parts(world: WorldModel, b: int) -> Iterator[tuple[str, float]]:
         "context of the next latent": lambda: prior.context.features(state.tokens, action, state.context),
         "noise": lambda: uniform(0, state.dreams, state.steps, sites),
         "tokens": lambda: prior.core.sample(warm, config),
-        "  of which without drawing: the likeliest token": lambda: prior.core.sample(cold, config),
+        "tokens, the likeliest ones, without sampling": lambda: prior.core.sample(cold, config),
         "frames": lambda: world.coder().decode_chunk(state.tokens[:, None], state.decoder),
         "the whole step": lambda: world.step(state, actions),
     }

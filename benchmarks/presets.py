@@ -78,7 +78,9 @@ def main() -> None:
         sizes = [f"{sum(p.numel() for p in built(part, name).parameters()):,}" for part in PARTS]
         taken = []
         for part in PARTS:
-            with get_context("spawn").Pool(1) as alone:  # memory that an earlier one left would not be seen
+            with get_context("spawn").Pool(
+                1
+            ) as alone:  # in a process of its own: memory that is free already would not be counted
                 taken.append(f"{alone.apply(training_memory, (part, name)) / 2**30:.1f}")
         print(f"| `{name}` | {sizes[0]} | {sizes[1]} | {taken[0]} and {taken[1]} GB |", flush=True)
 

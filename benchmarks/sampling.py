@@ -1,4 +1,4 @@
-"""How fast frames are imagined: the samplers against one parallel pass, and the whole step from action to pixel."""
+"""Speed of imagined frames: the samplers compared with one parallel pass, and the whole step from action to pixel."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -25,7 +25,7 @@ FRAMES = 4  # that are sampled one after the other, or passed through in paralle
 GRIDS = ((8, 8), (16, 16))
 BATCHES = (1, 16, 64)
 LIMITS = {1: 2.0, 16: 2.0, 64: 1.5}  # sampling ÷ parallel pass
-EARLY, LONG, FEW = 100, 10_000, 20  # steps of the long dream; and how many are timed at once
+EARLY, LONG, FEW = 100, 10_000, 20  # steps of the long dream that are timed, and how many steps a timing takes
 
 
 def sampling() -> Iterator[Row]:
@@ -38,7 +38,7 @@ def sampling() -> Iterator[Row]:
 
 @torch.no_grad()
 def against_the_floor(prior: PixelCNN, b: int, slowest: bool) -> list[Row]:
-    """Compiled sampling against the parallel pass, and the naive sampler against it where that is asked for."""
+    """Compiled sampling compared with the parallel pass and, with `slowest`, the naive sampler compared with it."""
     (y, x), repeats = prior.grid, 15 if b == 1 else 5
     tokens, actions = torch.randint(0, prior.codes, (b, FRAMES, y, x)), torch.randn(b, FRAMES, prior.actions)
     compiled = CompiledPrior(prior)
@@ -67,13 +67,13 @@ def demo_prior(grid: tuple[int, int]) -> PixelCNN:
 
 
 def first_past(prior: CompiledPrior, tokens: torch.Tensor, actions: torch.Tensor) -> Past:
-    """What a dream that has begun carries on."""
+    """The past of a dream after its first latents."""
     past = prior.start(torch.stack([tokens] * 2, dim=1), torch.stack([actions] * 2, dim=1))
     return prior.context.carry(tokens, actions, past)
 
 
 def compiled_frames(prior: CompiledPrior, tokens: torch.Tensor, actions: torch.Tensor, past: Past) -> None:
-    """Sample so many frames as `tokens` has, one after the other."""
+    """Sample as many frames as `tokens` has, one after the other."""
     b, frames, rows, columns = tokens.shape
     newest, dreams = tokens[:, 0], torch.arange(b)
     for s in range(frames):
@@ -102,7 +102,8 @@ def demo_world() -> WorldModel:
     return WorldModel(tokenizer, demo_prior(tokenizer.grid), WorldInfo(FRAME, Discrete(ACTIONS)), starts)
 
 
-def beginning(world: WorldModel, b: int) -> DreamState:
+def start_state(world: WorldModel, b: int) -> DreamState:
+    """The state of b dreams after six random frames."""
     return world.start(torch.randint(0, 256, (b, 6, *FRAME), dtype=torch.uint8), np.zeros((b, 5), int))
 
 
@@ -110,11 +111,11 @@ def imagining() -> Iterator[Row]:
     """Frames with pixels: action in, frame out."""
     world = demo_world()
     for b, least in zip(BATCHES, (100, None, 400), strict=True):
-        state = beginning(world, b)
+        state = start_state(world, b)
         step = typical(lambda: world.step(state, np.ones(b, int)), 100 if b == 1 else 15)  # noqa: B023
         note = f"{step * 1e3:.2f} ms a step"
         yield row(f"imagined frames of 64×64, pixels included, batch {b}", b / step, "frames/s", least=least, note=note)
-    state = beginning(world, 1)
+    state = start_state(world, 1)
     for sampler in (SamplerConfig("cached"), SamplerConfig("predictive")):
         step = typical(lambda: world.step(state, [1], sampler), 5)  # noqa: B023
         passes = float(world.step(state, [1], sampler)[1].passes[0])
@@ -123,7 +124,7 @@ def imagining() -> Iterator[Row]:
 
 
 def launches() -> Iterator[Row]:
-    """Operators that a frame's tokens take, counted on the CPU: on a GPU each is one launch of a kernel or more."""
+    """Operators for the tokens of a frame, counted on the CPU; on a GPU each launches one kernel or more."""
     prior = demo_prior(GRIDS[0])
     inputs = FrameInputs(
         torch.randn(1, prior.config.width, *prior.grid),
@@ -140,7 +141,7 @@ def launches() -> Iterator[Row]:
 
 
 class Counting(TorchDispatchMode):
-    """Counts operators that compute something; views are none."""
+    """Counts operators that compute something, not views."""
 
     count = 0
 
@@ -150,12 +151,12 @@ class Counting(TorchDispatchMode):
 
 
 def dreaming() -> Iterator[Row]:
-    """What the environment adds to the step of the world: observations, flags, infos, and new beginnings."""
+    """What the environment adds to the step of the world: observations, flags, infos and resets."""
     world = demo_world()
     for b in BATCHES:
         dreams, actions = DreamVectorEnv(b, world=world, autoreset_mode="SameStep"), np.ones(b, int)
         dreams.reset(seed=0)
-        state, few = beginning(world, b), max(4, 64 // b)  # many steps at once, so that the beginnings are among them
+        state, few = start_state(world, b), max(4, 64 // b)  # many steps per measurement, so that resets are included
         env = partial(repeat, lambda: dreams.step(actions), few)  # noqa: B023
         times, cost, _ = versus(env, partial(repeat, lambda: world.step(state, actions), few), 15)  # noqa: B023
         note = f"{cost / few * 1e3:.2f} ms a step, {b * few / cost:.0f} steps/s, one in 200 of them an end"
@@ -168,9 +169,9 @@ def repeat(call: Callable[[], Any], times: int) -> None:
 
 
 def endurance() -> Iterator[Row]:
-    """One long dream, and one long video encoded: what a frame costs early and late."""
+    """Cost of an early and a late frame of a long dream, and of a long video that is encoded."""
     world, frames = demo_world(), torch.randint(0, 256, (1, 1, *FRAME), dtype=torch.uint8)
-    yield from early_and_late("imagined frame", beginning(world, 1), lambda state: world.step(state, [1])[0])
+    yield from early_and_late("imagined frame", start_state(world, 1), lambda state: world.step(state, [1])[0])
     past = world.tokenizer.encode_chunk(frames, None)[1]
     yield from early_and_late("encoded frame", past, lambda past: world.tokenizer.encode_chunk(frames, past)[1])
 

@@ -1,4 +1,4 @@
-"""How well training uses the machine, and what it waits for."""
+"""How well training uses the machine, and how long it waits for data."""
 
 import tempfile
 from collections.abc import Iterator

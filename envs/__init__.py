@@ -2,7 +2,7 @@
 
 For every environment: observations are frames, uint8 [h, w, 3]; `reset(seed=...)` determines the whole episode;
 `env.get_wrapper_attr("action_names")` names the discrete actions (an empty tuple where they have no names);
-`render()` gives the last frame. `SCHEMAS` holds the config of each, by the name in configs/env/<name>.yaml.
+`render()` gives the last frame. `SCHEMAS` holds the config dataclass of each, by its name.
 """
 
 from typing import Any

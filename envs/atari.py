@@ -19,11 +19,11 @@ class AtariConfig:
 
     name: str = "atari"
     game: str = "Pong"
-    """As in the id ALE/Pong-v5."""
+    """Name of the game, as in the id ALE/Pong-v5."""
     height: int = 64
-    """Pixels of a frame; the console draws 210×160, which is averaged down."""
+    """Height of a frame in pixels; the console's 210×160 are averaged down."""
     width: int = 64
-    """Likewise."""
+    """Width of a frame in pixels."""
     frame_skip: int = 4
     """Console frames (1/60 s) per action."""
     sticky: float = 0.25

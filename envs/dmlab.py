@@ -46,9 +46,9 @@ class DmlabConfig:
     actions: Literal["impala9", "popart15", "raw7"] = "impala9"
     """The set of actions: 9 of IMPALA, 15 of PopArt, or the engine's 7 numbers."""
     height: int = 64
-    """Pixels of a frame."""
+    """Height of a frame in pixels."""
     width: int = 64
-    """Likewise."""
+    """Width of a frame in pixels."""
     supersample: int = 2
     """The engine draws this many times larger per side; the area is averaged."""
     frame_skip: int = 4
@@ -138,7 +138,7 @@ class DmlabEnv(gymnasium.Env):
         """The frame that `action` leads to; at the end the last frame again, as the engine has no other.
 
         Raises:
-            ValueError: the action is not in the action space; the engine's behaviour would be undefined.
+            ValueError: the action is not in the action space; the engine's behavior would be undefined.
         """
         self._refuse_closed()
         if not self.action_space.contains(action):

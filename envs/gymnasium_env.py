@@ -28,9 +28,9 @@ class GenericConfig:
     key: str = ""
     """Entry of a dict observation that is the image (empty: the only one that is)."""
     height: int = 64
-    """Pixels of a frame; larger images are averaged down."""
+    """Height of a frame in pixels; larger images are averaged down."""
     width: int = 64
-    """Likewise."""
+    """Width of a frame in pixels."""
     frame_skip: int = 1
     """Steps of the environment per action; their rewards add up."""
 

@@ -51,9 +51,9 @@ class MazeConfig:
     layout_seed: int | None = 0
     """Seed of the maze that all episodes share (null: each episode draws its own maze)."""
     height: int = 64
-    """Pixels of a frame."""
+    """Height of a frame in pixels."""
     width: int = 64
-    """Likewise."""
+    """Width of a frame in pixels."""
     noise: float = 0.0
     """Standard deviation of pixel noise, in grey levels."""
     goal_ends: bool = True
@@ -147,10 +147,10 @@ class MazeEnv(gymnasium.Env):
 
 def step_pose(maze: Maze, pose: Pose, action: int) -> Pose:
     """The pose after `action`; a body that walks into a wall slides along it."""
-    ahead, aside, turn = MOVES[ACTIONS[action]]
+    forward, sideways, turn = MOVES[ACTIONS[action]]
     angle = np.deg2rad(pose.heading)
-    dx = STRIDE * (ahead * np.cos(angle) - aside * np.sin(angle))
-    dy = STRIDE * (ahead * np.sin(angle) + aside * np.cos(angle))
+    dx = STRIDE * (forward * np.cos(angle) - sideways * np.sin(angle))
+    dy = STRIDE * (forward * np.sin(angle) + sideways * np.cos(angle))
     x = _slide(maze.walls, pose.x, pose.y, float(dx))
     y = _slide(maze.walls.T, pose.y, x, float(dy))
     return Pose(x, y, (pose.heading + TURN * turn) % 360.0)
@@ -211,7 +211,7 @@ def _clear_posts(walls: Bool[np.ndarray, "rows columns"]) -> None:
 
 
 def _paint(rng: np.random.Generator, side: int) -> Float[np.ndarray, "rows columns 3"]:
-    """A colour for every block, drawn at random, so that no two corners of the maze look alike."""
+    """A color for every block, drawn at random, so that no two corners of the maze look alike."""
     tone = rng.uniform(0.85, 1.1, (side, side, 1)).astype(np.float32)
     return np.minimum(PALETTE[rng.integers(len(PALETTE), size=(side, side))] * tone, 255)
 

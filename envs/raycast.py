@@ -18,9 +18,9 @@ FADE = 0.14  # light falls off as 1 / (1 + FADE * distance in cells)
 SIDE_LIGHT = 0.78  # faces that look along y are that much darker, so that corners show
 SIGN_RADIUS = 0.2  # the round sign on every block, in cells
 BALL_RADIUS, BALL_HEIGHT = 0.2, 0.36  # the goal, in cells
-BALL_COLOUR = np.array([[[255]], [[205]], [[40]]], np.float32)
-CEILING_COLOUR = np.array([[[150]], [[175]], [[205]]], np.float32)
-FLOOR_COLOUR = np.array([[[170]], [[150]], [[125]]], np.float32)
+BALL_COLOR = np.array([[[255]], [[205]], [[40]]], np.float32)
+CEILING_COLOR = np.array([[[150]], [[175]], [[205]]], np.float32)
+FLOOR_COLOR = np.array([[[170]], [[150]], [[125]]], np.float32)
 
 
 class Pose(NamedTuple):
@@ -34,10 +34,10 @@ class Pose(NamedTuple):
 
 @dataclass(frozen=True)
 class Maze:
-    """Cells that are wall or free, the colour of each wall, and the cell of the goal."""
+    """Cells that are wall or free, the color of each wall, and the cell of the goal."""
 
     walls: Bool[np.ndarray, "rows columns"]  # [y, x]; the border is all wall
-    colours: Float[np.ndarray, "rows columns 3"]  # grey levels, 0…255
+    colors: Float[np.ndarray, "rows columns 3"]  # grey levels, 0…255
     signs: Float[np.ndarray, "rows columns"]  # how much brighter the sign on each block is; below 0: darker
     goal: tuple[int, int]  # x, y of a free cell; the ball hangs over its middle
 
@@ -61,7 +61,7 @@ class _Hits(NamedTuple):
 
     depth: Float[np.ndarray, "columns"]  # cells, along the view
     along: Float[np.ndarray, "columns"]  # place on the block's face, 0…1
-    colour: Float[np.ndarray, "3 1 columns"]  # grey levels, lit
+    color: Float[np.ndarray, "3 1 columns"]  # grey levels, lit
     sign: Float[np.ndarray, "columns"]  # how much brighter the block's sign is than the block
 
 
@@ -69,13 +69,13 @@ def render(maze: Maze, pose: Pose, height: int = 64, width: int = 64) -> UInt8[n
     """The frame seen from `pose`; the same arguments give the same bytes."""
     camera = _camera(height, width)
     angle = np.deg2rad(pose.heading)
-    ahead = np.array([np.cos(angle), np.sin(angle)])
-    right = np.array([-ahead[1], ahead[0]])
-    rays = ahead[:, None] + right[:, None] * camera.slopes
+    forward = np.array([np.cos(angle), np.sin(angle)])
+    right = np.array([-forward[1], forward[0]])
+    rays = forward[:, None] + right[:, None] * camera.slopes
     hits = _cast(maze, pose, rays)
-    image = _background(camera, pose, rays)  # colour planes first: NumPy's inner loops want a long last axis
+    image = _background(camera, pose, rays)  # color planes first: NumPy's inner loops want a long last axis
     _draw_walls(image, camera, hits)
-    _draw_ball(image, camera, hits.depth, maze, pose, ahead, right)
+    _draw_ball(image, camera, hits.depth, maze, pose, forward, right)
     frame = np.empty((height, width, 3), np.uint8)
     np.copyto(frame.transpose(2, 0, 1), 0.5 * (image[..., ::2] + image[..., 1::2]) + 0.5, casting="unsafe")
     return frame
@@ -124,25 +124,25 @@ def _lit(
     along: Float[np.ndarray, "columns"],
     side_light: Float[np.ndarray, "columns"],
 ) -> _Hits:
-    """Hits with the colours of their blocks: darker far away, and each block towards its edges."""
+    """Hits with the colors of their blocks: darker far away, and each block towards its edges."""
     light = side_light * _light(depth) * (0.72 + 0.28 * np.sqrt(np.sin(np.pi * along)))
-    colour = np.ascontiguousarray(maze.colours[cells].T) * light
-    return _Hits(depth, along, colour[:, None], maze.signs[cells])
+    color = np.ascontiguousarray(maze.colors[cells].T) * light
+    return _Hits(depth, along, color[:, None], maze.signs[cells])
 
 
 def _background(
     camera: _Camera, pose: Pose, rays: Float[np.ndarray, "2 columns"]
 ) -> Float[np.ndarray, "3 rows columns"]:
-    """Floor, softly chequered by the cell, and plain ceiling, both darker where they are far."""
+    """Floor, softly checkered by the cell, and plain ceiling, both darker where they are far."""
     light = _light(camera.distances)
     half = len(camera.rows) // 2
     image = np.empty((3, len(camera.rows), rays.shape[1]), np.float32)
-    image[:, :half] = light[:half] * CEILING_COLOUR
+    image[:, :half] = light[:half] * CEILING_COLOR
     distance = camera.distances[half:]
     x, y = (start + distance * ray.astype(np.float32) for start, ray in zip(pose[:2], rays, strict=True))
     contrast = 0.25 / (1 + 0.15 * distance**2)  # far cells are smaller than a pixel
     tiles = light[half:] * (1 + contrast * (np.sin(np.pi * x) * np.sin(np.pi * y)))
-    np.multiply(tiles, FLOOR_COLOUR, out=image[:, half:])
+    np.multiply(tiles, FLOOR_COLOR, out=image[:, half:])
     return image
 
 
@@ -156,7 +156,7 @@ def _draw_walls(image: Float[np.ndarray, "3 rows columns"], camera: _Camera, hit
     sign = np.clip(inside * (half / SIGN_RADIUS) + 0.5, 0, 1)  # its edge is a pixel wide
     shade = cover * (1.04 - 0.3 * squared - 0.06 * level) * (1 + sign * hits.sign)
     image *= 1 - cover
-    image += shade * hits.colour
+    image += shade * hits.color
     np.minimum(image, 255, out=image)
 
 
@@ -166,19 +166,19 @@ def _draw_ball(
     depth: Float[np.ndarray, "columns"],
     maze: Maze,
     pose: Pose,
-    ahead: Float[np.ndarray, "2"],
+    forward: Float[np.ndarray, "2"],
     right: Float[np.ndarray, "2"],
 ) -> None:
     """The goal, a shaded ball, over the columns whose wall is farther away than it is."""
     offset = np.subtract(maze.goal_point, pose[:2])
-    far, aside = float(offset @ ahead), float(offset @ right)
+    far, sideways = float(offset @ forward), float(offset @ right)
     if far < BALL_RADIUS:
         return
     radius = camera.focal * BALL_RADIUS / far
-    across = (camera.slopes * camera.focal - camera.focal * aside / far) / radius
+    across = (camera.slopes * camera.focal - camera.focal * sideways / far) / radius
     columns = np.flatnonzero((np.abs(across) < 1 + 1 / radius) & (depth > far))
     down = (camera.rows - camera.focal * (EYE - BALL_HEIGHT) / far) / radius
     from_middle = np.hypot(across[columns], down)
     cover = np.clip((1 - from_middle) * radius + 0.5, 0, 1)
     shine = np.clip(1.15 - 0.75 * np.hypot(across[columns] + 0.3, down + 0.35), 0.3, 1.0)
-    image[..., columns] += (cover * (shine * BALL_COLOUR - image[..., columns])).astype(np.float32)
+    image[..., columns] += (cover * (shine * BALL_COLOR - image[..., columns])).astype(np.float32)

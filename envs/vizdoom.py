@@ -31,9 +31,9 @@ class VizdoomConfig:
     scenario: str = "HealthGathering"
     """A scenario of ViZDoom, named as in the id VizdoomMyWayHome-v1, without Vizdoom and the version."""
     height: int = 32
-    """Pixels of a frame. The engine draws 320×240, averaged down; by default 5×5 pixels become one."""
+    """Height of a frame in pixels. The engine's 320×240 are averaged down; by default 5×5 become one."""
     width: int = 64
-    """Likewise."""
+    """Width of a frame in pixels."""
     frame_skip: int = 2
     """Engine tics (1/35 s) per action."""
     buttons: int = 1

@@ -93,16 +93,16 @@ def train_prior(config: TrainPriorConfig, store: EpisodeStore, tokenizer: VQVAE)
         if horizon < 4:  # the episodes are too short to show anything
             return figures(model)
         clips = ClipSampler(store, held_out, length=CONTEXT + horizon, seed=config.fit.seed, setting="")
-        real = clips.draw_distinct(2)
+        real = clips.sample_distinct(2)
         dream = world.imagine(real.frames[:, :CONTEXT], real.actions, horizon, SamplerConfig(), config.fit.seed)
         both = torch.cat([real.frames[:, CONTEXT:], dream], dim=2)  # real above imagined
         log_video(writer, "dream", torch.cat(list(both), dim=2).numpy(), step, fps=8)
         return figures(model)
 
-    identity = {"prior": to_dict(config.prior), "tokens": tokens.info.key, "clip": config.clip_latents}
-    identity["actions"] = action_coding(info)
-    identity["init"] = None if config.init is None else read_config(config.init / "world")[1]
-    result = fit(prior, batches, config.fit, config.run / "prior", evaluate=evaluate, identity=identity)
+    signature = {"prior": to_dict(config.prior), "tokens": tokens.info.key, "clip": config.clip_latents}
+    signature["actions"] = action_coding(info)
+    signature["init"] = None if config.init is None else read_config(config.init / "world")[1]
+    result = fit(prior, batches, config.fit, config.run / "prior", evaluate=evaluate, signature=signature)
 
     def finish() -> None:
         world = WorldModel(tokenizer.cpu(), result.model.cpu(), info, starts)

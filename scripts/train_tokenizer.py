@@ -71,9 +71,9 @@ def train_tokenizer(config: TrainTokenizerConfig, store: EpisodeStore) -> None:
         writer.add_histogram("codebook/use", tokens.flatten(), step, bins="auto")
         return {f"held_out/{name}": value for name, value in reconstruction(model, checks, count=16).items()}
 
-    identity = {"tokenizer": to_dict(config.tokenizer), "data": store.fingerprint(), "clip": frames}
-    identity["init"] = None if config.init is None else fingerprint(load_tokenizer(config.init / "tokenizer"))
-    result = fit(tokenizer, batches, config.fit, config.run / "tokenizer", evaluate=evaluate, identity=identity)
+    signature = {"tokenizer": to_dict(config.tokenizer), "data": store.fingerprint(), "clip": frames}
+    signature["init"] = None if config.init is None else fingerprint(load_tokenizer(config.init / "tokenizer"))
+    result = fit(tokenizer, batches, config.fit, config.run / "tokenizer", evaluate=evaluate, signature=signature)
 
     def finish() -> None:
         save_tokenizer(result.model, config.run / "tokenizer")

@@ -48,6 +48,6 @@ def clips_of(tokens: torch.Tensor, episodes: tuple[int, ...], actions: int = 4) 
     """Clips with these tokens and no more: black frames, one-hot actions that are never the same in neighbours."""
     n, s = tokens.shape[:2]
     numbers = (np.arange(n)[:, None] + np.arange(s - 1)) % actions
-    leading = torch.cat([torch.zeros(n, 1, actions), torch.eye(actions)[numbers]], dim=1)
+    action_inputs = torch.cat([torch.zeros(n, 1, actions), torch.eye(actions)[numbers]], dim=1)
     frames = torch.zeros(n, s, 16, 24, 3, dtype=torch.uint8)
-    return HeldOut(episodes, frames, numbers, tokens, leading)
+    return HeldOut(episodes, frames, numbers, tokens, action_inputs)

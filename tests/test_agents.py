@@ -167,7 +167,7 @@ def test_episodes_of_another_shape_are_not_taken_over(tmp_path):
     one = EpisodeStore.create(tmp_path / "one", counter_info())
     collect(CounterEnv, one, 1, info_keys=("now",), progress=False)
     other = EpisodeStore.create(tmp_path / "other", replace(counter_info(), frame_shape=(8, 8, 3)))
-    with pytest.raises(ValueError, match="cannot begin this run: frame_shape"):
+    with pytest.raises(ValueError, match="cannot start this run: frame_shape"):
         other.link_from(one)
 
 

@@ -74,7 +74,7 @@ def test_a_batch_is_a_function_of_seed_and_step(store):
 def test_every_place_is_drawn_equally_often():
     windows = WindowSampler({7: 4, 2: 9, 5: 3}, 3, 0, item="frames", setting="length")
     counts = {}
-    for place in windows.draw(0, 20_000):
+    for place in windows.sample(0, 20_000):
         counts[place] = counts.get(place, 0) + 1
     places = {(7, start) for start in range(2)} | {(2, start) for start in range(7)} | {(5, 0)}
     assert counts.keys() == places
@@ -165,15 +165,15 @@ def test_too_short_episodes_are_refused_with_the_key_to_lower_or_none():
 def test_distinct_windows_are_all_different_and_no_more_than_there_are():
     windows = WindowSampler({7: 4, 2: 9, 5: 3}, 3, 0, item="frames", setting="length")
     places = [(index, start) for index, count in ((7, 2), (2, 7), (5, 1)) for start in range(count)]
-    assert sorted(windows.draw_distinct(99)) == sorted(places)
+    assert sorted(windows.sample_distinct(99)) == sorted(places)
     order = np.random.default_rng(0).choice(10, 4, replace=False)
-    assert windows.draw_distinct(4) == [places[i] for i in order]
+    assert windows.sample_distinct(4) == [places[i] for i in order]
 
 
 @pytest.mark.parametrize("stride", [2, 3])
 def test_clips_of_whole_latents_start_and_end_where_latents_do(store, stride):
     sampler = ClipSampler(store, store.indices, length=3, seed=1, setting="", time_stride=stride)
-    clips = sampler.draw(0, 64)
+    clips = sampler.sample(0, 64)
     assert clips.frames.shape[1] == 1 + 2 * stride and clips.actions.shape == (64, 2 * stride)
     for row, (index, start) in enumerate(zip(clips.episodes, clips.starts, strict=True)):
         assert start % stride == 0

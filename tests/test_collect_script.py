@@ -65,4 +65,4 @@ def test_episodes_of_another_run_are_compared_and_their_origin_is_said(tmp_path)
     assert [origin["seed"] for origin in EpisodeStore.open(tmp_path / "b/episodes").origins().values()] == [0, 0]
     EpisodeStore.create(tmp_path / "c/episodes", counter_info()).write(make_episode())
     done = collect(tmp_path / "d", *ODD, f"continue_from={tmp_path / 'c'}")
-    assert done.returncode == 2 and "cannot begin this run: action_space.n: 3 -> 2" in done.stderr
+    assert done.returncode == 2 and "cannot start this run: action_space.n: 3 -> 2" in done.stderr

@@ -44,7 +44,7 @@ def test_delta_psnr_is_the_difference_of_the_decibels_of_mean_errors(store):
     assert section.curves["control/delta_psnr"].mean == pytest.approx(np.subtract(right, wrong))
     assert section.metrics["control/delta_psnr@4"].mean == pytest.approx(right[3] - wrong[3])
     assert {metric.resampled for metric in section.metrics.values()} == {"episodes"}
-    assert section.pictures["control/random_actions"].shape[2] == 3
+    assert section.images["control/random_actions"].shape[2] == 3
 
 
 def test_the_true_future_of_another_action_is_known_to_the_true_world_alone():

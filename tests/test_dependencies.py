@@ -20,7 +20,7 @@ def named_in_pyproject() -> set[str]:
 
 
 def named_in_tables() -> set[str]:
-    text = (ROOT / "docs" / "dependencies.md").read_text().partition("## Licences")[0]
+    text = (ROOT / "docs" / "dependencies.md").read_text().partition("## Licenses")[0]
     rows = re.findall(r"^\| ([^|]+) \|", text, flags=re.MULTILINE)
     return {name for row in rows for name in row.split(", ")} - {"package"}
 
@@ -39,7 +39,7 @@ def pinned() -> dict[str, str]:
 
 
 def test_every_installed_licence_that_is_not_permissive_is_named():
-    named = re.findall(r"^\| ([\w.-]+) \|", section("## Licences that are not permissive"), flags=re.MULTILINE)
+    named = re.findall(r"^\| ([\w.-]+) \|", section("## Licenses that are not permissive"), flags=re.MULTILINE)
     found = set()
     for each in distributions():
         metadata = cast(Message, each.metadata)  # its protocol lacks `get`

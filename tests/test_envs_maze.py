@@ -131,7 +131,7 @@ def test_a_layout_seed_gives_every_episode_one_maze_and_none_gives_each_its_own(
     for seed in (1, 2):
         for name, env in (("fixed", fixed), ("own", own)):
             env.reset(seed=seed)
-            mazes[name].append(maze_of(env).colours)
+            mazes[name].append(maze_of(env).colors)
     assert np.array_equal(*mazes["fixed"]) and not np.array_equal(*mazes["own"])
 
 

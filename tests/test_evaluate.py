@@ -12,7 +12,7 @@ from worldmodel.data.clips.clips import ClipBatches, ClipSampler
 from worldmodel.data.clips.token_batches import TokenBatches
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.evaluate import likelihood, psnr, reconstruction, squared_error
-from worldmodel.evaluate.testbed.held_out import decode, draw, reach
+from worldmodel.evaluate.testbed.held_out import decode, reach, sample_clips
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_likelihood_is_the_mean_of_all_latents_but_the_first_of_each_clip(store,
 
 
 def test_clips_hold_the_actions_between_their_frames_and_a_horizon_beyond_all_is_refused(store):
-    clips = ClipSampler(store, [2, 3], length=6, seed=0, setting="horizon").draw_distinct(4)
+    clips = ClipSampler(store, [2, 3], length=6, seed=0, setting="horizon").sample_distinct(4)
     level = clips.frames[:, :, 0, 0, 0].numpy().astype(int)
     assert np.array_equal(np.diff(level, axis=1), STEP * (2 * clips.actions - 1))
     with pytest.raises(ValueError, match=r"longest of 2 has 13\): lower horizon"):
@@ -52,18 +52,19 @@ def test_clips_hold_the_actions_between_their_frames_and_a_horizon_beyond_all_is
 
 def test_held_out_clips_agree_in_frames_actions_and_tokens_and_know_their_episode(store, tmp_path):
     tokens = brightening_tokens(brightening_world(), store, tmp_path)
-    clips = draw(store, tokens, [1, 3], latents=5, count=7, seed=0)
+    clips = sample_clips(store, tokens, [1, 3], latents=5, count=7, seed=0)
     level = clips.frames[:, :, 0, 0, 0].numpy().astype(int)
     assert np.array_equal(np.diff(level, axis=1), STEP * (2 * clips.actions - 1))
     assert (
-        torch.equal(clips.leading[:, 1:].argmax(-1), torch.from_numpy(clips.actions)) and not clips.leading[:, 0].any()
+        torch.equal(clips.action_inputs[:, 1:].argmax(-1), torch.from_numpy(clips.actions))
+        and not clips.action_inputs[:, 0].any()
     )
     assert list(clips.episodes) == sorted(clips.episodes) and set(clips.episodes) == {1, 3}
     whole = {i: tokens.tokens(i) for i in (1, 3)}
     windows = {i: [x[j : j + 5].tolist() for j in range(len(x) - 4)] for i, x in whole.items()}
     assert all(clip.tolist() in windows[i] for i, clip in zip(clips.episodes, clips.tokens, strict=True))
     with pytest.raises(ValueError, match="no episode has 14 latents"):
-        draw(store, tokens, [1, 3], latents=14, count=1, seed=0)
+        sample_clips(store, tokens, [1, 3], latents=14, count=1, seed=0)
 
 
 def test_episodes_are_drawn_as_wholes_where_there_are_five_and_clips_where_there_are_fewer():

@@ -25,7 +25,7 @@ from worldmodel.training import FitConfig, FitResult, Interrupted, fit
 from worldmodel.training.fit import sole_training
 from worldmodel.training.interrupt import SignalGuard
 from worldmodel.training.optim import Ema, adamw, learning_rate
-from worldmodel.training.run_signature import facts_of, refuse_other_run
+from worldmodel.training.run_signature import refuse_other_run, run_signature_of
 from worldmodel.training.run_state import Checkpoint, latest
 
 CONFIG = FitConfig(
@@ -193,13 +193,13 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_last_good_checkp
 
 
 def test_a_run_of_other_settings_or_another_identity_is_refused_by_name(tmp_path):
-    fit(Net(), Batches(), replace(CONFIG, steps=3), tmp_path, identity={"codes": (1, 2)})
+    fit(Net(), Batches(), replace(CONFIG, steps=3), tmp_path, signature={"codes": (1, 2)})
     with pytest.raises(ValueError, match=r"fit\.learning_rate: 0\.01 there, 0\.5 here.*run name"):
-        fit(Net(), Batches(), replace(CONFIG, learning_rate=0.5), tmp_path, identity={"codes": (1, 2)})
+        fit(Net(), Batches(), replace(CONFIG, learning_rate=0.5), tmp_path, signature={"codes": (1, 2)})
     with pytest.raises(ValueError, match=r"identity\.codes: \[1, 2\] there, \[3\] here"):
-        fit(Net(), Batches(), CONFIG, tmp_path, identity={"codes": (3,)})
+        fit(Net(), Batches(), CONFIG, tmp_path, signature={"codes": (3,)})
     with pytest.raises(ValueError, match="at step 3, beyond steps=2"):
-        fit(Net(), Batches(), replace(CONFIG, steps=2), tmp_path, identity={"codes": (1, 2)})
+        fit(Net(), Batches(), replace(CONFIG, steps=2), tmp_path, signature={"codes": (1, 2)})
 
 
 def test_a_finished_run_can_be_made_longer_and_logged_differently(tmp_path):
@@ -322,12 +322,12 @@ def test_metrics_belong_to_the_weights_that_were_measured_and_to_no_other_run(tm
         counted.append(step)
         return fall(model, step, writer)
 
-    fit(Net(), Batches(), CONFIG, tmp_path, evaluate=evaluate, identity={"data": 1})
+    fit(Net(), Batches(), CONFIG, tmp_path, evaluate=evaluate, signature={"data": 1})
     shutil.rmtree(tmp_path / "checkpoints")  # as the message about another run says
-    fit(Net(), Batches(), CONFIG, tmp_path, evaluate=evaluate, identity={"data": 2})
-    fit(Net(), Batches(), CONFIG, tmp_path, evaluate=evaluate, identity={"data": 2})
+    fit(Net(), Batches(), CONFIG, tmp_path, evaluate=evaluate, signature={"data": 2})
+    fit(Net(), Batches(), CONFIG, tmp_path, evaluate=evaluate, signature={"data": 2})
     shutil.rmtree(tmp_path / "checkpoints")
-    fit(Net(), Batches(), replace(CONFIG, learning_rate=0.02), tmp_path, evaluate=evaluate, identity={"data": 2})
+    fit(Net(), Batches(), replace(CONFIG, learning_rate=0.02), tmp_path, evaluate=evaluate, signature={"data": 2})
     assert counted == [20, 20, 20]
 
 
@@ -355,21 +355,22 @@ def test_metrics_that_are_not_finite_end_no_training(tmp_path, capsys):
 
 
 def test_ranks_and_accumulated_batches_make_one_number_that_is_compared(tmp_path):
-    alone = facts_of(replace(CONFIG, accumulate=2), {}, ranks=1)
-    assert alone == facts_of(CONFIG, {}, ranks=2) != facts_of(CONFIG, {}, ranks=1)
+    alone = run_signature_of(replace(CONFIG, accumulate=2), {}, ranks=1)
+    assert alone == run_signature_of(CONFIG, {}, ranks=2) != run_signature_of(CONFIG, {}, ranks=1)
     found = Checkpoint(3, {}, {**alone, "course": []})
     with pytest.raises(ValueError, match=r"batches_per_step: 2 there, 1 here.*ranks of torchrun"):
-        refuse_other_run(found, facts_of(CONFIG, {}, ranks=1), 20, tmp_path)
+        refuse_other_run(found, run_signature_of(CONFIG, {}, ranks=1), 20, tmp_path)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_checkpoint_of_an_older_version_is_resumed(tmp_path, accumulate):
-    facts = facts_of(replace(CONFIG, accumulate=accumulate), {}, ranks=1)
-    older = {"fit": {**facts["fit"], **({"accumulate": accumulate} if accumulate > 1 else {})}, "identity": {}}
+    values = run_signature_of(replace(CONFIG, accumulate=accumulate), {}, ranks=1)
+    older = {"fit": {**values["fit"], **({"accumulate": accumulate} if accumulate > 1 else {})}, "identity": {}}
     del older["fit"]["batches_per_step"]
-    refuse_other_run(Checkpoint(3, {}, older), facts, 20, tmp_path)
+    refuse_other_run(Checkpoint(3, {}, older), values, 20, tmp_path)
     with pytest.raises(ValueError, match="batches_per_step"):
-        refuse_other_run(Checkpoint(3, {}, older), facts_of(replace(CONFIG, accumulate=3), {}, ranks=1), 20, tmp_path)
+        other = run_signature_of(replace(CONFIG, accumulate=3), {}, ranks=1)
+        refuse_other_run(Checkpoint(3, {}, older), other, 20, tmp_path)
 
 
 FREE_OF_RESULT = {"log_every": 1, "eval_every": 2, "checkpoint_every": 3, "workers": 1}
@@ -386,9 +387,9 @@ def test_every_setting_is_compared_or_recorded_or_changes_no_result():
 
 @pytest.mark.parametrize("name", OTHER)
 def test_every_setting_that_decides_the_result_is_compared(name, tmp_path):
-    found = Checkpoint(3, {}, facts_of(CONFIG, {}, ranks=1))
+    found = Checkpoint(3, {}, run_signature_of(CONFIG, {}, ranks=1))
     with pytest.raises(ValueError, match="holds another run"):
-        refuse_other_run(found, facts_of(replace(CONFIG, **{name: OTHER[name]}), {}, ranks=1), 20, tmp_path)
+        refuse_other_run(found, run_signature_of(replace(CONFIG, **{name: OTHER[name]}), {}, ranks=1), 20, tmp_path)
 
 
 def test_settings_that_only_watch_a_run_change_no_bit_of_it(tmp_path):

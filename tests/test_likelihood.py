@@ -10,7 +10,7 @@ from tests.helpers_evaluate import brightening, brightening_tokens, brightening_
 from worldmodel.evaluate.baselines.coders import CopyCoder, ResidualCoder
 from worldmodel.evaluate.baselines.marginal_action import ActionMarginal
 from worldmodel.evaluate.sections.likelihood import Baselines, predict, token_likelihood
-from worldmodel.evaluate.testbed.held_out import decode, draw
+from worldmodel.evaluate.testbed.held_out import decode, sample_clips
 
 
 @pytest.fixture
@@ -23,16 +23,16 @@ def case(tmp_path, world):
     """Clips of six episodes, and rivals that learned from them too."""
     store = brightening(tmp_path, episodes=6)
     tokens = brightening_tokens(world, store, tmp_path)
-    clips = draw(store, tokens, range(6), latents=5, count=20, seed=0)
+    clips = sample_clips(store, tokens, range(6), latents=5, count=20, seed=0)
     residual = ResidualCoder.learn(clips.frames.numpy(), decode(world.tokenizer, clips).numpy())
     return clips, Baselines(CopyCoder.learn(tokens, range(6)), residual, ActionMarginal.learn(store, range(6), 1))
 
 
 def test_predictions_are_the_priors_own_likelihood_of_all_latents_but_the_first(world, case):
     clips, _ = case
-    predictions = predict(world.prior, clips.tokens, clips.leading)
+    predictions = predict(world.prior, clips.tokens, clips.action_inputs)
     with torch.no_grad():
-        scores = world.prior(clips.tokens, clips.leading)[:, 1:].log_softmax(-1).double()
+        scores = world.prior(clips.tokens, clips.action_inputs)[:, 1:].log_softmax(-1).double()
     true = scores.gather(-1, clips.tokens[:, 1:, ..., None])[..., 0].numpy()
     assert predictions.bits == pytest.approx(-true / math.log(2), abs=1e-4)
     assert predictions.entropy == pytest.approx(-(scores.exp() * scores).sum(-1).numpy() / math.log(2), abs=1e-4)
@@ -42,7 +42,7 @@ def test_predictions_are_the_priors_own_likelihood_of_all_latents_but_the_first(
 def test_figures_are_means_over_episodes_of_the_predictions(world, case):
     clips, baselines = case
     section = token_likelihood(world, clips, baselines)
-    bits = clips.unit_means(predict(world.prior, clips.tokens, clips.leading).bits.mean((1, 2, 3)))
+    bits = clips.unit_means(predict(world.prior, clips.tokens, clips.action_inputs).bits.mean((1, 2, 3)))
     assert section.metrics["bits_per_token"].mean == pytest.approx(bits.mean())
     assert section.metrics["bits_per_frame"].mean == pytest.approx(6 * bits.mean())
     assert section.metrics["compression"].mean == pytest.approx(16 * 24 * 3 * 8 / (6 * bits.mean()))
@@ -99,4 +99,4 @@ def test_a_world_whose_actions_cannot_be_summed_over_says_so(world, case):
     clips, baselines = case
     section = token_likelihood(world, clips, Baselines(baselines.copy, baselines.residual, None))
     assert "bits_per_token/any_action" not in section.metrics and "any_action" in section.notes[0]
-    assert np.ptp(section.pictures["bits of each token"]) > 100
+    assert np.ptp(section.images["bits of each token"]) > 100

@@ -302,7 +302,7 @@ def test_stale_tokens_behind_a_link_are_replaced(tmp_path):
 def test_episodes_that_no_one_model_is_made_for_are_not_adopted(tmp_path, settings, error):
     earlier = EpisodeStore.create(tmp_path / "a", replace(counter_info(env={"name": "counter"}), **settings))
     store = EpisodeStore.create(tmp_path / "b", counter_info(env={"name": "counter"}))
-    with pytest.raises(ValueError, match=f"a: its episodes cannot begin this run: .*{error}"):
+    with pytest.raises(ValueError, match=f"a: its episodes cannot start this run: .*{error}"):
         store.link_from(earlier)
     assert store.indices == ()
 

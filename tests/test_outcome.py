@@ -18,7 +18,7 @@ from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.collect.collect import collect, dataset_info_of
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.prior import PixelCNN, PriorConfig, reward_values
-from worldmodel.prior.outcome import FEW, OutcomeHead
+from worldmodel.prior.outcome import MAX_REWARD_COLUMNS, OutcomeHead
 
 
 def head_of(rewards, hidden=9) -> OutcomeHead:
@@ -32,7 +32,7 @@ def head_of(rewards, hidden=9) -> OutcomeHead:
 def test_few_rewards_keep_their_values_and_many_are_spread_in_symlog():
     assert reward_values(np.array([1, -5, 1, 0], np.float32)) == (-5.0, 0.0, 1.0)
     many = reward_values(np.linspace(-1000, 1, 500, dtype=np.float32))
-    assert len(many) == FEW and many[0] == pytest.approx(-1000) and many[-1] == pytest.approx(1)
+    assert len(many) == MAX_REWARD_COLUMNS and many[0] == pytest.approx(-1000) and many[-1] == pytest.approx(1)
     even = np.diff(np.sign(many) * np.log1p(np.abs(many)))
     np.testing.assert_allclose(even, even[0])
     with pytest.raises(ValueError, match="finite"):

@@ -66,8 +66,8 @@ def test_windows_lie_within_their_episode_or_none_fits(lengths, length, seed, co
     except ValueError as error:
         assert "lower clip" in str(error) and max(lengths.values()) < length
         return
-    drawn = windows.draw(3, 40)
-    assert drawn == windows.draw(3, 40)
+    drawn = windows.sample(3, 40)
+    assert drawn == windows.sample(3, 40)
     for index, start in drawn:
         assert 0 <= start <= max(lengths[index] - length, 0) and (cover_ends or start + length <= lengths[index])
     assert cover_ends or len(windows) == sum(max(n - length + 1, 0) for n in lengths.values())

@@ -139,7 +139,7 @@ def test_the_page_needs_no_other_file_and_shows_all_figures_plots_images_and_cli
     text = html_page("A <world>", case.summary(), sections)
     assert "A &lt;world&gt;" in text and not re.findall(r'(?:src|href)="(?!data:)', text)
     assert all(name in text for section in sections.values() for name in section.metrics)
-    images, clips = (sum(len(getattr(each, kind)) for each in sections.values()) for kind in ("pictures", "clips"))
+    images, clips = (sum(len(getattr(each, kind)) for each in sections.values()) for kind in ("images", "clips"))
     assert text.count("data:image/png") == images >= 4 and text.count("data:image/gif") == clips >= 4
     plots = [base64.b64decode(each) for each in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", text)]
     drawn = "".join("".join(ElementTree.fromstring(each).itertext()) for each in plots)

@@ -9,7 +9,7 @@ from worldmodel.evaluate.measures.frechet import encoder_features
 from worldmodel.evaluate.measures.images import make_frame_metrics
 from worldmodel.evaluate.sections.rollouts import RolloutsConfig, best, imagine, rollouts
 from worldmodel.evaluate.statistics.bootstrap import leading_true
-from worldmodel.evaluate.testbed.held_out import draw
+from worldmodel.evaluate.testbed.held_out import sample_clips
 from worldmodel.prior import SamplerConfig
 
 HOW = {"context": 3, "sampler": SamplerConfig(), "seed": 0}
@@ -24,7 +24,7 @@ def world():
 @pytest.fixture
 def clips(tmp_path, world):
     store = brightening(tmp_path, episodes=6)
-    return draw(store, brightening_tokens(world, store, tmp_path), range(6), latents=8, count=12, seed=0)
+    return sample_clips(store, brightening_tokens(world, store, tmp_path), range(6), latents=8, count=12, seed=0)
 
 
 def judged(world, clips, config=CONFIG):
@@ -97,7 +97,7 @@ def test_above_copy_ends_at_the_first_step_whose_interval_touches_nought(low, ex
 
 def test_images_and_clips_show_real_dreamed_and_wrongly_led_frames_side_by_side(world, clips):
     section = judged(world, clips)
-    (sheet,) = section.pictures.values()
+    (sheet,) = section.images.values()
     assert sheet.shape[0] > 3 * 16
     for clip in section.clips.values():
         assert clip.shape == (5, 16, 3 * 24, 3)

@@ -1,4 +1,4 @@
-"""What a world imitates, for the record and for those who dream in it."""
+"""What a world imitates: its frames, actions and environment, and how it was trained."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,11 +16,10 @@ from worldmodel.prior.categorical import SamplerConfig
 class WorldInfo:
     """What the world imitates: its frames, its actions (None: it has none) and, for the record, its env.
 
-    longest: steps of the longest episode that it learned from. trust_horizon: steps up to which dreams were measured
-    to hold. temperature, temperature_until: what they are drawn at unless a sampler says otherwise (as there), and
-    what that was measured at. trained: how tokenizer and prior were trained: from which step on with how many steps
-    in all, threads and ranks, on which device (see `FitResult.course`). action_scale: by what numbers are scaled whose
-    bounds say nothing (see `scale_of`).
+    longest: steps of the longest training episode. trust_horizon: steps up to which dreams were measured to hold.
+    temperature, temperature_until: as in `SamplerConfig`, for samplers that do not set them; the trust horizon was
+    measured with these. trained: the courses of the trainings of tokenizer and prior (see `FitResult.course`).
+    action_scale: center and spread of the axes of a Box whose bounds say nothing (see `fit_action_scale`).
     """
 
     frame_shape: tuple[int, int, int]
@@ -42,7 +41,7 @@ class WorldInfo:
 
     @property
     def reachable(self) -> Space | None:
-        """The actions to draw random ones from: the space, or that part of it where the data lay."""
+        """The space to draw random actions from: the action space, or the part of it near the data."""
         return None if self.action_space is None else plausible_actions(self.action_space, self.action_scale)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The contracts of a world's two parts. A world, its dreams, agents and reports see nothing behind them.
+"""The contracts of a world's two parts. Worlds, dreams, agents and reports use nothing else.
 
 Axes: `b` batch, `t` frames, `h w c` pixels, `s y x` latent time, row and column, `a` action width, `k` codes. Frames
 are uint8, tokens int64. A latent is the first frame, then every `time_stride` frames: `t = 1 + time_stride · (s − 1)`.
@@ -74,11 +74,11 @@ class Tokenizer(FrameCoder, Protocol):
         ...
 
     def features(self, frames: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b d s y x"]:
-        """What the network sees in whole videos, as real numbers: for distances between sets of clips."""
+        """The encoder's outputs for whole videos, for distances between sets of clips."""
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that was learned, as `torch.nn.Module` has it."""
+        """All parameters and buffers, as in `torch.nn.Module`."""
         ...
 
     def embed(self, tokens: Int[Tensor, "*n y x"]) -> Float[Tensor, "*n y x e"]:
@@ -91,7 +91,7 @@ class FramePredictor(Protocol):
     """One latent after the other: the half of a prior that dreams need."""
 
     def start(self, tokens: Int[Tensor, "b s y x"], actions: Float[Tensor, "b s a"]) -> Past:
-        """The state after all of these latents but the newest, and the actions that lead into each of them."""
+        """The state after all of these latents except the newest; `actions` lead into each of them."""
         ...
 
     def step(
@@ -103,10 +103,10 @@ class FramePredictor(Protocol):
         sampler: SamplerConfig,
         temperature: Float[Tensor, "b"] | None = None,
     ) -> tuple[Past, SampledFrame]:
-        """Draw the latent after `tokens`, the newest one, under the action that leads into it.
+        """Sample the latent that follows `tokens`, the newest one, under the action that leads into it.
 
-        noise: uniform numbers in [0, 1), one per site and a last one for reward and termination; nothing else decides
-        the draw. temperature: one per dream (None: the sampler's). The state is a value and stays as it is.
+        noise: uniform numbers in [0, 1), one per site and a last one for reward and termination; no other
+        randomness is used. temperature: one per dream (None: the sampler's). The state is not changed.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Where dreams stand, and what a step of them brings."""
+"""The state of dreams, and the result of a step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +15,11 @@ PER_DREAM = ("tokens", "frame", "steps", "dreams")  # fields of a DreamState wit
 
 @dataclass(frozen=True)
 class DreamState:
-    """Where b dreams stand: a value, never changed in place, so it can be kept, branched and returned to.
+    """The state of b dreams: a value that is never changed in place, so it can be kept, branched and restored.
 
     context, decoder: pasts of the prior's context and of the decoder. tokens: the newest latent; frame: what it shows
-    (the last of its frames). steps: latents so far. dreams and seed: the keys of the noise; they alone decide what
-    chance brings, not the place in the batch.
+    (the last of its frames). steps: latents so far. dreams and seed: the keys of the noise, which
+    does not depend on the place in the batch.
     """
 
     context: Past
@@ -59,11 +59,11 @@ class DreamState:
 
 @dataclass(frozen=True)
 class Step:
-    """What one latent step brought: `time_stride` frames, their tokens, and −log2 p of outcome and tokens under the
-    prior.
+    """The result of one latent step: `time_stride` frames, their tokens, and −log2 p of outcome and tokens under
+    the prior.
 
-    passes: how often the sampler did the arithmetic of a frame for it. outcome: reward and end, where the prior
-    tells them.
+    passes: how many passes over the frame the sampler made. outcome: reward and termination; None if the prior
+    does not predict them.
     """
 
     frames: UInt8[Tensor, "b t h w c"]

@@ -37,9 +37,9 @@ __all__ = ["DreamState", "Step", "WorldInfo", "WorldModel"]
 
 
 class WorldModel(nn.Module):
-    """Real frames and actions → an imagined future that follows the actions.
+    """Imagines frames after real ones, under given actions.
 
-    Args: starts, contexts to dream from where no frames are given; backend, "auto" for kernels where the device has
+    Args: starts, contexts to dream from if no frames are given; backend, "auto" for kernels where the device has
     them and they know both networks, "torch" for plain PyTorch.
 
     Raises: ValueError when tokenizer, prior, info and starts do not belong together.
@@ -150,9 +150,9 @@ class WorldModel(nn.Module):
         seed: int = 0,
         dreams: Sequence[int] | None = None,
     ) -> DreamState:
-        """Look at real frames and the `t - 1` actions (`b t-1 *space`) between them.
+        """The state after real frames and the `t - 1` actions (`b t-1 *space`) between them.
 
-        `seed` and the number of each dream (0 … b − 1 by default) decide all chance to come.
+        `seed` and the number of each dream (0 … b − 1 by default) determine all later randomness.
         Raises: ValueError for frames that do not fill whole latents, or actions outside the space.
         """
         _check_keys(seed, [] if dreams is None else dreams)
@@ -162,7 +162,7 @@ class WorldModel(nn.Module):
         numbers = torch.tensor(range(b) if dreams is None else [int(each) for each in dreams], device=self.device)
         if len(numbers) != b:
             raise ValueError(f"dreams: expected {b} numbers, one per video, got {len(numbers)}")
-        # On a CPU, sums of torch may be rounded otherwise beside others: there each dream starts alone.
+        # On a CPU, torch's rounding may depend on the batch, so each dream starts alone.
         plain = self.coder() is self.tokenizer or self.predictor() is self.prior
         share = 1 if self.device.type == "cpu" and plain else b
         parts = zip(frames.split(share), inputs.split(share), numbers.split(share), strict=True)
@@ -174,7 +174,7 @@ class WorldModel(nn.Module):
     def start_from_context(self, start: int, seed: int = 0, dream: int = 0) -> DreamState:
         """One dream from context number `start` of those that came with the world.
 
-        Raises: ValueError when there is no such context, or for a seed or dream that is no signed 64-bit number.
+        Raises: ValueError when there is no such context, or for a seed or dream that is not a signed 64-bit number.
         """
         _check_keys(seed, [dream])
         if self.starts is None or not 0 <= start < len(self.starts):
@@ -192,14 +192,14 @@ class WorldModel(nn.Module):
     ) -> tuple[DreamState, Step]:
         """Imagine the next latent under one action per dream, or `b time_stride *space` where frames share latents.
 
-        Raises: ValueError for actions outside the space or far from all that was learned.
+        Raises: ValueError for actions outside the space, or too far from the training data.
         """
         b, rows, columns = state.tokens.shape
         config = self._with_own_temperature(sampler or SamplerConfig())
         action = self._encode(actions, b, 1)[:, 0]
         noise = uniform(state.seed, state.dreams, state.steps, rows * columns + 1)  # the last one for the outcome
-        warmth = config.temperatures(state.steps)
-        context, drawn = self.predictor().step(state.context, state.tokens, action, noise, config, warmth)
+        temperatures = config.temperatures(state.steps)
+        context, drawn = self.predictor().step(state.context, state.tokens, action, noise, config, temperatures)
         if not drawn.nats.isfinite().all():
             raise ValueError("this step has no finite probability: its action is far from all that the world has seen")
         frames, decoder = self.coder().decode_chunk(drawn.tokens[:, None], state.decoder)
@@ -215,7 +215,7 @@ class WorldModel(nn.Module):
         sampler: SamplerConfig | None = None,
         seed: int = 0,
     ) -> UInt8[Tensor, "b n h w c"]:
-        """The `horizon` frames after the given ones, on the CPU: of dreams that do not end before.
+        """The `horizon` frames after the given ones, on the CPU. Dreams do not end before.
 
         `actions`, `b n *space`: the `t - 1` between the given frames, then at least `horizon` to follow.
         Raises: ValueError for too few actions, or a horizon that does not fill whole latents.
@@ -266,7 +266,7 @@ class WorldModel(nn.Module):
         return replace(config, temperature=self.info.temperature, temperature_until=self.info.temperature_until)
 
     def _encode(self, actions: Any, b: int, latents: int) -> Float32[Tensor, "b s a"]:
-        """Actions in the env's own terms → one row per latent, the actions of a stride side by side."""
+        """Actions of the environment → one row per latent, the actions of a stride side by side."""
         if not self.encoder.width:
             return torch.zeros(b, latents, 0, device=self.device)
         encoded = self.encoder.encode(actions)
@@ -291,13 +291,13 @@ def copied(values: Tensor) -> Tensor:
 
 
 def _check_keys(seed: int, dreams: Sequence[int]) -> None:
-    """Raises ValueError where the keys of the noise are no signed 64-bit numbers."""
+    """Raises ValueError if the keys of the noise are not signed 64-bit numbers."""
     for name, value in (("seed", seed), *(("dreams", each) for each in dreams)):
         if not -(2**63) <= value < 2**63:
             raise ValueError(f"{name}: expected a signed 64-bit number, got {value}")
 
 
 def to_float16_if_lossless(values: Tensor) -> Tensor:
-    """As float16 where nothing is lost by it."""
+    """The values as float16 if it holds them exactly."""
     half = values.half()
     return half if values.dtype == torch.float32 and torch.equal(half.float(), values) else values

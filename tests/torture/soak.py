@@ -12,7 +12,7 @@ from tests.torture import Row
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from measure import memory
-from sampling import FEW, beginning, demo_world, go_on
+from sampling import FEW, demo_world, go_on, start_state
 
 EARLY = 100  # steps after which all is compiled and every buffer has its size
 SLOWER, LARGER = 1.1, 1.02  # times that a step may be slower, and the process larger, late than early
@@ -33,7 +33,7 @@ def soak(tried: int, folder: Path) -> Row:
         return (time.process_time() - began) / FEW * 1e3
 
     torch.manual_seed(0)
-    state = go_on_for(EARLY, beginning(world, 1), step)
+    state = go_on_for(EARLY, start_state(world, 1), step)
     early, small = state, memory()
     state = go_on_for(tried - EARLY, state, step)
     large = memory()

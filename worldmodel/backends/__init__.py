@@ -42,7 +42,7 @@ class Compiled(Generic[T]):
         return self._compiled
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy elsewhere compiles for itself."""
+        """A copy compiles again."""
         return {"module": self.module, "compilers": self.compilers}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -86,12 +86,12 @@ class _Version:
 
 
 def compiled_tokenizer(tokenizer: T, backend: BackendKind) -> Compiled[T]:
-    """A tokenizer by that back end."""
+    """The tokenizer, to be run by that back end."""
     return Compiled(tokenizer, {"cpu": _cpu_tokenizer} if backend == "auto" else {})
 
 
 def compiled_prior(prior: T, backend: BackendKind) -> Compiled[T]:
-    """A prior by that back end."""
+    """The prior, to be run by that back end."""
     return Compiled(prior, {"cpu": _cpu_prior} if backend == "auto" else {})
 
 
@@ -109,5 +109,5 @@ def _cpu_prior() -> Any:
 
 @cache
 def _warn(message: str) -> None:
-    """Once for each message."""
+    """Warn once for each message."""
     warnings.warn(message, stacklevel=2)

@@ -29,7 +29,7 @@ from worldmodel.evaluate.sections.reward_termination import reward_termination
 from worldmodel.evaluate.sections.rollouts import RolloutsConfig, rollouts
 from worldmodel.evaluate.statistics.results import Interval, Section
 from worldmodel.evaluate.testbed.dream_clips import DreamSettings
-from worldmodel.evaluate.testbed.held_out import HeldOut, decode, draw, reach
+from worldmodel.evaluate.testbed.held_out import HeldOut, decode, reach, sample_clips
 from worldmodel.io.config import LARGEST, check_range
 from worldmodel.io.progress import progress
 from worldmodel.tokenizer import latents_of
@@ -109,11 +109,11 @@ class EvaluationContext:
     @cached_property
     def clips(self) -> HeldOut:
         """The clips for tokenizer and prior."""
-        return self._draw(self.held_out, CLIP, self.config.clips)
+        return self._sample_clips(self.held_out, CLIP, self.config.clips)
 
     def baselines(self) -> Baselines:
         """What the prior is compared with, learned from training episodes."""
-        seen = self._draw(self.train, CLIP, RESIDUAL_CLIPS)
+        seen = self._sample_clips(self.train, CLIP, RESIDUAL_CLIPS)
         residual = ResidualCoder.learn(seen.frames.numpy(), decode(self.world.tokenizer, seen).numpy())
         action_marginal = ActionMarginal.learn(self.store, self.train, self.tokens.info.time_stride)
         return Baselines(CopyCoder.learn(self.tokens, self.train), residual, action_marginal)
@@ -132,13 +132,13 @@ class EvaluationContext:
         """Rollouts as far as the held-out episodes reach."""
         context = self.world.whole_latents(self.config.context)
         given, stride = latents_of(context, self.world.tokenizer.time_stride), self.tokens.info.time_stride
-        ahead = max(1, reach(self.tokens, self.held_out, given + -(-config.horizon // stride)) - given)
-        clips = self._draw(self.held_out, given + ahead, config.clips, "report.context")
+        horizon = max(1, reach(self.tokens, self.held_out, given + -(-config.horizon // stride)) - given)
+        clips = self._sample_clips(self.held_out, given + horizon, config.clips, "report.context")
         how = {"context": context, "sampler": self.config.sampler, "seed": self.config.seed}
         section = rollouts(self.world, clips, config, **how, frame_metrics=self.frame_metrics, features=self.features)
-        if ahead * stride < config.horizon:
+        if horizon * stride < config.horizon:
             why = "half of the held-out episodes are shorter"
-            section.notes.append(f"horizon: {ahead * stride} frames of the {config.horizon} asked for, as {why}")
+            section.notes.append(f"horizon: {horizon * stride} frames of the {config.horizon} asked for, as {why}")
         return section
 
     def with_simulator(self, measure: Callable[[Callable[[], gymnasium.Env]], Section], what: str) -> Section:
@@ -161,9 +161,9 @@ class EvaluationContext:
             "of single clips if there are fewer than 5 episodes; `resampled` says what is drawn for each metric."
         )
 
-    def _draw(self, episodes: Sequence[int], latents: int, count: int, setting: str = "") -> HeldOut:
+    def _sample_clips(self, episodes: Sequence[int], latents: int, count: int, setting: str = "") -> HeldOut:
         how = {"seed": self.config.seed, "encoder": self.world.encoder, "setting": setting}
-        return draw(self.store, self.tokens, episodes, latents=latents, count=count, **how)
+        return sample_clips(self.store, self.tokens, episodes, latents=latents, count=count, **how)
 
 
 # One line per section. Names of metrics and curves start with their part, so all names in a report differ.

@@ -1,4 +1,4 @@
-"""Registries: which kinds of a part a model on disk may have, by the word `kind` in its config.json."""
+"""Registries of model classes, by the word `kind` in a model's config.json."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
@@ -9,7 +9,7 @@ M = TypeVar("M")
 
 
 class Kinds(Generic[M]):
-    """Words and what they stand for: a class, and the dataclass of its settings.
+    """Maps each kind to a class and the dataclass of its settings.
 
     `Kinds("prior", pixelcnn=(PixelCNN, PriorConfig))`: a model of that class has its settings in `config`, and its
     class takes them as the first argument. A new kind is one more entry.

@@ -60,12 +60,12 @@ def write_video(path: str | Path, frames: Frames | Iterable[ImageArray], fps: fl
 
 
 def _even(image: ImageArray) -> UInt8[np.ndarray, "H W 3"]:
-    """The frame with even height and width, which the colour format of H.264 requires."""
+    """The frame with even height and width, which the color format of H.264 requires."""
     return np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), mode="edge")
 
 
 def write_gif(path: str | Path, frames: Frames, fps: float = 15.0, max_bytes: int | None = None) -> Path:
-    """Write a GIF that loops. While it exceeds `max_bytes`, it gets fewer colours, then half the frames, and so on.
+    """Write a GIF that loops. While it exceeds `max_bytes`, it gets fewer colors, then half the frames, and so on.
 
     Raises:
         ValueError: not even one frame fits.
@@ -128,7 +128,7 @@ def annotate(frames: Frames, texts: Sequence[str], scale: int = 4) -> UInt8[np.n
 def contact_sheet(
     rows: Sequence[Frames], labels: Sequence[str], columns: int = 10, titles: Sequence[str] | None = None
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """One image of several videos of one shape: a labelled row for each, the same times in each column.
+    """One image of several videos of one shape: a labeled row for each, the same times in each column.
 
     The times are spread evenly from the first frame to the last. `titles`, one per frame, head the columns; without
     them, the frame numbers do.

@@ -15,7 +15,7 @@ from worldmodel.kernels import compiled as kernels
 
 
 def padded(columns: int) -> int:
-    """Columns as the kernels want them: a multiple of `kernels.PAD`."""
+    """Columns as the kernels need them: a multiple of `kernels.PAD`."""
     return -(-columns // kernels.PAD) * kernels.PAD
 
 

@@ -1,10 +1,10 @@
-"""What is compiled: the arithmetic of one dream step, without a call into a library on the way (needs numba).
+"""The compiled arithmetic of one dream step, without calls into other libraries (needs numba).
 
-One dream is one thread's work, in its cache, whatever is dreamed beside it: so a dream's numbers do not depend on
-the batch. Every product is a chain of fused multiply-adds in a fixed order, so they do not depend on the size of
+One thread computes one dream, so a dream's numbers do not depend on the
+batch. Every product is a chain of fused multiply-adds in a fixed order, so they do not depend on the size of
 vectors or tiles either. Arrays are float32 and channels-last; `n` columns of weights are padded to whole `PAD`s.
 
-All in one file, as numba's cache on disk is renewed when a function's own file changes, and not for others.
+All kernels are in one file, because numba's cache notices changes of a function's own file only.
 """
 
 # pyright: reportCallIssue=false, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
@@ -28,7 +28,7 @@ FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 # Floats in a vector, and the tiles of results (rows, columns in vectors) that fit into the registers, the largest
 # first. 16 floats are one register of AVX-512 (32 of them), 8 one of AVX2 (16), 4 one of NEON (32).
 if config.DISABLE_JIT:
-    raise ImportError("numba is told not to compile (NUMBA_DISABLE_JIT)")
+    raise ImportError("numba does not compile, because NUMBA_DISABLE_JIT is set")
 if "+avx512f" in FEATURES:
     LANES, TILES = 16, ((8, (3, 2, 1)), (4, (3, 2, 1)), (1, (8, 6, 4, 3, 2, 1)))
 elif "+fma" in FEATURES:
@@ -43,7 +43,7 @@ VECTOR = ir.VectorType(F32, LANES)
 
 
 def kernel(function):
-    """Compiled at its first call. numpy's division has no check, so it vectorises."""
+    """Compiled at its first call. numpy's division has no check, so it vectorizes."""
     return sealed(njit(nogil=True, cache=True, error_model="numpy")(function))
 
 
@@ -290,7 +290,7 @@ def _convolve(op, weights, laid, row, frame, target, kept, t, y, x):
 
 @kernel
 def _place(op, weights, values, sites):
-    """Add what each site has of its own."""
+    """Add the learned values of each site."""
     for i in range(sites * op.outputs):
         values[i] += weights[op.bias + i]
 
@@ -438,7 +438,7 @@ def nearest(first, last, vectors, twice, squares, codes):
 
 @kernel
 def _mix(x):
-    """splitmix64's finaliser on unsigned 64-bit numbers; see worldmodel/prior/noise.py."""
+    """splitmix64's finalizer on unsigned 64-bit numbers; see worldmodel/prior/noise.py."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -458,7 +458,7 @@ def uniform(seed, dreams, steps, out):
 
 
 class Core(NamedTuple):
-    """The weights of the spatial core as `draw` wants them: widths padded, both halves of a gate each by itself."""
+    """The weights of the spatial core for `sample_tokens`: widths padded, the two halves of a gate apart."""
 
     table: np.ndarray  # k+1 2w: what a known token enters into the vertical and the horizontal stack; none: zeros
     condition: np.ndarray  # c l*4w: context → gates of both stacks of each layer
@@ -473,7 +473,7 @@ class Core(NamedTuple):
     horizontal_bias: np.ndarray  # l w
     shortcut: np.ndarray  # c e
     shortcut_bias: np.ndarray  # e
-    leave: np.ndarray  # w e
+    out_proj: np.ndarray  # w e
     head: np.ndarray  # e k
     head_bias: np.ndarray  # k: with minus infinity for what is no code but padding
 
@@ -529,7 +529,7 @@ def _horizontal(core, x, gates, h, hidden, out, logits):
             to[i] = h[n, x + seen // w - 1, i] + core.horizontal_bias[n, i]
         product(address(to, 0), w, address(hidden, 0), w, address(core.horizontal_out[n], 0), 1, w, w)
     e, k = core.head.shape
-    product(address(out[x], 0), e, address(h[layers], (x + seen // w - 1) * w), w, address(core.leave, 0), 1, w, e)
+    product(address(out[x], 0), e, address(h[layers], (x + seen // w - 1) * w), w, address(core.out_proj, 0), 1, w, e)
     for i in range(e):
         out[x, i] = silu(out[x, i])
     logits[:] = core.head_bias
@@ -542,9 +542,9 @@ def _weigh(logits, codes, temperature, weights):
     top = logits[0]
     for i in range(codes):
         top = max(top, logits[i])
-    warmth = np.float32(1 / temperature)
+    inverse = np.float32(1 / temperature)
     for i in range(codes):
-        weights[i] = exp((logits[i] - top) * warmth)
+        weights[i] = exp((logits[i] - top) * inverse)
     total = 0.0
     for i in range(codes):
         total += weights[i]
@@ -605,7 +605,7 @@ def _condition(core, features, action, line, gates, out):
 
 
 @kernel
-def draw(first, last, core, features, actions, noise, temperature, top_k, top_p, tokens, nats):
+def sample_tokens(first, last, core, features, actions, noise, temperature, top_k, top_p, tokens, nats):
     """Draw the tokens `b y x` of a frame for these dreams, site by site in raster order, each dream at its own
     temperature `b`."""
     layers, reach, w3, _ = core.vertical.shape
@@ -636,21 +636,21 @@ def draw(first, last, core, features, actions, noise, temperature, top_k, top_p,
 
 
 class Head(NamedTuple):
-    """The weights of the outcome head as `judge` wants them: widths padded."""
+    """The weights of the outcome head for `score_outcomes`: widths padded."""
 
     context: np.ndarray  # c m
     place: np.ndarray  # n m: with the bias of `context`
     inner: np.ndarray  # 2m m: what the mean and the largest of all sites add
     inner_bias: np.ndarray  # m
-    leave: np.ndarray  # m o
-    leave_bias: np.ndarray  # o
+    out_proj: np.ndarray  # m o
+    out_proj_bias: np.ndarray  # o
 
 
 @kernel
-def judge(first, last, head, features, scores):
+def score_outcomes(first, last, head, features, scores):
     """Scores `b o` of the outcomes of a latent for these dreams, from its context `b n c`."""
     c, m = head.context.shape
-    sites, outcomes = features.shape[1], len(head.leave_bias)
+    sites, outcomes = features.shape[1], len(head.out_proj_bias)
     found = np.empty((sites, m), np.float32)
     seen, hidden = np.empty(2 * m, np.float32), np.empty(m, np.float32)
     line = np.empty(outcomes, np.float32)
@@ -669,16 +669,16 @@ def judge(first, last, head, features, scores):
         product(address(hidden, 0), m, address(seen, 0), 2 * m, address(head.inner, 0), 1, 2 * m, m)
         for i in range(m):
             hidden[i] = silu(hidden[i])
-        line[:] = head.leave_bias
-        product(address(line, 0), outcomes, address(hidden, 0), m, address(head.leave, 0), 1, m, outcomes)
+        line[:] = head.out_proj_bias
+        product(address(line, 0), outcomes, address(hidden, 0), m, address(head.out_proj, 0), 1, m, outcomes)
         for i in range(scores.shape[1]):
             scores[dream, i] = line[i]
 
 
 @kernel
 def outcome(scores, log_weight, rewards, uniform, going, drawn, nats, expected, end):
-    """What `OutcomeHead.outcome` draws and tells, from scores `b o`. going: how many of the outcomes, the first ones,
-    may be drawn."""
+    """Sample outcomes from scores `b o`, as `OutcomeHead.sample` does. going: only this many of the outcomes, the
+    first ones, may be drawn."""
     outcomes, values = scores.shape[1], len(rewards)
     share, reached = np.empty(outcomes), np.empty(outcomes)
     for dream in range(len(scores)):

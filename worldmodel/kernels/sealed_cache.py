@@ -1,8 +1,8 @@
-"""What numba keeps on disk of compiled functions, under a seal: a damaged file is forgotten and compiled anew.
+"""Numba's cache of compiled functions, with checksums: a damaged file is ignored, and its function compiled again.
 
 numba keeps native code in pickles and reads them without a check. So a truncated file stopped every dream, and one
-with a flipped bit would run as it is. Here each file ends in the sha256 of its bytes. The seal tells of accidents;
-it is no protection against somebody who may write to that folder.
+with a flipped bit would run as it is. Here each file ends in the sha256 of its bytes. This finds accidental
+damage; it does not protect against a person who can write to that folder.
 """
 
 import contextlib
@@ -74,5 +74,5 @@ class SealedFile(IndexDataCacheFile):
 
 @cache
 def _warn(message: str) -> None:
-    """Once for each message."""
+    """Warn once for each message."""
     warnings.warn(message, stacklevel=2)

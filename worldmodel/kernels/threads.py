@@ -1,4 +1,4 @@
-"""How many threads a program takes, and how its idle threads wait: for programs, never set by an import.
+"""How many threads a program takes, and how its idle threads wait; an import changes neither.
 
 OpenMP divides each operation into equal parts, one for each thread, and the operation lasts as long as the slowest
 part. Beside one other busy process, a training with a thread on every core is therefore as slow as its interrupted
@@ -17,7 +17,7 @@ WAITING_SET = (*WAITING, "GOMP_SPINCOUNT", "KMP_LIBRARY")
 
 
 def wait_asleep() -> None:
-    """Let idle OpenMP threads of this process sleep instead of spin; what the environment says already, stays.
+    """Let idle OpenMP threads of this process sleep instead of spin; variables that are set already stay.
 
     OpenMP reads its variables once, when it is loaded: call this before the first import of torch.
     """
@@ -49,7 +49,7 @@ def own_count() -> int:
 
 @contextlib.contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Compute with so many threads inside the block (None: as it is); not where the environment sets a number."""
+    """Compute with this number of threads inside the block (None: no change), unless the environment sets one."""
     import torch
 
     before = torch.get_num_threads()

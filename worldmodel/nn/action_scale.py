@@ -7,10 +7,10 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Box
 
-Scale = tuple[tuple[float, float] | None, ...]  # centre and spread of each axis of a Box; None: scaled by its bounds
+Scale = tuple[tuple[float, float] | None, ...]  # center and spread of each axis of a Box; None: scaled by its bounds
 TRUSTED_WIDTH = 1024.0  # an axis up to this wide is scaled by its bounds, whatever the data
 MIN_COVERED_SHARE = 1e-3  # of a wider axis the data must cover this share, or its bounds are ignored
-PLAUSIBLE_SPREADS = 2.0  # actions up to this many spreads from the centre are near the data
+PLAUSIBLE_SPREADS = 2.0  # actions up to this many spreads from the center are near the data
 MAX_EXACT_INTEGER = 2.0**53  # up to here a double represents every integer
 
 
@@ -24,9 +24,9 @@ def check_scale(space: Space | None, scale: Scale | None) -> Scale | None:
         return None
     if not isinstance(space, Box) or len(scale) != _size(space):
         raise ValueError(f"action scale: expected a Box of {len(scale)} axes, got {space}")
-    for _, (centre, spread) in scaled_axes(scale):
-        if not (np.isfinite(centre) and 0 < spread < np.inf):
-            raise ValueError(f"action scale: expected a finite centre and a spread above 0, got {centre}, {spread}")
+    for _, (center, spread) in scaled_axes(scale):
+        if not (np.isfinite(center) and 0 < spread < np.inf):
+            raise ValueError(f"action scale: expected a finite center and a spread above 0, got {center}, {spread}")
     return scale
 
 
@@ -76,9 +76,9 @@ def plausible_actions(space: Space, scale: Scale | None) -> Space:
     if not scale or _size(space) % len(scale):
         raise ValueError(f"action scale: expected one of {space}, got {len(scale)} axes")
     low, high = (x.astype(np.float64).reshape(-1) for x in (space.low, space.high))
-    for axis, (centre, spread) in scaled_axes(scale * (len(low) // len(scale))):
-        low[axis] = max(low[axis], centre - PLAUSIBLE_SPREADS * spread)
-        high[axis] = min(high[axis], centre + PLAUSIBLE_SPREADS * spread)
+    for axis, (center, spread) in scaled_axes(scale * (len(low) // len(scale))):
+        low[axis] = max(low[axis], center - PLAUSIBLE_SPREADS * spread)
+        high[axis] = min(high[axis], center + PLAUSIBLE_SPREADS * spread)
     low, high = (clip_to_space(each.reshape(space.shape), space) for each in (low, high))
     return Box(low, high, space.shape, space.dtype.type)
 
@@ -93,7 +93,7 @@ def clip_to_space(values: np.ndarray, space: Box) -> np.ndarray:
 
 
 def scaled_axes(scale: Scale | None) -> list[tuple[int, tuple[float, float]]]:
-    """The axes that are scaled by the data, each with its centre and spread."""
+    """The axes that are scaled by the data, each with its center and spread."""
     return [(axis, pair) for axis, pair in enumerate(scale or ()) if pair is not None]
 
 
@@ -106,12 +106,12 @@ def _bounds_are_informative(low: float, high: float, values: np.ndarray) -> bool
 
 
 def _center_and_spread(low: float, high: float, values: np.ndarray) -> tuple[float, float] | None:
-    """Centre and spread of an axis, or None if it is scaled by its bounds; constant values have a spread of 1."""
+    """Center and spread of an axis, or None if it is scaled by its bounds; constant values have a spread of 1."""
     if _bounds_are_informative(low, high, values) or not len(values):
         return None
     largest = np.ldexp(1.0, np.frexp(np.abs(values).max())[1] - 1)  # so that squares do not overflow
-    centre, spread = largest * (values / largest).mean(), largest * (values / largest).std()
-    return float(centre), float(spread) if np.ptp(values) > 0 else 1.0
+    center, spread = largest * (values / largest).mean(), largest * (values / largest).std()
+    return float(center), float(spread) if np.ptp(values) > 0 else 1.0
 
 
 def _size(space: Box) -> int:

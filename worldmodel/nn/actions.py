@@ -112,7 +112,7 @@ class ActionEncoder:
     """Encodes actions of a space as float32 vectors of length `width`; without a space (`None`) the width is 0.
 
     Discrete becomes one-hot, MultiDiscrete concatenated one-hots, MultiBinary zeros and ones. A Box is flattened. Axes
-    that `scale` names are given in spreads from the centre; others are scaled to [-1, 1] if both bounds are finite,
+    that `scale` names are given in spreads from the center; others are scaled to [-1, 1] if both bounds are finite,
     and stay unchanged otherwise.
 
     Raises:
@@ -202,8 +202,8 @@ def _encode_box(flat: np.ndarray, space: Box, scale: Scale | None) -> np.ndarray
         low, width = np.where(bounded, low, 0.0), np.where(bounded, high - low, 1.0)
         scaled = 2.0 * (values - low) / np.where(width > 0, width, 1.0) - (width > 0)
         found = np.where(bounded, scaled, values)
-        for axis, (centre, spread) in scaled_axes(scale):
-            found[..., axis] = (values[..., axis] - centre) / spread
+        for axis, (center, spread) in scaled_axes(scale):
+            found[..., axis] = (values[..., axis] - center) / spread
     far = ~(np.abs(found) <= MAX_ENCODED)
     if far.any():
         raise ValueError(f"actions: expected numbers nearer to those of the data, got {values[far].reshape(-1)[0]}")

@@ -55,8 +55,8 @@ class SamplerConfig:
 class FrameInputs:
     """What the tokens of one frame are drawn from.
 
-    noise: a uniform number per site. temperature: one per dream. guess: tokens that the predictive sampler begins
-    with; it changes none of the tokens drawn.
+    noise: a uniform number per site. temperature: one per dream. guess: tokens from which the predictive sampler
+    starts; it does not change the result.
     """
 
     context: Float[Tensor, "b c y x"]
@@ -70,7 +70,7 @@ class FrameInputs:
 class SampledTokens:
     """Tokens of one frame, and −log p of each under the model itself (temperature 1, nothing cut).
 
-    passes: how often the arithmetic of a frame was done.
+    passes: how many passes over the frame the sampler made.
     """
 
     tokens: Int[Tensor, "b y x"]
@@ -93,7 +93,7 @@ def sample_categorical(
 
 
 def truncate(share: Float[Tensor, "n k"], config: SamplerConfig) -> Float[Tensor, "n k"]:
-    """Probabilities with all that top-k and top-p leave out set to zero; a tie keeps the lower code."""
+    """Probabilities, with zeros for the codes that top-k and top-p exclude; at a tie the lower code stays."""
     if not config.top_k and config.top_p == 1:
         return share
     ranked, order = share.sort(dim=-1, descending=True, stable=True)

@@ -46,11 +46,11 @@ class ContextBlock(nn.Module):
 
 
 class Memory(nn.Module):
-    """A residual gated linear recurrence at each site: what no window reaches back to, at a constant cost per latent.
+    """A residual gated linear recurrence at each site: it remembers beyond any window, at a constant cost per latent.
 
-    h[s] = h[s−1] + z[s] · (c[s] − h[s−1]) from zero on, gate z and candidate c of the present alone (minGRU, arXiv
-    2410.01201). So h is a mean of candidates with weights that sum to one at most: however long a dream, it stays
-    within what one latent can bring.
+    h[s] = h[s−1] + z[s] · (c[s] − h[s−1]) from h = 0 on; gate z and candidate c depend on the present latent
+    alone (minGRU, arXiv 2410.01201). So h is a sum of candidates whose weights add up to at most one: it stays
+    bounded however long the dream is.
     """
 
     def __init__(self, width: int, channels: int):
@@ -62,8 +62,8 @@ class Memory(nn.Module):
 
     @torch.no_grad()
     def _init_spans(self, spans: Float[Tensor, "m"]) -> None:
-        """Let gates open by one part in `span`, and make candidates as much larger as their mean over spans is smaller:
-        else what a single latent brings is lost, and the gates never learn to wait for it (docs/experiments.md)."""
+        """Open the gates by 1 / span, and scale candidates up by as much as the mean over a span shrinks them. Without
+        this, the input of a single latent is lost, and the gates never learn to keep it (docs/experiments.md)."""
         weight, bias = self.in_proj.conv.weight, self.in_proj.conv.bias
         assert bias is not None, "a convolution without a bias"
         bias[: len(spans)] = -(spans - 1).log()
@@ -83,8 +83,8 @@ def recall(
 ) -> Float[Tensor, "b m s y x"]:
     """The memory at each latent, after `h`.
 
-    Latent by latent: at the lengths of clips faster on a CPU than a scan in parallel
-    (docs/experiments.md), and as exact as it gets.
+    One latent at a time: at the lengths of clips this is faster on a CPU than a parallel scan
+    (docs/experiments.md), and more exact.
     """
     kept, h = [], h[:, :, 0]
     for opening, candidate in zip(z.unbind(2), candidates.unbind(2), strict=True):

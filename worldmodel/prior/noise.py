@@ -1,7 +1,7 @@
 """Counter-based noise: a uniform number for each (seed, dream, step, site), whatever else is computed beside it.
 
 The same key gives the same number on any device, in any batch and in any order, so a dream is reproducible alone or
-among many. The mixing function is splitmix64's finaliser (Steele, Lea, Flood 2014, "Fast splittable pseudorandom
+among many. The mixing function is splitmix64's finalizer (Steele, Lea, Flood 2014, "Fast splittable pseudorandom
 number generators").
 """
 

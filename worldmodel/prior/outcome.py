@@ -1,18 +1,17 @@
-"""The outcome of a step, its reward and whether the episode ended, drawn before the new frame, which is told it.
+"""The outcome of a step: its reward and whether the episode ended. The frame is then sampled given the outcome.
 
-p(outcome, frame | past, action) = p(outcome | past, action) · p(frame | past, action, outcome): exact, and what a game
-shows at a kill or a goal agrees with what it paid. The other order asks whether a frame that was just made up looks
-like one that paid, and so leaves it to single tokens among hundreds of others to know what will
-happen (docs/experiments.md).
+p(outcome, frame | past, action) = p(outcome | past, action) · p(frame | past, action, outcome) is exact, and the frame
+of a kill or a goal agrees with its reward. The reverse order would have to recognize a rewarded step by its imagined
+frame, so single tokens among hundreds would have to carry this information (docs/experiments.md).
 
-Reward and end are one draw from a table of probabilities, a column for each reward and a row each for going on and
-ending, so that what comes together in the data (the goal and its reward) comes together in a dream. The columns are
-the reward values of the data themselves where these are few, as games pay them: then a dream pays just what the
-environment pays. Else they are spread evenly in symlog, and a reward is split between its two neighbours (two-hot,
+Reward and termination are one sample from a table of probabilities: a column for each reward, a row for going on and
+a row for ending. So events that coincide in the data (the goal and its reward) coincide in a dream. The columns are
+the reward values of the data if these are few, as in most games: a dream then pays exactly the rewards of the
+environment. Otherwise they are spread evenly in symlog, and a reward is split between its two neighbors (two-hot,
 DreamerV3, arXiv 2301.04104, section "Robust predictions"), which needs no tuning to the scale of the rewards.
 
 Rare outcomes weigh more in training, by the inverse square root of their frequency, and the scores are corrected for
-it afterwards (logit adjustment, arXiv 2007.07314): learned sooner, and still calibrated.
+this afterwards (logit adjustment, arXiv 2007.07314). So they are learned sooner, and probabilities stay calibrated.
 """
 
 from collections.abc import Sequence
@@ -27,30 +26,30 @@ from torch.nn import functional as F
 
 from worldmodel.prior.categorical import SampledTokens
 
-FEW = 64  # distinct rewards up to which each has a column of its own; beyond, there are so many columns
+MAX_REWARD_COLUMNS = 64  # up to this many distinct rewards, each has a column; with more, there are this many columns
 
 
 def reward_values(rewards: Float32[np.ndarray, "n"]) -> tuple[float, ...]:
     """The columns for rewards like these, in order: the values themselves, or even in symlog from least to largest.
 
-    Raises: ValueError for a reward that is no finite number.
+    Raises: ValueError for a reward that is not finite.
     """
     if not np.isfinite(rewards).all():
         raise ValueError("rewards: expected finite numbers in all episodes; clip them in the environment")
     values = np.unique(rewards).astype(np.float64)
-    if len(values) > FEW:
+    if len(values) > MAX_REWARD_COLUMNS:
         low, high = (np.sign(x) * np.log1p(np.abs(x)) for x in (values[0], values[-1]))
-        even = np.linspace(low, high, FEW)
+        even = np.linspace(low, high, MAX_REWARD_COLUMNS)
         values = np.sign(even) * np.expm1(np.abs(even))
     return tuple(values.tolist())
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one latent step earned and whether it ended the dream: drawn, and the chances of it.
+    """Reward and termination of one latent step, as drawn, and their probabilities.
 
-    reward, ended: as drawn. expected: the mean reward. end: the probability of the end. drawn: which of the table's
-    outcomes it is; nats: −log of its probability.
+    reward, ended: as drawn. expected: the mean reward. end: the probability of the end. drawn: its index
+    in the table of outcomes; nats: −log of its probability.
     """
 
     reward: Float[Tensor, "b"]
@@ -65,7 +64,7 @@ class Outcome:
 class SampledFrame:
     """The tokens of one latent, −log p of them and of the outcome in nats, and the outcome (None: not predicted).
 
-    passes: how often the sampler did the arithmetic of a frame.
+    passes: how many passes over the frame the sampler made.
     """
 
     tokens: Int[Tensor, "b y x"]
@@ -112,7 +111,7 @@ class OutcomeHead(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **more)
 
     def forward(self, context: Float[Tensor, "n c y x"]) -> Float[Tensor, "n o"]:
-        """Scores as they are trained; `probabilities` makes of them what a dream draws from."""
+        """Scores as they are trained; `probabilities` turns them into the probabilities that a dream samples from."""
         sites = F.silu(self.context(context) + self.position)
         seen = torch.cat([sites.mean((2, 3)), sites.amax((2, 3))], dim=1)
         return self.out_proj(F.silu(self.inner(seen)))
@@ -127,7 +126,7 @@ class OutcomeHead(nn.Module):
         return share.unflatten(-1, (2, len(self.rewards)))
 
     def targets(self, rewards: Float[Tensor, "n"], ends: Bool[Tensor, "n"]) -> Float[Tensor, "n o"]:
-        """Shares of the outcomes: one, or for a reward between two columns two whose mean it is."""
+        """Target probabilities: 1 for one outcome, or two shares for a reward between two columns."""
         n, values = len(rewards), self.rewards.to(rewards)
         above = torch.searchsorted(values, rewards.contiguous()).clamp(0, len(values) - 1)
         below = (above - 1).clamp_min(0)
@@ -146,7 +145,7 @@ class OutcomeHead(nn.Module):
 
     @torch.no_grad()
     def set_frequencies(self, frequencies: Float[Tensor, "o"]) -> None:
-        """Take how often each outcome occurs in the training data: sets the weights, whose mean over the data is 1."""
+        """Set the weights from how often each outcome occurs in the training data; their mean over the data is 1."""
         share = (frequencies + 0.5) / (frequencies + 0.5).sum()
         weight = share.rsqrt()
         self.log_weight.copy_((weight / (weight * share).sum()).log())

@@ -101,7 +101,7 @@ class PixelCNN(nn.Module):
         self.first = nn.Parameter(torch.randn(config.embed, *grid) * config.embed**-0.5)  # before the first latent
         blocks = [ContextBlock(config.width, actions, config.time_kernel) for _ in range(config.layers)]
         memory = [Memory(config.width, config.memory)] if config.memory else []
-        half = config.layers // 2  # blocks before the memory look around, blocks after it look around in the memory
+        half = config.layers // 2  # half of the blocks come before the memory, half after it
         self.blocks = nn.ModuleList([*blocks[:half], *memory, *blocks[half:]])
         has_head = bool(rewards and config.outcome_width)
         head = OutcomeHead(config.width, config.outcome_width, self.grid, rewards) if has_head else None
@@ -119,14 +119,14 @@ class PixelCNN(nn.Module):
 
     @torch.no_grad()
     def init_embedding(self, code_vectors: Float[Tensor, "k d"]) -> None:
-        """Start with similar embeddings for codes that look similar: the first channels take the tokenizer's code
-        vectors, as `embed` standardizes them, where small things differ in small entries."""
+        """Give codes with similar vectors similar embeddings: the first channels are the tokenizer's code vectors, as
+        `Tokenizer.embed` standardizes them."""
         width = min(code_vectors.shape[1], self.config.embed)
         self.core.embedding.weight[:, :width] = code_vectors[:, :width] * self.config.embed**-0.5
 
     @torch.no_grad()
     def start(self, tokens: Int[Tensor, "b s y x"], actions: Float[Tensor, "b s a"]) -> Past:
-        """The state after all of these latents but the newest, and the actions that lead into each of them."""
+        """The state after all of these latents except the newest; `actions` lead into each of them."""
         return self.context(self.embed_past(tokens[:, :-1], first=True), actions)[1]
 
     @torch.no_grad()
@@ -139,7 +139,7 @@ class PixelCNN(nn.Module):
         sampler: SamplerConfig,
         temperature: Float[Tensor, "b"] | None = None,
     ) -> tuple[Past, SampledFrame]:
-        """Draw the latent after `tokens`, the newest one, under the action that leads into it.
+        """Sample the latent that follows `tokens`, the newest one, under the action that leads into it.
 
         noise: uniform numbers, one per site and a last one for the outcome. temperature: one per dream (None: the
         sampler's).
@@ -149,10 +149,9 @@ class PixelCNN(nn.Module):
         if self.outcome is not None:
             outcome = self.outcome.sample(self.outcome(features), noise[:, -1], sampler.allow_termination)
             features = self.outcome.with_outcome(features, outcome.drawn)
-        warmth = temperature
-        if warmth is None:
-            warmth = noise.new_full((len(noise),), sampler.effective_temperature)
-        drawn = sample(self.core, FrameInputs(features, action, noise[:, :-1], warmth, tokens), sampler)
+        if temperature is None:
+            temperature = noise.new_full((len(noise),), sampler.effective_temperature)
+        drawn = sample(self.core, FrameInputs(features, action, noise[:, :-1], temperature, tokens), sampler)
         return state, SampledFrame.of(drawn, drawn.nats.sum((1, 2)), outcome)
 
     @torch.no_grad()
@@ -177,7 +176,7 @@ class PixelCNN(nn.Module):
         return features[:, :, 0], state
 
     def embed_past(self, tokens: Int[Tensor, "b s y x"], first: bool) -> Float[Tensor, "b e s2 y x"]:
-        """What the context of each step sees: the tokens one step earlier; before the first, a learned start."""
+        """The embedded tokens of the step before each step; before the first one, a learned embedding."""
         past = self.core.embedding(tokens).movedim(-1, 1)
         start = self.first[None, :, None].expand(len(tokens), -1, 1, -1, -1)
         return torch.cat([start, past], dim=2) if first else past
@@ -220,7 +219,7 @@ class PixelCNN(nn.Module):
         return self.outcome.probabilities(self._scores(self.outcome, features))
 
     def loss(self, clip: TokenClip) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Mean −log p in nats per token, and a share of the outcome's; bits per token and per frame as metrics.
+        """Mean −log p in nats per token, plus the weighted loss of the outcome; metrics are bits per token and frame.
 
         In training, the tokens of some latents are conditioned on the outcome that came with them.
         """
@@ -273,7 +272,7 @@ class PixelCNN(nn.Module):
         return head(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
     def _corrupt_context(self, tokens: Int[Tensor, "b s y x"]) -> Int[Tensor, "b s y x"]:
-        """Replace a random share of the tokens (up to `context_noise`, another for each clip) by others."""
+        """Replace a random share of the tokens (up to `context_noise`, drawn for each clip) by others of the batch."""
         rate = torch.rand(len(tokens), 1, 1, 1, device=tokens.device) * self.config.context_noise
         others = tokens.flatten()[torch.randint(tokens.numel(), tokens.shape, device=tokens.device)]
         return torch.where(torch.rand(tokens.shape, device=tokens.device) < rate, others, tokens)

@@ -1,11 +1,12 @@
-"""Exact ancestral sampling of one frame's tokens from counter-based noise, in plain PyTorch: three ways to one result.
+"""Exact ancestral sampling of a frame's tokens from counter-based noise, in plain PyTorch: three ways, one result.
 
-- `naive`: the whole core at every token. The plain statement of what the others compute.
-- `cached`: each activation once (after Ramachandran et al. 2017, arXiv 1704.06001: the context once per frame, the
-  vertical stack once per row, the horizontal stack once per token).
-- `predictive`: guess the frame, draw all its tokens in one parallel pass, take these as the next guess, until they
-  stay (fixed-point iteration on shared noise, Wiggers & Hoogeboom 2020, arXiv 2002.09928). A GPU needs 5 to 8 passes
-  of few large kernels where `cached` launches small ones for each token (counted, not timed: docs/results/speed.md).
+- `naive`: the whole core at every token. The reference for the others.
+- `cached`: computes each activation once (after Ramachandran et al. 2017, arXiv 1704.06001): the context once per
+  frame, the vertical stack once per row, the horizontal stack once per token.
+- `predictive`: guess the frame, draw all its tokens in one parallel pass, and take these as the next guess, until
+  nothing changes (fixed-point iteration on shared noise, Wiggers & Hoogeboom 2020, arXiv 2002.09928). A GPU needs
+  5 to 8 passes of few large kernels; `cached` launches small ones for each token (counted, not timed:
+  docs/concepts/design.md).
 
 The CPU back end compiles `cached` (`worldmodel.backends.cpu.prior`).
 """
@@ -38,15 +39,15 @@ def naive(core: SpatialCore, inputs: FrameInputs, config: SamplerConfig) -> Samp
 
 
 def cached(core: SpatialCore, inputs: FrameInputs, config: SamplerConfig) -> SampledTokens:
-    """Each activation once."""
+    """Computes each activation once."""
     return _raster(_Cache(core, inputs.context, inputs.action), inputs, config, passes=1)
 
 
 def predictive(core: SpatialCore, inputs: FrameInputs, config: SamplerConfig) -> SampledTokens:
-    """All sites at once, again and again: after n passes at least the first n tokens are right.
+    """All sites at once, repeatedly: after n passes at least the first n tokens are final.
 
-    A frame that comes out as it went in is the one that raster order draws, because each token is
-    what its noise picks given the tokens before it. Finished dreams are left out of later passes.
+    A frame that a pass does not change equals the result of raster order, because its noise then
+    selects each token given the tokens before it. Finished dreams are left out of later passes.
     """
     tokens, nats = inputs.guess.clone(), inputs.guess.new_zeros(inputs.guess.shape, dtype=torch.float)
     passes, sites = inputs.guess.new_zeros(len(tokens)), tokens[0].numel()
@@ -54,8 +55,8 @@ def predictive(core: SpatialCore, inputs: FrameInputs, config: SamplerConfig) ->
     for _ in range(sites + 1):
         scores = core(tokens[unsettled], inputs.context[unsettled], inputs.action[unsettled])
         logits, noise = scores.float().flatten(0, 2), inputs.noise[unsettled].flatten()
-        warmth = inputs.temperature[unsettled].repeat_interleave(sites)
-        drawn = sample_categorical(logits, noise, warmth, config)
+        temperatures = inputs.temperature[unsettled].repeat_interleave(sites)
+        drawn = sample_categorical(logits, noise, temperatures, config)
         nats[unsettled] = F.cross_entropy(logits, drawn, reduction="none").view(-1, *tokens.shape[1:])
         drawn = drawn.view(-1, *tokens.shape[1:])
         changed = (drawn != tokens[unsettled]).flatten(1).any(1)
@@ -101,7 +102,7 @@ class _Cache:
         self.to_h: list[Tensor] = []
 
     def __call__(self, tokens: Int[Tensor, "b y x"], y: int, x: int) -> Float[Tensor, "b k"]:
-        """Logits of the token at (y, x); to be asked for in raster order."""
+        """Logits of the token at (y, x). Call it in raster order."""
         if x == 0:
             self._start_row(tokens, y)
         h = self._embed(tokens[:, y, x - 1 : x])[1][:, :, 0, 0] if x else self.zero
@@ -115,7 +116,7 @@ class _Cache:
         return self.core.logits(F.linear(h, out.weight[:, :, 0, 0], out.bias) + self.row_shortcut[x])
 
     def _start_row(self, tokens: Int[Tensor, "b y x"], y: int) -> None:
-        """Run the vertical stack for row y, and lay out what it gives the horizontal stack."""
+        """Run the vertical stack for row y, and keep its inputs to the horizontal stack."""
         v = self._embed(tokens[:, y - 1])[0] if y else self.zero_row
         self.to_h = []
         for layer, earlier, condition in zip(self.layers, self.rows, self.conditions, strict=True):

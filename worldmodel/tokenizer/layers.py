@@ -1,6 +1,6 @@
 """The layers of the tokenizer beside the causal convolution, in its calling form: `(x, past) -> (y, past)`.
 
-All hand on channels last: a layout that changes between layers would cost a fifth of the training.
+All layers return channels-last tensors: a change of the layout between layers would take a fifth of the training.
 """
 
 from typing import cast
@@ -16,9 +16,9 @@ SILU_GAIN = 1.68  # 1 / the root mean square of silu(x), x standard normal
 
 
 def init_he_silu(layer: CausalConv3d, gain: float = SILU_GAIN) -> CausalConv3d:
-    """Initial weights with which a convolution after SiLU hands on as much variance as came into that (He et al. 2015,
-    arXiv 1502.01852). PyTorch's own shrink it about tenfold a layer: without norms hardly anything of the picture would
-    reach the other end, and training would spend its first thousand steps on that."""
+    """Set initial weights for which a convolution after SiLU keeps the variance of its input (He et al. 2015, arXiv
+    1502.01852). PyTorch's defaults shrink it about tenfold per layer: without norms, hardly any signal would reach the
+    output, and training would spend its first thousand steps on this."""
     nn.init.normal_(layer.conv.weight, std=gain * layer.conv.weight[0].numel() ** -0.5)
     nn.init.zeros_(cast(Tensor, layer.conv.bias))
     return layer
@@ -69,19 +69,19 @@ class DepthToSpace(nn.Module):
 
 
 class LinearPatches(nn.Module):
-    """Patches of pixels ⇄ vectors, linearly: what the tokenizer can do before it has learned anything.
+    """A linear map between patches of pixels and vectors: all that the tokenizer can do before its training.
 
     `init_from_data` sets it to the principal components of real patches (Pearson 1901), the best linear code of that
-    width; the convolutions learn the rest. An error of a vector is an error of its pixels of the same mean square, so
-    commitment loss and reconstruction loss have one unit.
+    width; the convolutions learn the rest. The mean squared error of a vector equals that of its pixels, so
+    commitment loss and reconstruction loss have the same unit.
     """
 
-    def __init__(self, size: int, colours: int, width: int):
+    def __init__(self, size: int, colors: int, width: int):
         super().__init__()
         self.fold, self.unfold = SpaceToDepth(size), DepthToSpace(size)
-        self.in_proj = nn.Linear(colours * size**2, width)
-        self.out_proj = nn.Linear(width, colours * size**2)
-        self._set(nn.init.orthogonal_(torch.empty_like(self.in_proj.weight)), torch.zeros(colours * size**2))
+        self.in_proj = nn.Linear(colors * size**2, width)
+        self.out_proj = nn.Linear(width, colors * size**2)
+        self._set(nn.init.orthogonal_(torch.empty_like(self.in_proj.weight)), torch.zeros(colors * size**2))
 
     def encode(self, x: Float[Tensor, "b c s h w"]) -> Float[Tensor, "b d s y x"]:
         """Vectors of frames."""
@@ -102,7 +102,7 @@ class LinearPatches(nn.Module):
 
     @torch.no_grad()
     def _set(self, basis: Float[Tensor, "d p"], mean: Float[Tensor, "p"]) -> None:
-        """Vectors are coordinates on orthonormal rows `basis`, from `mean` on, scaled to the unit of pixels."""
+        """Vectors become coordinates in the orthonormal rows of `basis`, relative to `mean`, in the unit of pixels."""
         scale = (len(basis) / len(mean)) ** 0.5
         self.in_proj.weight.copy_(scale * basis)
         self.in_proj.bias.copy_(-scale * basis @ mean)
@@ -133,8 +133,8 @@ class Activation(nn.Module):
 
 
 class StreamingSequential(nn.Module):
-    """Layers one after the other, the last convolution of which starts at zero: what they learn is added to something
-    else. The past of the chain is the tuple of theirs."""
+    """Layers in sequence. The last convolution starts at zero, because the output is added to that of a linear map.
+    The past is the tuple of the layers' pasts."""
 
     def __init__(self, *layers: nn.Module):
         super().__init__()

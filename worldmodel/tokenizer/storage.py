@@ -62,7 +62,7 @@ def fingerprint(tokenizer: Tokenizer) -> str:
 
 
 def tokenize(tokenizer: Tokenizer, store: EpisodeStore, folder: str | Path, show: bool = True) -> TokenStore:
-    """Encode every episode into `folder`, unless its tokens are there; stale ones are made anew.
+    """Encode every episode into `folder`, unless its tokens are there; stale ones are replaced.
 
     An episode's last frames that do not fill a latent are left out.
     Raises: EpisodeError, a ValueError, for a damaged episode.

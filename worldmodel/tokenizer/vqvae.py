@@ -21,7 +21,7 @@ from worldmodel.tokenizer.layers import (
     StreamingSequential,
 )
 
-PATCH = 4  # pixels folded into channels at the door: full-resolution convolutions would take most of the time
+PATCH = 4  # side of the patches that become channels first: full-resolution convolutions would take most of the time
 HALF_RES_CHANNELS = 24  # channels at half resolution, where the decoder smooths the seams between patches
 
 
@@ -67,10 +67,10 @@ class Clip(Protocol):
     def frames(self) -> Tensor: ...
 
 
-def encoder(config: TokenizerConfig, colours: int) -> StreamingSequential:
+def encoder(config: TokenizerConfig, colors: int) -> StreamingSequential:
     """Pixels `b c t h w` → vectors to quantize `b d s y x`."""
     w = config.width
-    layers: list[nn.Module] = [SpaceToDepth(PATCH), CausalConv3d(colours * PATCH**2, w)]
+    layers: list[nn.Module] = [SpaceToDepth(PATCH), CausalConv3d(colors * PATCH**2, w)]
     layers += [Residual(w) for _ in range(config.blocks)]
     for _ in range(num_downsamplings(config)):
         layers += [Activation(), CausalConv3d(w, 2 * config.width, (1, 4), (1, 2))]
@@ -82,7 +82,7 @@ def encoder(config: TokenizerConfig, colours: int) -> StreamingSequential:
     return StreamingSequential(*layers)
 
 
-def decoder(config: TokenizerConfig, colours: int) -> StreamingSequential:
+def decoder(config: TokenizerConfig, colors: int) -> StreamingSequential:
     """Code vectors `b d s y x` → pixels `b c t h w`: the encoder mirrored."""
     w = config.width * (2 if num_downsamplings(config) else 1)
     layers: list[nn.Module] = [CausalConv3d(config.quantizer.code_width, w), Residual(w, config.time_kernel)]
@@ -95,12 +95,12 @@ def decoder(config: TokenizerConfig, colours: int) -> StreamingSequential:
         w = below
     layers += [Residual(w) for _ in range(config.blocks)]
     layers += [Activation(), CausalConv3d(w, 4 * HALF_RES_CHANNELS), DepthToSpace(2)]
-    layers += [Activation(), CausalConv3d(HALF_RES_CHANNELS, 4 * colours), DepthToSpace(2)]
+    layers += [Activation(), CausalConv3d(HALF_RES_CHANNELS, 4 * colors), DepthToSpace(2)]
     return StreamingSequential(*layers)
 
 
 def num_downsamplings(config: TokenizerConfig) -> int:
-    """Stages that halve the resolution between the patches and the tokens."""
+    """Layers that halve the resolution between the patches and the tokens."""
     return (config.space_stride // PATCH).bit_length() - 1
 
 
@@ -113,19 +113,19 @@ class VQVAE(nn.Module):
 
     def __init__(self, config: TokenizerConfig, frame_shape: tuple[int, int, int]):
         super().__init__()
-        height, width, colours = frame_shape
+        height, width, colors = frame_shape
         if min(frame_shape) < 1:
-            raise ValueError(f"frames: expected a height, a width and colours of 1 or more, got {frame_shape}")
+            raise ValueError(f"frames: expected a height, a width and colors of 1 or more, got {frame_shape}")
         if height % config.space_stride or width % config.space_stride:
             raise ValueError(
                 f"frames of {height}x{width} do not divide into tokens of {config.space_stride} pixels: "
                 "change env.height and env.width (size= of an import), or tokenizer.space_stride"
             )
         self.config = config
-        self.frame_shape = (height, width, colours)
-        self.encoder = encoder(config, colours)
-        self.decoder = decoder(config, colours)
-        self.linear = LinearPatches(config.space_stride, colours, config.quantizer.code_width)
+        self.frame_shape = (height, width, colors)
+        self.encoder = encoder(config, colors)
+        self.decoder = decoder(config, colors)
+        self.linear = LinearPatches(config.space_stride, colors, config.quantizer.code_width)
         self.bottleneck = BOTTLENECKS[config.bottleneck](config.quantizer)
 
     @property
@@ -207,8 +207,8 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def init_from_data(self, frames: UInt8[Tensor, "b t h w c"]) -> None:
-        """Before training: start from the principal components of these frames' patches (see `LinearPatches`) and a
-        bottleneck that fits them, so that already the first step has tokens worth decoding."""
+        """Before training: set the linear map to the principal components of these frames' patches, and
+        fit the bottleneck to them. Then even the tokens of the first step can be decoded well."""
         self.check_frames(frames[:, :1], None)
         x = to_float(frames)
         self.linear.init_from_data(x)
@@ -216,13 +216,13 @@ class VQVAE(nn.Module):
         self.bottleneck.init_from_data(z.movedim(1, -1).flatten(0, -2))
 
     def _vectors(self, x: Float[Tensor, "b c t h w"], past: Past) -> tuple[Float[Tensor, "b d s y x"], Past]:
-        """To be quantized: what the encoder adds to the patches of each latent's last frame."""
+        """Vectors to quantize: the linear code of each latent's last frame, plus the encoder's output."""
         z, after = self.encoder(x, past)
         stride = self.config.time_stride
         return z + self.linear.encode(x[:, :, (0 if past is None else stride - 1) :: stride]), after
 
     def _pixels(self, z: Float[Tensor, "b d s y x"], past: Past) -> tuple[Float[Tensor, "b c t h w"], Past]:
-        """What the decoder adds to the patches of each latent, the same in all of its frames."""
+        """Pixels: the linear decoding of each latent, repeated in all its frames, plus the decoder's output."""
         pixels, after = self.decoder(z, past)
         patches = self.linear.decode(z).repeat_interleave(self.config.time_stride, dim=2)
         return pixels + patches[:, :, -pixels.shape[2] :], after
@@ -242,7 +242,7 @@ class VQVAE(nn.Module):
 
 
 def latents_of(frames: int, time_stride: int) -> int:
-    """Latents of a video of so many frames: one for the first, then one for every `time_stride` frames.
+    """Latents of a video of this number of frames: one for the first, then one for every `time_stride` frames.
 
     Raises: ValueError when that many frames do not fill whole latents.
     """
@@ -257,10 +257,10 @@ def focal_error(
 ) -> Float[Tensor, ""]:
     """Mean squared error in which a pixel weighs as the `gamma`-th power of its own error, with weights of mean 1.
 
-    The plain mean is the average over a scene that mostly is wall and floor, and whatever is small (a monster of a
-    few pixels) is cheapest left out; so hard pixels weigh more, as hard classes do in focal loss (arXiv 1708.02002).
+    Most pixels of a scene are wall and floor, so the plain mean hardly changes if a small object (a monster of a few
+    pixels) is left out. Here hard pixels weigh more, as hard classes do in focal loss (arXiv 1708.02002).
     """
-    error = (pixels - truth).square().mean(1)  # over colours: a pixel is hard as a whole
+    error = (pixels - truth).square().mean(1)  # over colors: a pixel is hard as a whole
     if not gamma:
         return error.mean()
     weight = error.detach().clamp_min(1e-12) ** (gamma / 2)
@@ -268,7 +268,7 @@ def focal_error(
 
 
 def to_float(frames: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b c t h w"]:
-    """uint8 frames at the door → float in [-1, 1] inside."""
+    """uint8 frames → float in [-1, 1]."""
     return frames.float().div(127.5).sub(1).movedim(-1, 1)
 
 

@@ -1,9 +1,9 @@
 """Fit anything that has `loss(batch)`: one loop for one device or many, that can be stopped at any time.
 
-Step n sees batch n under random numbers seeded by (seed, n), so a run that was stopped and resumed is, on the
-CPU, equal to the last bit to one that was not. Under `torchrun` every rank calls `fit`. N ranks that each take one
-batch a step, and one that takes N (`accumulate`), see the same batches under the same random numbers and differ by
-rounding alone, where the mean over all of them is the mean of their losses.
+Step n uses batch n and random numbers seeded by (seed, n). So on the CPU, a run that was stopped and resumed
+equals an uninterrupted one to the last bit. Under `torchrun` every rank calls `fit`. N ranks with one batch per
+step, and one rank with N batches per step (`accumulate`), use the same batches and random numbers. They differ by
+rounding alone if the loss of all batches together is the mean of their losses.
 """
 
 import atexit
@@ -38,9 +38,9 @@ from worldmodel.training.run_signature import (
     conditions,
     continued,
     digest,
-    facts_of,
     other_schedule,
     refuse_other_run,
+    run_signature_of,
 )
 from worldmodel.training.run_state import Checkpoint, latest, load_optimizer_tensors, optimizer_tensors, save
 
@@ -55,7 +55,7 @@ NEVER = torch.iinfo(torch.int64).max  # a step that no run reaches
 class FitResult(Generic[M]):
     """A fitted model with averaged weights, in evaluation mode, and what its last evaluation found.
 
-    course: from which step on it was computed with how many `steps` in all, threads and ranks, on which device.
+    course: the conditions of the training (`steps`, threads, ranks, device), each with the step from which it held.
     """
 
     model: M
@@ -71,16 +71,16 @@ def fit(
     folder: str | Path,
     *,
     evaluate: Evaluate[M] | None = None,
-    identity: Mapping[str, Any] | None = None,
+    signature: Mapping[str, Any] | None = None,
 ) -> FitResult[M]:
-    """Train `model` until `config.steps`, going on from the newest checkpoint in `folder` if there is one.
+    """Train `model` until `config.steps`, continuing from the newest checkpoint in `folder` if there is one.
 
     `model.loss(batch)` returns a scalar loss and a dict of scalar metrics. `batches[step]` is a pure function of
     the step and has `.to(device)`; with n devices, device r takes batches[step * n + r]. With `accumulate` the
-    gradients of that many batches make one step. Modules that also
-    learn outside the gradients (`LearnsPerStep`) are told which microbatch of how many comes next.
+    gradients of that many batches (microbatches) make one step. Modules that also learn outside the gradients
+    (`LearnsPerStep`) get the index of each microbatch and their number before it is processed.
     `evaluate(model, step, writer)` gets the averaged weights and a TensorBoard writer, and returns what to log.
-    `identity` (JSON-able) is what else makes the run: a checkpoint of another identity is refused.
+    `signature` (JSON-able) describes the model and the data; a checkpoint with another signature is refused.
     A run that is finished already returns at once. The folder gets checkpoints/, logs/ and metrics.json.
 
     A run may be resumed with other `steps`, on another device, or with another number of threads or ranks: then its
@@ -94,7 +94,7 @@ def fit(
         FolderInUse: another process trains on this folder; a ValueError that says which.
     """
     with sole_training(folder):
-        run = _Run(model, config, Path(folder), dict(identity or {}))
+        run = _Run(model, config, Path(folder), dict(signature or {}))
         run.resume()
         with threads(run.course[-1]["threads"] if run.course else None):
             if run.step < config.steps:
@@ -104,7 +104,7 @@ def fit(
 
 @contextmanager
 def sole_training(folder: str | Path) -> Iterator[None]:
-    """Be the only training on a folder until the block ends; of several ranks, the first one stands for all.
+    """Be the only training on a folder until the block ends; rank 0 holds the lock for all ranks.
 
     `fit` does this by itself. A script that writes more than `fit` does puts all of its work into such a block.
 
@@ -124,7 +124,7 @@ def sole_training(folder: str | Path) -> Iterator[None]:
 
 
 def on_rank_zero(work: Callable[[], Any], config: FitConfig) -> None:
-    """Do what is to be done once: on the first rank, while the others wait (30 minutes at most)."""
+    """Call `work` on the first rank only; the other ranks wait (30 minutes at most)."""
     fabric = _fabric(config)
     if fabric.is_global_zero:
         work()
@@ -133,7 +133,7 @@ def on_rank_zero(work: Callable[[], Any], config: FitConfig) -> None:
 
 @runtime_checkable
 class LearnsPerStep(Protocol):
-    """A module with buffers that learn once a step, from all of its microbatches together."""
+    """A module whose buffers are updated once per step, from all microbatches of the step."""
 
     def set_microbatch(self, index: int, count: int) -> None:
         """The next batch is number `index` of the `count` that make one step."""
@@ -141,7 +141,7 @@ class LearnsPerStep(Protocol):
 
 
 class _Objective(nn.Module):
-    """Calls the model's loss through `forward`, the one door that DDP and mixed precision watch."""
+    """Calls the model's loss through `forward`, the call that DDP and mixed precision wrap."""
 
     model: Any  # a module with `loss`
 
@@ -150,23 +150,23 @@ class _Objective(nn.Module):
         self.model = model
 
     def forward(self, batch: Callable[[], Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.model.loss(batch())  # wrapped, because Fabric would take a batch apart and choke if frozen
+        return self.model.loss(batch())  # a function: Fabric would take a batch apart, which fails if it is frozen
 
 
 class _Run(Generic[M]):
-    """One training run: its models, its optimizer, its folder and how far it is."""
+    """One training run: its models, its optimizer, its folder and its current step."""
 
-    def __init__(self, model: M, config: FitConfig, folder: Path, identity: dict[str, Any]):
+    def __init__(self, model: M, config: FitConfig, folder: Path, signature: dict[str, Any]):
         self.config, self.folder, self.step = config, folder, 0
         self.course: Course = []
         self.fabric = _fabric(config)
-        self.run_signature = facts_of(config, identity, self.fabric.world_size)
+        self.run_signature = run_signature_of(config, signature, self.fabric.world_size)
         self.model = model.to(self.fabric.device).train()
         self.learners = [module for module in self.model.modules() if isinstance(module, LearnsPerStep)]
         self.ema: Ema[M] = Ema(model, config.ema_decay)
         self.adamw = adamw(model, config)
         self.objective, self.optimizer = self.fabric.setup(_Objective(model), self.adamw)
-        self.broken = torch.full((), NEVER, device=self.fabric.device)  # the first step that was not finite
+        self.first_nonfinite_step = torch.full((), NEVER, device=self.fabric.device)
         self.saved = -1  # the step of the last checkpoint
 
     def resume(self) -> None:
@@ -181,14 +181,14 @@ class _Run(Generic[M]):
         self.course = found.progress.get("course", [])
 
     def train(self, batches: Dataset, evaluate: Evaluate[M] | None) -> None:
-        """All steps that are left."""
+        """Run the remaining steps."""
         config = self.config
         self._record_conditions()
         with SignalGuard() as guard, self._writer() as writer, self._bar() as bar, self._stream(batches) as stream:
             window = MetricAverages()
             while self.step < config.steps:
-                parts = [self._next(stream, guard, window) for _ in range(config.accumulate)]  # all, or no step
-                window.add(self._update(parts))
+                batches_of_step = [self._next(stream, guard, window) for _ in range(config.accumulate)]
+                window.add(self._update(batches_of_step))
                 bar.update()
                 if self._due(config.log_every):
                     self._log(window, writer, bar)
@@ -203,7 +203,7 @@ class _Run(Generic[M]):
 
     def save(self) -> None:
         """Write a checkpoint, unless it is written already or would hold numbers that are not finite."""
-        self._refuse_broken()
+        self._refuse_nonfinite()
         if self.saved != self.step and self.fabric.is_global_zero:
             tensors = {
                 "model": self.model.state_dict(),
@@ -215,7 +215,7 @@ class _Run(Generic[M]):
         self.fabric.barrier()
 
     def evaluate(self, evaluate: Evaluate[M] | None, writer: SummaryWriter) -> dict[str, float]:
-        """What `evaluate` finds about the averaged weights; logged, and the same however often it is asked."""
+        """Evaluate the averaged weights and log the metrics, which depend on weights, seed and step alone."""
         metrics: dict[str, float] = {}
         if evaluate is not None and self.fabric.is_global_zero:
             torch.manual_seed(_seed(self.config.seed, self.step, rank=2**31))  # a rank that no trainer has
@@ -226,7 +226,7 @@ class _Run(Generic[M]):
         return self.fabric.broadcast(metrics)
 
     def final_metrics(self, evaluate: Evaluate[M] | None) -> dict[str, float]:
-        """The evaluation of the finished run: read if it was made, made and written if not."""
+        """The metrics of the finished run, from metrics.json if they are there; else evaluated and written."""
         path = self.folder / "metrics.json"
         if evaluate is None:
             return {}
@@ -237,23 +237,23 @@ class _Run(Generic[M]):
         with self._writer() as writer:
             metrics = self.evaluate(evaluate, writer)
         if self.fabric.is_global_zero:
-            figures = _as_json(metrics)
-            write_checked_json(path, {"step": self.step, "run": run, "course": self.course, "metrics": figures})
+            values = _as_json(metrics)
+            write_checked_json(path, {"step": self.step, "run": run, "course": self.course, "metrics": values})
         return metrics
 
     def _record_conditions(self) -> None:
-        """Take the conditions of this call into the course of the run, and say so where they change the result."""
+        """Add the conditions of this call to the course of the run; print a line if they change the result."""
         if self.fabric.is_global_zero and (warning := other_schedule(self.course, self.config)):
             tqdm.write(f"at step {self.step}: {warning}")
         now = conditions(self.config, self.fabric.device, self.fabric.world_size)
         self.course = continued(self.course, self.step, now)
 
-    def _update(self, parts: list[Any]) -> dict[str, Tensor]:
-        """One step of the optimizer; returns what it measured, still on the device."""
+    def _update(self, microbatches: list[Any]) -> dict[str, Tensor]:
+        """One step of the optimizer; returns its metrics, still on the device."""
         rate = learning_rate(self.step, self.config)
         for group in self.adamw.param_groups:
             group["lr"] = rate
-        measured = [self._gradients(batch, part) for part, batch in enumerate(parts)]
+        measured = [self._gradients(batch, index) for index, batch in enumerate(microbatches)]
         self._set_microbatch(0, 1)  # outside of `fit` a batch is a whole one
         loss, metrics = measured[0] if len(measured) == 1 else _mean(measured)
         norm = self.fabric.clip_gradients(
@@ -261,38 +261,39 @@ class _Run(Generic[M]):
         )
         assert norm is not None
         finite = torch.isfinite(loss.detach() + norm)
-        self.broken = torch.where(finite, self.broken, self.broken.clamp(max=self.step))
+        earliest = self.first_nonfinite_step.clamp(max=self.step)
+        self.first_nonfinite_step = torch.where(finite, self.first_nonfinite_step, earliest)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.update(self.model, self.step)
         self.step += 1
         return {"loss": loss, "gradient_norm": norm, **metrics}
 
-    def _gradients(self, batch: Any, part: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Add those of one of the batches of a step; returns its loss and metrics."""
-        parts, ranks = self.config.accumulate, self.fabric.world_size
-        self._set_microbatch(part, parts)
-        torch.manual_seed(_seed(self.config.seed, self.step, part * ranks + self.fabric.global_rank))
+    def _gradients(self, batch: Any, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add the gradients of one microbatch; returns its loss and metrics."""
+        count, ranks = self.config.accumulate, self.fabric.world_size
+        self._set_microbatch(index, count)
+        torch.manual_seed(_seed(self.config.seed, self.step, index * ranks + self.fabric.global_rank))
         batch = batch.to(self.fabric.device)
-        with self.fabric.no_backward_sync(self.objective, enabled=part + 1 < parts):
+        with self.fabric.no_backward_sync(self.objective, enabled=index + 1 < count):
             loss, metrics = self.objective(lambda: batch)
-            self.fabric.backward(loss / parts)
+            self.fabric.backward(loss / count)
         return loss.detach(), metrics
 
     def _set_microbatch(self, index: int, count: int) -> None:
         for module in self.learners:
             module.set_microbatch(index, count)
 
-    def _refuse_broken(self) -> None:
-        """Reading the flag waits for the device, so it is read where others do, not at every step."""
-        if (step := int(self.broken)) != NEVER:
+    def _refuse_nonfinite(self) -> None:
+        """Raise if a step was not finite. Reading that number waits for the device, so not every step does it."""
+        if (step := int(self.first_nonfinite_step)) != NEVER:
             raise FloatingPointError(
                 f"loss or gradient is not finite at step {step}; the last good checkpoint in {self.folder} stays. "
                 "Try a lower learning_rate, a smaller clip_norm, or precision: 32-true"
             )
 
     def _next(self, stream: Iterator[Any], guard: SignalGuard, window: MetricAverages) -> Any:
-        alone = self.fabric.world_size == 1  # ranks must take the same number of steps: there, none breaks off here
+        alone = self.fabric.world_size == 1  # ranks must take the same number of steps, so none stops here
         try:
             with window.waiting(), guard.interruptible() if alone else nullcontext():
                 return next(stream)
@@ -330,7 +331,7 @@ class _Run(Generic[M]):
         return self.step % every == 0 or self.step == self.config.steps
 
     def _log(self, window: MetricAverages, writer: SummaryWriter, bar: tqdm) -> None:
-        self._refuse_broken()
+        self._refuse_nonfinite()
         means = window.means()
         bar.set_postfix({name: f"{value:.3g}" for name, value in means.items()}, refresh=False)
         train = {"learning_rate": learning_rate(self.step - 1, self.config), **means}

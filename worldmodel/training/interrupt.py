@@ -1,4 +1,4 @@
-"""Stop a training run at a step's edge when the user or the machine asks for it."""
+"""Stops a training run between two steps when the user or the system asks for it."""
 
 import signal
 import threading
@@ -55,9 +55,9 @@ class SignalGuard:
 
 
 def leave_signals_to_parent(worker: int) -> None:
-    """Start a data worker deaf to Ctrl-C and SIGTERM: terminals and job systems signal the parent too.
+    """Let a data worker ignore Ctrl-C and SIGTERM: terminals and job systems signal the parent too.
 
-    It ends its workers in order; a worker that died first would break off the parent's step or checkpoint.
+    The parent ends its workers itself. A worker that died first would interrupt the parent's step or checkpoint.
     """
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Where the numbers of a run go between steps: means since the last line of the log, and TensorBoard."""
+"""Averages of training metrics since the last line of the log, and TensorBoard."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ class MetricAverages:
         """Take in what one step measured, without waiting for the device."""
         self.steps += 1
         for name, value in metrics.items():
-            value = torch.as_tensor(value).detach().float()  # else the window would hold on to every graph
+            value = torch.as_tensor(value).detach().float()  # detached, or every graph would stay in memory
             self.sums[name] = self.sums[name] + value if name in self.sums else value
 
     @contextmanager
@@ -53,6 +53,6 @@ class NullWriter(SummaryWriter):
         """Nothing was opened."""
 
 
-def open_writer(folder: Path, step: int, loud: bool) -> SummaryWriter:
-    """TensorBoard's writer of a run that has done `step` steps; what an earlier try logged after them is hidden."""
-    return SummaryWriter(str(folder / "logs"), purge_step=step + 1) if loud else NullWriter()
+def open_writer(folder: Path, step: int, enabled: bool) -> SummaryWriter:
+    """TensorBoard's writer of a run that has done `step` steps; later entries of an earlier attempt are hidden."""
+    return SummaryWriter(str(folder / "logs"), purge_step=step + 1) if enabled else NullWriter()

@@ -1,4 +1,4 @@
-"""What moves the weights: the optimizer, its learning rate as a function of the step, and the averaged weights."""
+"""The optimizer, its learning rate as a function of the step, and the averaged weights."""
 
 import copy
 import math
@@ -31,7 +31,7 @@ class FitConfig:
     schedule: Literal["cosine", "constant"] = "cosine"
     """The learning rate after the warm-up: it falls to 0 at the last step, or stays."""
     weight_decay: float = 0.01
-    """AdamW's, on matrices and kernels, not on biases and gains."""
+    """Weight decay of AdamW, on matrices and kernels, not on biases and gains."""
     clip_norm: float = 1.0
     """Largest norm of the gradient (0: no clipping)."""
     ema_decay: float = 0.995
@@ -71,11 +71,11 @@ def learning_rate(step: int, config: FitConfig) -> float:
 
 
 def adamw(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
-    """AdamW over what is trained in a model; weight decay pulls on matrices and kernels only.
+    """AdamW over the trained parameters of a model, with weight decay on matrices and kernels only.
 
-    A parameter may say more of itself. With `no_weight_decay = True` it is not pulled to zero. Rows that the model
-    has set anew since the last step, marked in its bool tensor `fresh_rows`, are left alone by this step and lose
-    their moments: these belong to the rows that were there before.
+    Two attributes of a parameter change this. `no_weight_decay = True` exempts it from weight decay. `fresh_rows`, a
+    bool tensor, marks rows that the model has replaced since the last step: this step leaves them unchanged and
+    resets their moments, which described the old rows.
 
     Raises:
         ValueError: nothing in the model is to be trained.

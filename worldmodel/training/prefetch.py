@@ -1,4 +1,4 @@
-"""Batches that are unpacked while the step before them runs."""
+"""Fetches the next batch while a training step runs."""
 
 import queue
 import threading
@@ -9,8 +9,8 @@ from typing import Any
 class Prefetcher(Iterator[Any]):
     """The items of a stream; a thread takes the next ones from the stream while one is in use.
 
-    A data worker hands a batch over in a millisecond or two, which would be time that the trainer waits. To be
-    closed, or used in `with`: the thread ends and lets go of the stream.
+    Receiving a batch from a data worker takes a millisecond or two; the thread hides this time. Use it in `with`:
+    at the end of the block the thread stops and releases the stream.
     """
 
     def __init__(self, stream: Iterator[Any]):

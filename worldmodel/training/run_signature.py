@@ -1,8 +1,8 @@
-"""What makes a training run: the settings that a checkpoint is compared by, and the conditions that it records.
+"""Identifies a training run: settings that must equal those of a checkpoint, and conditions that it records.
 
 Compared settings decide what is learned; a checkpoint that has others is refused. Conditions may change when a run is
 resumed. They change its result too: the number of steps by the learning rate's schedule, the others by rounding. So
-each checkpoint records the course of its run: from which step on it was computed under which conditions.
+each checkpoint records the course of its run: each set of conditions with the step from which it held.
 """
 
 import hashlib
@@ -19,17 +19,17 @@ from worldmodel.training.optim import FitConfig
 from worldmodel.training.run_state import Checkpoint
 
 # These are not compared: `steps` and `accelerator` are conditions, `accumulate` is part of `batches_per_step`, and the
-# others decide when a run is watched, not what it computes.
+# others decide when a run logs and saves, not what it computes.
 RESUMABLE = {"steps", "log_every", "eval_every", "checkpoint_every", "workers", "accelerator", "accumulate"}
 
 Course = list[dict[str, Any]]  # each has `from_step`, and the conditions from there on
 
 
-def facts_of(config: FitConfig, identity: Mapping[str, Any], ranks: int) -> dict[str, Any]:
-    """What a checkpoint is compared by, as JSON gives it back."""
+def run_signature_of(config: FitConfig, signature: Mapping[str, Any], ranks: int) -> dict[str, Any]:
+    """The values that must equal those of a checkpoint to resume from it, as JSON reads them back."""
     fit = {name: value for name, value in asdict(config).items() if name not in RESUMABLE}
     fit["batches_per_step"] = config.accumulate * ranks
-    return json.loads(json.dumps({"fit": fit, "identity": dict(identity)}))
+    return json.loads(json.dumps({"fit": fit, "identity": dict(signature)}))
 
 
 def refuse_other_run(found: Checkpoint, run_signature: Mapping[str, Any], steps: int, folder: Path) -> None:
@@ -54,7 +54,7 @@ def refuse_other_run(found: Checkpoint, run_signature: Mapping[str, Any], steps:
 
 
 def conditions(config: FitConfig, device: torch.device, ranks: int) -> dict[str, Any]:
-    """What may change when a run is resumed, and changes its result."""
+    """The conditions of this call, which may change when a run is resumed, and then change its result."""
     return {"steps": config.steps, "threads": torch.get_num_threads(), "device": device.type, "ranks": ranks}
 
 
@@ -78,7 +78,7 @@ def other_schedule(course: Course, config: FitConfig) -> str:
 
 
 def digest(model: nn.Module, run_signature: Mapping[str, Any]) -> str:
-    """sha256 of weights and of the run that they are of: what an evaluation belongs to."""
+    """sha256 of the weights and of their run, to recognize the evaluation of a run."""
     sha256 = hashlib.sha256(json.dumps(run_signature, sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         sha256.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())

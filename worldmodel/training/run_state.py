@@ -84,7 +84,7 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     Learning rates and the like are not in it: they are functions of the step and the config.
 
     Raises:
-        TypeError: the optimizer keeps something that is no tensor.
+        TypeError: the optimizer keeps something other than tensors.
     """
     tensors = {}
     for index, values in optimizer.state_dict()["state"].items():

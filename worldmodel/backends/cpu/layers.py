@@ -29,7 +29,7 @@ from worldmodel.tokenizer.layers import (
 )
 
 Write = Callable[[LayerProgram, Any, nn.Module | None, nn.Module | None], int | None]
-"""Writes a layer; gets its neighbours before and after it. Returns the number of dimensions of a past that the program
+"""Writes a layer; gets its neighbors before and after it. Returns the number of dimensions of a past that the program
 does not read, where the layer has one."""
 
 WRITERS: dict[type[nn.Module], Write] = {}
@@ -100,7 +100,7 @@ def _residual(program: LayerProgram, layer: Residual, before: Any, after: Any) -
 def _space_to_depth(program: LayerProgram, layer: SpaceToDepth, before: Any, after: Any) -> None:
     """The patches are the rows of the program's table."""
     if before is not None:
-        raise NotCompilable("patches are folded only at the very beginning")
+        raise NotCompilable("patches are folded only by the first layer")
 
 
 @compiles(DepthToSpace)

@@ -18,7 +18,7 @@ from worldmodel.prior.pixelcnn import PixelCNN
 
 
 class CompiledPrior:
-    """`start` and `step` of a `PixelCNN`, with the weights that it has now.
+    """`start` and `step` of a `PixelCNN`, compiled with its present weights.
 
     Raises: NotCompilable for a network that the kernels do not run.
     """
@@ -54,7 +54,7 @@ class CompiledPrior:
         sampler: SamplerConfig,
         temperature: Float[Tensor, "b"] | None = None,
     ) -> tuple[Past, SampledFrame]:
-        """`PixelCNN.step`; the samplers in PyTorch are still there for those who ask for one."""
+        """`PixelCNN.step`; `sampler.kind` may name a sampler in PyTorch instead."""
         if sampler.kind not in ("auto", "compiled"):
             return self.plain.step(state, tokens, action, noise, sampler, temperature)
         features, state = self.context.features(tokens, action, state)
@@ -62,15 +62,14 @@ class CompiledPrior:
         if self.outcome is not None:
             outcome = self.outcome.sample(features, noise[:, -1], sampler.allow_termination)
             self.outcome.add_outcome(features, outcome.drawn)
-        warmth = temperature
-        if warmth is None:
-            warmth = noise.new_full((len(noise),), sampler.effective_temperature)
-        drawn = self.core.sample(FrameInputs(features, action, noise[:, :-1], warmth, tokens), sampler)
+        if temperature is None:
+            temperature = noise.new_full((len(noise),), sampler.effective_temperature)
+        drawn = self.core.sample(FrameInputs(features, action, noise[:, :-1], temperature, tokens), sampler)
         return state, SampledFrame.of(drawn, total(drawn.nats), outcome)
 
 
 class CompiledCore:
-    """`sample` of a `SpatialCore`: each activation once, without an operator's overhead per token."""
+    """`sample` of a `SpatialCore`: computes each activation once, without the overhead of an operator per token."""
 
     def __init__(self, core: SpatialCore):
         check_known(core, SpatialCore)
@@ -91,7 +90,7 @@ class CompiledCore:
         tokens, nats = torch.empty(b, rows, columns, dtype=torch.long), torch.empty(b, rows, columns)
         numbers = (each.double().contiguous().numpy() for each in (inputs.noise, inputs.temperature))
         given = (weights, features, floats(inputs.action), *numbers, config.top_k, float(config.top_p))
-        in_threads(lambda first, last: kernels.draw(first, last, *given, tokens.numpy(), nats.numpy()), b)
+        in_threads(lambda first, last: kernels.sample_tokens(first, last, *given, tokens.numpy(), nats.numpy()), b)
         return SampledTokens(tokens, nats, torch.ones(b, dtype=torch.long))
 
 
@@ -120,7 +119,7 @@ class CompiledHead:
             raise ValueError(f"expected context width and grid of {expected}, got {(c, rows, columns)}")
         features = floats(context.permute(0, 2, 3, 1)).reshape(b, rows * columns, c)
         scores = torch.empty(b, self.plain.out_proj.out_features)
-        in_threads(lambda first, last: kernels.judge(first, last, self.weights, features, scores.numpy()), b)
+        in_threads(lambda first, last: kernels.score_outcomes(first, last, self.weights, features, scores.numpy()), b)
         return scores
 
     def sample(

@@ -49,10 +49,10 @@ class LayerProgram:
         self.scratch: list[tuple[np.ndarray, np.ndarray]] = []  # buffers that no thread is using
 
     def convolution(self, layer: CausalConv3d, *, silu=False, keep=False, add=False, patch: int = 1) -> None:
-        """A convolution, of the silu of its input or not. keep: remember the input; add: add what was remembered.
-        patch: its channels are about to be unfolded into patches of that side."""
+        """A convolution. silu: apply SiLU to the input; keep: store the input; add: add the stored input to the
+        result; patch: the side of the patches into which its channels are unfolded next."""
         weight, bias = layer.conv.weight, bias_of(layer.conv)
-        order = torch.arange(len(weight)).view(-1, patch * patch).T.flatten()  # the colours of a pixel side by side
+        order = torch.arange(len(weight)).view(-1, patch * patch).T.flatten()  # the colors of a pixel side by side
         flags = {"silu": int(silu), "keep": int(keep), "add": int(add)}
         self._convolution(weight[order], bias[order], layer.conv.stride[0], layer.conv.stride[1], flags)
 
@@ -79,7 +79,7 @@ class LayerProgram:
         self._add(kernels.CONV, inputs, shape, time=time, space=space, skip=skip, stride=stride, **fields)
 
     def add_positions(self, values: Float[Tensor, "c y x"]) -> None:
-        """Values of its own added to each site."""
+        """Add a learned value to each site."""
         where = self._place(pack(values.permute(1, 2, 0)))
         self._add(kernels.PLACE, self.shape[-1], self.shape, bias=where)
 
@@ -91,7 +91,7 @@ class LayerProgram:
         self._add(kernels.FILM, self.actions, self.shape, weights=self._place(kernel), bias=self._place(line))
 
     def memory(self) -> None:
-        """What a gated recurrence holds after this latent; the channels so far are its gates, then its candidates."""
+        """A gated recurrence; its input channels are the gates, then the candidates."""
         frames, rows, columns, channels = self.shape
         if frames != 1:
             raise NotCompilable("a memory after one latent became several frames")
@@ -137,7 +137,7 @@ class LayerProgram:
         return out.movedim(-1, 1), past
 
     def carry(self, tokens: Int[Tensor, "b y x"], actions: Float[Tensor, "b a"], past: Past) -> Past:
-        """The new past alone, without the work of what comes after its last layer."""
+        """The new past alone: operations after the last one with a past do not run."""
         none = nothing(tokens, np.float32), nothing(tokens, np.uint8)
         return self._run(tokens, actions, past, *none, stop=self.carrying)
 
@@ -194,10 +194,10 @@ class LayerProgram:
         return tuple(None if n is None else torch.ones(count, *[1] * (n - 1)) for n in self.form)
 
     def _check(
-        self, tokens: Tensor, actions: Tensor, olds: list[Tensor], news: list[Tensor], codes: int, begins: bool
+        self, tokens: Tensor, actions: Tensor, olds: list[Tensor], news: list[Tensor], codes: int, first: bool
     ) -> None:
-        """The kernels trust what they get: addresses and indices beyond an array would read other memory."""
-        pasts = [] if begins else [tuple(new.shape) for new in news]
+        """The kernels check nothing: addresses and indices beyond an array would read other memory."""
+        pasts = [] if first else [tuple(new.shape) for new in news]
         expected = [(len(tokens), *self.grid), (len(tokens), self.actions), *pasts]
         got = [tuple(tokens.shape), tuple(actions.shape), *(tuple(old.shape) for old in olds)]
         if got != expected:
@@ -232,7 +232,7 @@ class LayerProgram:
 
 
 def nothing(tokens: Tensor, kind: type) -> np.ndarray:
-    """In place of features or frames that nobody wants."""
+    """An empty array in place of features or frames that are not needed."""
     return np.empty((len(tokens), 0, 0), kind)
 
 

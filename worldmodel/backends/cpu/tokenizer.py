@@ -98,5 +98,5 @@ def _decoder(tokenizer: VQVAE) -> LayerProgram:
 
 def _patches(linear: LinearPatches, vectors: Float[Tensor, "n d"]) -> np.ndarray:
     """The patch of pixels of each vector, `n y x c`."""
-    pictures = affine(vectors, linear.out_proj.weight, linear.out_proj.bias)[:, :, None, None, None]
-    return floats(linear.unfold(pictures)[0][:, :, 0].movedim(1, -1))
+    pixels = affine(vectors, linear.out_proj.weight, linear.out_proj.bias)[:, :, None, None, None]
+    return floats(linear.unfold(pixels)[0][:, :, 0].movedim(1, -1))

@@ -1,4 +1,4 @@
-"""The weights of core and outcome head as the kernels want them: padded, contiguous, halves of gates side by side."""
+"""The weights of core and outcome head for the kernels: padded, contiguous, halves of gates side by side."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from worldmodel.prior.outcome import OutcomeHead
 
 @torch.no_grad()
 def pack_core(core: SpatialCore) -> kernels.Core:
-    """Weights with every width padded, halves of gates each by itself, and biases that meet added up."""
+    """Weights with every width padded, each half of a gate padded by itself, and biases of one sum added together."""
     layers = [layer for layer in core.layers if isinstance(layer, GatedLayer)]
     width, w = layers[0].width, padded(layers[0].width)
 
@@ -55,7 +55,7 @@ def pack_core(core: SpatialCore) -> kernels.Core:
         horizontal_bias=stack([pack(bias_of(each.horizontal_out)) for each in layers]),
         shortcut=pack(core.shortcut.weight[:, :, 0, 0].T),
         shortcut_bias=pack(bias_of(core.shortcut) + bias_of(core.out_proj)),
-        leave=pack(core.out_proj.weight[:, :, 0, 0].T, w),
+        out_proj=pack(core.out_proj.weight[:, :, 0, 0].T, w),
         head=pack(embedding.T, padded(embedding.shape[1])),
         head_bias=head_bias,
     )
@@ -63,7 +63,7 @@ def pack_core(core: SpatialCore) -> kernels.Core:
 
 @torch.no_grad()
 def pack_head(head: OutcomeHead) -> kernels.Head:
-    """Weights with every width padded; what fills up adds nothing, as zeros leave it."""
+    """Weights with every width padded; padding adds nothing, because its output weights are zero."""
     hidden = padded(head.out_proj.in_features)
     mean, largest = head.inner.weight.T.chunk(2)
     place = head.position.flatten(1).T + bias_of(head.context)
@@ -72,6 +72,6 @@ def pack_head(head: OutcomeHead) -> kernels.Head:
         place=pack(place),
         inner=np.concatenate([pack(mean, hidden), pack(largest, hidden)]),
         inner_bias=pack(head.inner.bias),
-        leave=pack(head.out_proj.weight.T, hidden),
-        leave_bias=pack(head.out_proj.bias),
+        out_proj=pack(head.out_proj.weight.T, hidden),
+        out_proj_bias=pack(head.out_proj.bias),
     )

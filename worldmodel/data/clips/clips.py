@@ -67,13 +67,13 @@ class ClipSampler:
         item = "frames" if time_stride is None else "latents"
         self.windows = WindowSampler(lengths, length, seed, item=item, setting=setting)
 
-    def draw(self, step: int, count: int) -> RealClips:
+    def sample(self, step: int, count: int) -> RealClips:
         """`count` clips, with repetition: a function of (seed, step)."""
-        return self.read(self.windows.draw(step, count))
+        return self.read(self.windows.sample(step, count))
 
-    def draw_distinct(self, count: int) -> RealClips:
+    def sample_distinct(self, count: int) -> RealClips:
         """`count` different clips in random order, or all clips if there are fewer."""
-        return self.read(self.windows.draw_distinct(count))
+        return self.read(self.windows.sample_distinct(count))
 
     def read(self, places: Iterable[tuple[int, int]]) -> RealClips:
         """The clips at these places, pairs (episode, start) as `windows` draws them. Only their frames are read."""
@@ -139,6 +139,6 @@ class ClipBatches(Dataset):
         self.encoder = ActionEncoder(store.info.action_space)
 
     def __getitem__(self, step: int) -> Clip:
-        clips = self.clips.draw(step, self.batch_size)
+        clips = self.clips.sample(step, self.batch_size)
         actions = torch.from_numpy(np.stack([self.encoder.encode(each) for each in clips.actions]))
         return Clip(clips.frames, actions, torch.from_numpy(clips.rewards), torch.from_numpy(clips.terminated))

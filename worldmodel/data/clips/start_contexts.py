@@ -80,15 +80,15 @@ def choose_start_contexts(
     places = resets + within
     n, stride = len(places), tokens.info.time_stride
     rows = np.zeros((n, CONTEXT, *tokens.info.grid), np.int64)
-    leading = np.zeros((n, CONTEXT, encoder.width * stride), np.float32)
+    action_inputs = np.zeros((n, CONTEXT, encoder.width * stride), np.float32)
     lengths = np.zeros(n, np.int64)
     for row, (index, stop) in enumerate(places):
         first = max(0, stop - CONTEXT)
         lengths[row] = stop - first
         rows[row, : stop - first] = tokens.tokens(index)[first:stop]
         encoded = encoder.encode(store.actions(index)[: stride * (stop - 1)])
-        leading[row, : stop - first] = latent_actions(encoded, stride, stop)[first:]
-    arrays = (torch.from_numpy(each) for each in (rows, leading, lengths))
+        action_inputs[row, : stop - first] = latent_actions(encoded, stride, stop)[first:]
+    arrays = (torch.from_numpy(each) for each in (rows, action_inputs, lengths))
     return StartContexts(*arrays, resets=len(resets))
 
 

@@ -23,7 +23,7 @@ def latent_actions(encoded: Float32[np.ndarray, "T a"], time_stride: int, latent
     time_stride * j, side by side.
 
     Raises:
-        ValueError: fewer actions than so many latents need.
+        ValueError: fewer actions than this number of latents needs.
     """
     steps = time_stride * (latents - 1)
     if latents < 1 or len(encoded) < steps:
@@ -83,7 +83,7 @@ class TokenBatches(Dataset):
         return found
 
     def __getitem__(self, step: int) -> TokenClip:
-        places = self.windows.draw(step, self.batch_size)
+        places = self.windows.sample(step, self.batch_size)
         columns = zip(*(self._clip(index, start) for index, start in places), strict=True)
         return TokenClip(*(torch.from_numpy(np.stack(column)) for column in columns))
 

@@ -43,12 +43,12 @@ class WindowSampler:
         """The number of different windows."""
         return int(self._cumulative[-1])
 
-    def draw(self, step: int, count: int) -> list[tuple[int, int]]:
+    def sample(self, step: int, count: int) -> list[tuple[int, int]]:
         """`count` pairs (episode, start), with repetition: a function of (seed, step)."""
         rng = np.random.Generator(np.random.Philox(key=np.array([self.seed, step], np.uint64)))
         return self._pairs(rng.integers(len(self), size=count))
 
-    def draw_distinct(self, count: int) -> list[tuple[int, int]]:
+    def sample_distinct(self, count: int) -> list[tuple[int, int]]:
         """`count` different pairs (episode, start) in random order, or all of them if there are fewer."""
         rng = np.random.default_rng(self.seed)
         return self._pairs(rng.choice(len(self), min(count, len(self)), replace=False))

@@ -82,7 +82,7 @@ def play_episode(env: gymnasium.Env, info: DatasetInfo, index: int) -> tuple[Epi
 
 
 def _is_action(action: Any, space: Space) -> bool:
-    """Whether it is in the space and finite: a space without bounds contains infinity too."""
+    """Whether an action is in the space and finite; a space without bounds also contains infinity."""
     return bool(space.contains(action)) and bool(np.isfinite(action).all())
 
 

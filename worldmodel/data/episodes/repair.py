@@ -20,7 +20,7 @@ QUARANTINE = "quarantine"  # folder for damaged files, inside the folder of epis
 def find_damaged(store: EpisodeStore, workers: int = 1, show: bool = False) -> dict[int, str]:
     """The fault of each damaged episode; reads every byte of the dataset.
 
-    With 2 or more `workers`, so many processes read; with 0 or 1, this process reads. `show` draws a progress bar.
+    With 2 or more `workers`, that many processes read; with 0 or 1, this process reads. `show` draws a progress bar.
     """
     indices = store.indices
     options: dict[str, Any] = {"return_as": "generator_unordered"}

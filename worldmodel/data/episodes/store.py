@@ -25,7 +25,7 @@ from worldmodel.io.untrusted import read_bytes
 __all__ = ["DatasetInfo", "EpisodeError", "EpisodeStore", "Header"]
 
 OPEN_FILES = 256  # per process; many systems allow 1024
-CACHED_EPISODES = 8192  # actions and rewards of so many stay in memory: 12 bytes a step with int64 actions
+CACHED_EPISODES = 8192  # episodes whose actions and rewards stay in memory: 12 bytes a step with int64 actions
 NAME = re.compile(r"episode_(\d{6,})\.h5")
 
 
@@ -185,7 +185,7 @@ class EpisodeStore:
             lines += earlier.info.disagreements(self.info, ["env"])
         if lines:
             raise ValueError(
-                f"{earlier.folder}: its episodes cannot begin this run: {'; '.join(lines)}; repeat the settings that "
+                f"{earlier.folder}: its episodes cannot start this run: {'; '.join(lines)}; repeat the settings that "
                 "they were collected with, or merge both datasets with python scripts/data.py merge, which accepts "
                 "another env"
             )

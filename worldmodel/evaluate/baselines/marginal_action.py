@@ -55,16 +55,16 @@ class ActionMarginal:
 
     @torch.no_grad()
     def bits(
-        self, prior: Prior, tokens: Int[Tensor, "b s y x"], leading: Float[Tensor, "b s a"]
+        self, prior: Prior, tokens: Int[Tensor, "b s y x"], action_inputs: Float[Tensor, "b s a"]
     ) -> Float[Tensor, "b s1"]:
         """−log2 p of each latent but the first, over all its tokens; the actions before it are the
         true ones."""
-        state = prior.start(tokens[:, :1], torch.zeros_like(leading[:, :1]))
-        log_shares, found = self.share.log().to(leading.device), []
+        state = prior.start(tokens[:, :1], torch.zeros_like(action_inputs[:, :1]))
+        log_shares, found = self.share.log().to(action_inputs.device), []
         for s in range(1, tokens.shape[1]):
             last, newest = tokens[:, s - 1], tokens[:, s]
-            under = [vector.to(leading).expand(len(tokens), -1) for vector in self.vectors]
+            under = [vector.to(action_inputs).expand(len(tokens), -1) for vector in self.vectors]
             nats = [prior.score(state, last, action, newest)[1] for action in under]
             found.append(-torch.logsumexp(log_shares - torch.stack(nats, dim=1), dim=1) / math.log(2))
-            state, _ = prior.score(state, last, leading[:, s], newest)
+            state, _ = prior.score(state, last, action_inputs[:, s], newest)
         return torch.stack(found, dim=1)

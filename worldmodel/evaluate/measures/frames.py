@@ -12,7 +12,7 @@ CANDIDATES = 16  # frames with the nearest thumbnails that are compared in full
 
 
 def sharpness(frames: UInt8[Tensor, "b h w c"]) -> Float[np.ndarray, "b"]:
-    """Mean absolute difference of neighbouring pixels of the grey picture, across and down: grey
+    """Mean absolute difference of neighboring pixels of the grey image, across and down: grey
     levels per pixel.
 
     It is linear in contrast. A few hard edges and speckle dominate the variance of the Laplacian,

@@ -32,7 +32,7 @@ def squared_error(a: UInt8[Tensor, "b t h w c"], b: UInt8[Tensor, "b t h w c"]) 
 
 
 def ssim(a: UInt8[Tensor, "b t h w c"], b: UInt8[Tensor, "b t h w c"]) -> Float[np.ndarray, "b t"]:
-    """Structural similarity of each frame (Wang et al. 2004), mean over its colours; 1 for equal
+    """Structural similarity of each frame (Wang et al. 2004), mean over its colors; 1 for equal
     frames.
 
     The paper's Gaussian window, at all places where it lies inside the frame. scikit-image computes
@@ -77,7 +77,7 @@ class Lpips:
     # Name, stride, padding of each convolution; the input of POOLED is max-pooled.
     LAYERS = (("slice1.0", 4, 2), ("slice2.3", 1, 2), ("slice3.6", 1, 1), ("slice4.8", 1, 1), ("slice5.10", 1, 1))
     POOLED = ("slice2.3", "slice3.6")
-    SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of colours in [-1, 1], as AlexNet expects
+    SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of colors in [-1, 1], as AlexNet expects
 
     def __init__(self, path: str | Path):
         """Raises: ValueError if the file does not hold these weights."""
@@ -101,8 +101,8 @@ class Lpips:
     def _features(self, frames: UInt8[Tensor, "b t h w c"]) -> list[Tensor]:
         """The features of each layer, `n c y x`, of length one over the channels."""
         shift, scale = (torch.tensor(x)[:, None, None] for x in (self.SHIFT, self.SCALE))
-        colours = to_float(frames.cpu()).transpose(1, 2).flatten(0, 1).expand(-1, 3, -1, -1)  # grey three times
-        x, found = (colours - shift) / scale, []
+        colors = to_float(frames.cpu()).transpose(1, 2).flatten(0, 1).expand(-1, 3, -1, -1)  # grey three times
+        x, found = (colors - shift) / scale, []
         for name, stride, padding in self.LAYERS:
             x = F.max_pool2d(x, 3, 2) if name in self.POOLED else x
             weight, bias = self.weights[f"net.{name}.weight"], self.weights[f"net.{name}.bias"]

@@ -87,7 +87,7 @@ METRICS = {
     "tokenizer/lpips*": MetricInfo("perceptual distance of decoded to real frames; 0: equal"),
     "tokenizer/perplexity": MetricInfo("effective number of codes", "codes"),
     "tokenizer/usage": MetricInfo("share of all codes that occur", least=0.9),
-    "tokenizer/raw_bits_per_frame": MetricInfo("8 per colour of each pixel", "bits"),
+    "tokenizer/raw_bits_per_frame": MetricInfo("8 per color of each pixel", "bits"),
     "tokenizer/token_bits_per_frame": MetricInfo("log₂ K per token", "bits"),
     "tokenizer/compression": MetricInfo("raw bits ÷ bits of the tokens at log₂ K each", "×"),
     "prior/bits_by_latent/*": MetricInfo("", "bits", steps="latent of the clip"),
@@ -104,7 +104,7 @@ METRICS = {
     "prior/compression": MetricInfo("raw bits ÷ bits per frame under the prior", "×"),
     "prior/bits_per_dim_bound": MetricInfo(
         "the prior codes the tokens, a fixed table the errors of the pixels: a lossless code, an upper bound on "
-        "−log₂ p of a real frame, per colour of each pixel",
+        "−log₂ p of a real frame, per color of each pixel",
         "bits",
     ),
     "prior/entropy_per_token": MetricInfo(

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs no other file: targets first, then each section, pictures
+"""A report as one HTML page that needs no other file: targets first, then each section, images
 first."""
 
 import base64
@@ -30,7 +30,7 @@ th, td { text-align: left; padding: .2em .6em; border-bottom: 1px solid #e4e4e4;
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.name { font-family: ui-monospace, monospace; font-size: .92em; }
 .yes { color: #17722f; } .no { color: #b3261e; } .yes, .no { font-weight: 600; white-space: nowrap; }
-.looks { display: flex; flex-wrap: wrap; gap: 1.2em; align-items: flex-start; }
+.shown { display: flex; flex-wrap: wrap; gap: 1.2em; align-items: flex-start; }
 figure { margin: 0; max-width: 100%; } figure img { max-width: 100%; display: block; } figcaption { font-size: .85em; }
 figure.plot img { width: 520px; } figure.clip img { width: 520px; image-rendering: pixelated; }
 summary { cursor: pointer; color: #555; }
@@ -49,9 +49,9 @@ def _targets(sections: Mapping[str, Section]) -> str:
     """The metrics that have a target."""
     every = {name: metric for section in sections.values() for name, metric in section.metrics.items()}
     asked = {name: metric for name, metric in every.items() if metric_info(name).target}
-    judged = [metric_info(name).reached(metric) for name, metric in asked.items()]
-    left = judged.count(None)
-    words = f"{judged.count(True)} of {len(asked) - left} targets are reached by the whole 95 % interval."
+    verdicts = [metric_info(name).reached(metric) for name, metric in asked.items()]
+    left = verdicts.count(None)
+    words = f"{verdicts.count(True)} of {len(asked) - left} targets are reached by the whole 95 % interval."
     words += f" {left} more {'is' if left == 1 else 'are'} not applicable here." if left else ""
     return f"<p>{words}</p>{_table(asked)}" if asked else ""
 
@@ -64,14 +64,14 @@ def _resampled(sections: Mapping[str, Section]) -> str:
 
 
 def _section(title: str, section: Section) -> str:
-    pictures = [_image("png", png_bytes(each), _title(name), "picture") for name, each in section.pictures.items()]
+    images = [_image("png", png_bytes(each), _title(name), "image") for name, each in section.images.items()]
     clips = [_image("gif", _gif(each), _title(name), "clip") for name, each in section.clips.items()]
-    looks = "".join([*_plots(section.curves), *pictures, *clips])
+    shown = "".join([*_plots(section.curves), *images, *clips])
     notes = "".join(f"<p class=note>{escape(note)}</p>" for note in section.notes)
     table = _table(section.metrics) if section.metrics else ""
     if len(section.metrics) > MAX_OPEN_ROWS:
         table = f"<details><summary>All {len(section.metrics)} metrics</summary>{table}</details>"
-    return f"<h2>{escape(title)}</h2>{notes}<div class=looks>{looks}</div>{table}"
+    return f"<h2>{escape(title)}</h2>{notes}<div class=shown>{shown}</div>{table}"
 
 
 def _gif(clip: UInt8[np.ndarray, "t h w 3"]) -> bytes:

@@ -1,4 +1,4 @@
-"""A report in TensorBoard: figures, curves, pictures and clips."""
+"""A report in TensorBoard: figures, curves, images and clips."""
 
 import math
 import shutil
@@ -24,7 +24,7 @@ def log_report(sections: Mapping[str, Section], folder: Path) -> None:
                 for step, value in zip(curve.steps, curve.mean, strict=True):
                     if math.isfinite(value):
                         writer.add_scalar(name, value, step)
-            for name, picture in section.pictures.items():
-                writer.add_image(f"{title}/{name}", picture, 0, dataformats="HWC")
+            for name, image in section.images.items():
+                writer.add_image(f"{title}/{name}", image, 0, dataformats="HWC")
             for name, clip in section.clips.items():
                 log_video(writer, f"{title}/{name}", clip, 0)

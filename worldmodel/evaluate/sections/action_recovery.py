@@ -21,7 +21,7 @@ from worldmodel.evaluate.testbed.dream_clips import DreamSettings, WorldProtocol
 from worldmodel.io.config import FINITE, LARGEST, POSITIVE, check_range
 
 NOT_RECOGNIZED = "actions are recognized in real frames no better than by always naming the most frequent one"
-PAIRS_PER_CLIP = 8  # pairs of neighbouring frames in a training clip
+PAIRS_PER_CLIP = 8  # pairs of neighboring frames in a training clip
 
 
 @dataclass
@@ -47,13 +47,13 @@ class InverseConfig:
 
 
 class InverseDynamics(nn.Module):
-    """Two neighbouring frames → logits of the action between them."""
+    """Two neighboring frames → logits of the action between them."""
 
     def __init__(self, frame_shape: tuple[int, int, int], actions: int, width: int):
         super().__init__()
-        height, width_pixels, colours = frame_shape
+        height, width_pixels, colors = frame_shape
         self.body = nn.Sequential(
-            nn.Conv2d(3 * colours, width, 8, stride=4, padding=2),
+            nn.Conv2d(3 * colors, width, 8, stride=4, padding=2),
             nn.SiLU(),
             nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
             nn.SiLU(),
@@ -61,7 +61,7 @@ class InverseDynamics(nn.Module):
             nn.SiLU(),
             nn.Flatten(),
         )
-        features = self.body(torch.zeros(1, 3 * colours, height, width_pixels)).shape[1]
+        features = self.body(torch.zeros(1, 3 * colors, height, width_pixels)).shape[1]
         self.logits = nn.Linear(features, actions)
 
     def forward(self, frames: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b t1 a"]:
@@ -72,7 +72,7 @@ class InverseDynamics(nn.Module):
 
     @torch.no_grad()
     def recognize(self, frames: UInt8[Tensor, "b t h w c"]) -> Int[np.ndarray, "b t1"]:
-        """The likeliest action between neighbouring frames, counted from 0."""
+        """The likeliest action between neighboring frames, counted from 0."""
         return np.concatenate([self(clip[None]).argmax(-1).numpy() for clip in frames])
 
 
@@ -141,7 +141,7 @@ def action_recovery(
     section = Section(metrics=_accuracy_metrics(clips.resampler, tables["real"], tables["imagined"]))
     names = world.info.action_names or tuple(map(str, range(int(space.n))))
     for which, table in tables.items():
-        section.pictures[f"control/confusion_{which}"] = confusion_table(table.sum(0), names, which)
+        section.images[f"control/confusion_{which}"] = confusion_table(table.sum(0), names, which)
     return section
 
 

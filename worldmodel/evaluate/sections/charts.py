@@ -1,4 +1,4 @@
-"""Maps and tables of numbers as pictures."""
+"""Maps and tables of numbers as images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ STYLE: dict[Any, Any] = {"font.size": 9}
 
 
 def heat_map(values: Float[np.ndarray, "y x"], label: str) -> UInt8[np.ndarray, "h w 3"]:
-    """A number at each place of the frame, by colour, with the scale beside it."""
+    """A number at each place of the frame, by color, with the scale beside it."""
     with rc_context(STYLE):
         figure = Figure((4.0, 3.2), layout="constrained")
         canvas, axes = FigureCanvasAgg(figure), figure.subplots()

@@ -19,8 +19,8 @@ from worldmodel.evaluate.testbed.dream_clips import (
     decibels,
     errors,
     gain,
-    picture,
     random_actions,
+    rgb_array,
 )
 from worldmodel.evaluate.testbed.simulator import (
     Moment,
@@ -88,8 +88,8 @@ def controllability(
     right, wrong = (clips.dream(world, a, dreams.sampler, dreams.seed) for a in (clips.actions, drawn))
     better, worse = errors(right, clips.truth), errors(wrong, clips.truth)
     section = _compared("control/delta_psnr", clips.resampler, better, worse, config.steps)
-    rows = [picture(video[0]) for video in (clips.truth, right, wrong)]
-    section.pictures["control/random_actions"] = _sheet(rows, ["real", "true actions", "random actions"])
+    rows = [rgb_array(video[0]) for video in (clips.truth, right, wrong)]
+    section.images["control/random_actions"] = _sheet(rows, ["real", "true actions", "random actions"])
     return section
 
 
@@ -161,8 +161,8 @@ def _compare_futures(
             section.metrics[name] = section.metrics[name].unless("both actions truly led to the same frame")
     steps_ahead = range(1, 1 + apart.shape[1])
     section.curves["control/counterfactual_truths"] = resampler.curve(steps_ahead, decibels, apart)
-    rows = [picture(video[0]) for video in (truths[0], truths[1], other, first)]
-    section.pictures["control/counterfactual"] = _sheet(rows, ["real", "real, other", "dream, other", "dream"])
+    rows = [rgb_array(video[0]) for video in (truths[0], truths[1], other, first)]
+    section.images["control/counterfactual"] = _sheet(rows, ["real", "real, other", "dream, other", "dream"])
     return section
 
 
@@ -176,11 +176,11 @@ def _two_actions(space: Discrete, rng: np.random.Generator, steps: int) -> np.nd
 def _compared(name: str, resampler: Resampler, better: np.ndarray, worse: np.ndarray, steps: Sequence[int]) -> Section:
     """How much nearer to the truth one dream is than another, in dB, from the squared errors `n t`
     of both."""
-    ahead = range(1, 1 + better.shape[1])
-    section = Section(curves={name: resampler.curve(ahead, gain, worse, better)})
-    section.metrics |= {f"{name}@{step}": section.curves[name].at(step) for step in steps if step in ahead}
+    steps_ahead = range(1, 1 + better.shape[1])
+    section = Section(curves={name: resampler.curve(steps_ahead, gain, worse, better)})
+    section.metrics |= {f"{name}@{step}": section.curves[name].at(step) for step in steps if step in steps_ahead}
     for which, error in ((f"{name}/right_actions", better), (f"{name}/wrong_actions", worse)):
-        section.curves[which] = resampler.curve(ahead, decibels, error)
+        section.curves[which] = resampler.curve(steps_ahead, decibels, error)
     return section
 
 

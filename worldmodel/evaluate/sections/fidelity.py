@@ -15,7 +15,7 @@ from worldmodel.evaluate.testbed.held_out import BATCH, HeldOut
 from worldmodel.interfaces import Tokenizer
 from worldmodel.io.video import contact_sheet
 
-SHOWN = 8  # clips in the picture, the last frame of each
+SHOWN = 8  # clips in the image, the last frame of each
 
 
 def fidelity(tokenizer: Tokenizer, clips: HeldOut, frame_metrics: Mapping[str, FrameMetric]) -> Section:
@@ -37,7 +37,7 @@ def fidelity(tokenizer: Tokenizer, clips: HeldOut, frame_metrics: Mapping[str, F
         "perplexity": resampler.bias_corrected(perplexities, counts),
         "usage": resampler.bias_corrected(usage, counts).unless(few),
     }
-    section.pictures["real frames, and decoded from their tokens"] = _sheet(clips.frames, decoded)
+    section.images["real frames, and decoded from their tokens"] = _sheet(clips.frames, decoded)
     return section
 
 

@@ -65,7 +65,7 @@ def trust_horizon(
         clips=config.clips,
         seed=dreams.seed,
     )
-    still = world.start(clips.given, clips.lead, dreams.seed).frame.cpu()[:, None].expand_as(clips.truth)
+    still = world.start(clips.given, clips.given_actions, dreams.seed).frame.cpu()[:, None].expand_as(clips.truth)
     videos = {"still": still}
     if world.info.action_space is not None:
         videos["shuffled"] = clips.dream(world, np.roll(clips.actions, 1, axis=0), dreams.sampler, dreams.seed)
@@ -94,7 +94,7 @@ def horizon_of(
 
 
 def smooth(values: Float[np.ndarray, "n t"]) -> Float[np.ndarray, "n t"]:
-    """Each step's mean with up to SMOOTHING_REACH neighbours on either side; fewer at the ends."""
+    """Each step's mean with up to SMOOTHING_REACH neighbors on either side; fewer at the ends."""
     t = values.shape[1]
     near = np.abs(np.arange(t)[:, None] - np.arange(t)) <= SMOOTHING_REACH
     return values @ (near / near.sum(0))

@@ -19,7 +19,7 @@ from worldmodel.evaluate.testbed.held_out import BATCH, HeldOut, decode, same_ac
 from worldmodel.interfaces import Prior
 from worldmodel.world import WorldModel
 
-NATS = math.log(2)  # of a bit
+NATS = math.log(2)  # per bit
 LEAST = 1e-3  # bits of a frame; fewer count as none
 
 
@@ -49,7 +49,7 @@ class TokenPredictions:
 def token_likelihood(world: WorldModel, clips: HeldOut, baselines: Baselines) -> Section:
     """Bits per token, per frame and per pixel, beside simpler coders, wrong actions and no
     actions."""
-    predictions = predict(world.prior, clips.tokens, clips.leading)
+    predictions = predict(world.prior, clips.tokens, clips.action_inputs)
     by_latent = _by_latent(world.prior, clips, predictions, baselines)
     section = _compared(clips.resampler, by_latent)
     name = "bits_saved/shuffled_actions"
@@ -60,16 +60,16 @@ def token_likelihood(world: WorldModel, clips: HeldOut, baselines: Baselines) ->
     means = clips.unit_means(unchanged.double().mean((1, 2, 3)).numpy())
     section.metrics["tokens_unchanged"] = clips.resampler.interval(identity, means)
     _add_calibration(section, clips, predictions)
-    section.pictures["bits of each token"] = heat_map(predictions.bits.mean((0, 1)), "bits, mean over clips and frames")
+    section.images["bits of each token"] = heat_map(predictions.bits.mean((0, 1)), "bits, mean over clips and frames")
     return section
 
 
 @torch.no_grad()
-def predict(prior: Prior, tokens: Int[Tensor, "n s y x"], leading: Float[Tensor, "n s a"]) -> TokenPredictions:
+def predict(prior: Prior, tokens: Int[Tensor, "n s y x"], action_inputs: Float[Tensor, "n s a"]) -> TokenPredictions:
     """The prior's predictions of these tokens under these actions."""
     device = prior.device
     parts = []
-    for part, actions in zip(tokens.split(BATCH), leading.split(BATCH), strict=True):
+    for part, actions in zip(tokens.split(BATCH), action_inputs.split(BATCH), strict=True):
         scores = prior.logits(part.to(device), actions.to(device))[:, 1:].float().log_softmax(-1).cpu()
         parts.append(_predict_part(scores, part[:, 1:]))
     columns = ([getattr(part, each.name) for part in parts] for each in fields(TokenPredictions))
@@ -94,7 +94,7 @@ def _by_latent(
     tokens = clips.tokens.numpy()
     coders = {
         "prior": predictions.bits,
-        "shuffled_actions": predict(prior, clips.tokens, clips.leading[clips.others()]).bits,
+        "shuffled_actions": predict(prior, clips.tokens, clips.action_inputs[clips.others()]).bits,
         "copy_coder": baselines.copy.bits(tokens),
         "marginal_coder": baselines.copy.marginal().bits(tokens),
     }
@@ -178,5 +178,5 @@ def without_actions(prior: Prior, clips: HeldOut, action_marginal: ActionMargina
     """−log2 p of each latent but the first, under no action: marginalized over the action into
     it."""
     device = prior.device
-    pairs = zip(clips.tokens.split(BATCH), clips.leading.split(BATCH), strict=True)
+    pairs = zip(clips.tokens.split(BATCH), clips.action_inputs.split(BATCH), strict=True)
     return np.concatenate([action_marginal.bits(prior, z.to(device), a.to(device)).cpu().numpy() for z, a in pairs])

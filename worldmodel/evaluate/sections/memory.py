@@ -12,7 +12,7 @@ from torch import Tensor
 
 from worldmodel.evaluate.statistics.bootstrap import Resampler
 from worldmodel.evaluate.statistics.results import Section, exact
-from worldmodel.evaluate.testbed.dream_clips import DreamSettings, WorldProtocol, decibels, errors, gain, picture
+from worldmodel.evaluate.testbed.dream_clips import DreamSettings, WorldProtocol, decibels, errors, gain, rgb_array
 from worldmodel.evaluate.testbed.simulator import Moment, dream_after, is_reproducible, moments, true_frames_after
 from worldmodel.io.config import LARGEST, check_range
 from worldmodel.io.video import contact_sheet
@@ -185,6 +185,6 @@ def _last_errors(there: Return) -> dict[str, Float[np.ndarray, "n"]]:
 def _show(section: Section, name: str, there: Return) -> None:
     """The first scene, real and dreamed: a contact sheet, and a video with the real one on the
     left."""
-    rows = [picture(torch.cat([there.first[:1], video[0]])) for video in (there.truth, there.dream)]
-    section.pictures[f"memory/{name}"] = contact_sheet(rows, ["real", "dream"])
+    rows = [rgb_array(torch.cat([there.first[:1], video[0]])) for video in (there.truth, there.dream)]
+    section.images[f"memory/{name}"] = contact_sheet(rows, ["real", "dream"])
     section.clips[f"memory/{name}"] = np.concatenate(rows, axis=2)

@@ -59,7 +59,7 @@ def predict_outcomes(prior: Prior, batches: TokenBatches, count: int) -> Outcome
     clip."""
     tables, rewards, ends, episodes, latents = [], [], [], [], []
     for step in range(count):
-        clip, places = batches[step].to(prior.device), batches.windows.draw(step, batches.batch_size)
+        clip, places = batches[step].to(prior.device), batches.windows.sample(step, batches.batch_size)
         mask = clip.mask[:, 1:]
         tables.append(prior.outcome_probabilities(clip)[:, 1:][mask])
         rewards.append(clip.rewards[:, 1:][mask])

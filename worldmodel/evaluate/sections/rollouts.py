@@ -72,7 +72,7 @@ def rollouts(
     continuations = imagine(world, clips, config, context=context, sampler=sampler, seed=seed)
     section = Section()
     for name, frame_metric in frame_metrics.items():
-        _judge(section, clips, continuations, name, frame_metric)
+        _compare_frames(section, clips, continuations, name, frame_metric)
     _pick(section, config.at)
     _mark_inapplicable(section, clips, continuations)
     gain = section.curves["psnr_gained/copy_last_frame"]
@@ -93,19 +93,19 @@ def imagine(
     """The dreams of all clips after `context` real frames, sample i with seed `seed + i`, and the
     baselines."""
     horizon = min(world.whole_latents(1 + config.horizon), world.whole_latents(clips.frames.shape[1] - context + 1)) - 1
-    ahead = slice(context, context + horizon)
-    given, truth = clips.frames[:, :context], clips.frames[:, ahead]
+    future = slice(context, context + horizon)
+    given, truth = clips.frames[:, :context], clips.frames[:, future]
     wrong = np.concatenate([clips.actions[:, : context - 1], clips.actions[clips.others(), context - 1 :]], axis=1)
     dreams = [world.imagine(given, clips.actions, horizon, sampler, seed + i) for i in range(config.samples)]
     baselines = {
         "copy_last_frame": given[:, -1:].expand_as(truth),
         "shuffled_actions": world.imagine(given, wrong, horizon, sampler, seed),
-        "decoded_truth": decode(world.tokenizer, clips)[:, ahead],
+        "decoded_truth": decode(world.tokenizer, clips)[:, future],
     }
     return Continuations(truth, dreams, baselines)
 
 
-def _judge(
+def _compare_frames(
     section: Section, clips: HeldOut, continuations: Continuations, name: str, frame_metric: FrameMetric
 ) -> None:
     """Curves of one frame metric: of dreams and baselines, and of the gains of dreams over
@@ -167,7 +167,7 @@ def _show(section: Section, continuations: Continuations) -> None:
     moments = np.unique(np.linspace(0, truth.shape[1] - 1, COLUMNS).round().astype(int))
     rows = [video[0, moments] for video in videos.values()]
     sheet = contact_sheet(rows, list(videos), COLUMNS, [f"+{moment + 1}" for moment in moments])
-    section.pictures["a dream beside what truly happened, by frames ahead"] = sheet
+    section.images["a dream beside what truly happened, by frames ahead"] = sheet
     for clip in np.unique(np.linspace(0, len(truth) - 1, VIDEOS + 1).astype(int)[:VIDEOS]):
         name = f"clip {clip + 1}: {', '.join(videos)}"
         section.clips[name] = np.concatenate([video[clip].numpy() for video in videos.values()], axis=2)

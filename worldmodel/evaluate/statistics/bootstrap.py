@@ -91,7 +91,7 @@ class Resampler:
         return self.interval(ratio, a, b).unless("" if b.any() else NO_DIVISOR)
 
     def rows(self, draws: int, seed: int) -> Iterator[Int[np.ndarray, "k"]]:
-        """The row numbers of each of so many draws, for statistics that are not functions of
+        """The row numbers of each draw, for statistics that are not functions of
         means."""
         members = [np.flatnonzero(self.unit == unit) for unit in range(len(self))]
         for chosen in np.random.default_rng(seed).integers(len(self), size=(draws, len(self))):

@@ -1,5 +1,5 @@
 """What every measurement returns: means with bootstrap intervals, curves of them by step, and
-pictures and clips."""
+images and clips."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -74,19 +74,19 @@ class Curve:
 
 @dataclass
 class Section:
-    """One part of a report: numbers by name, curves by name, and pictures and clips to look at.
+    """One part of a report: numbers by name, curves by name, and images and clips to show.
 
-    Pictures are `h w 3`, clips `t h w 3`, each of its own size. notes: what was left out, and why.
+    Images are `h w 3`, clips `t h w 3`, each of its own size. notes: what was left out, and why.
     """
 
     metrics: dict[str, Interval] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
-    pictures: dict[str, UInt8[np.ndarray, "_ _ 3"]] = field(default_factory=dict)
+    images: dict[str, UInt8[np.ndarray, "_ _ 3"]] = field(default_factory=dict)
     clips: dict[str, UInt8[np.ndarray, "_ _ _ 3"]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def update(self, other: "Section") -> None:
         """Take over all entries of another section."""
-        for name in ("metrics", "curves", "pictures", "clips"):
+        for name in ("metrics", "curves", "images", "clips"):
             getattr(self, name).update(getattr(other, name))
         self.notes += other.notes

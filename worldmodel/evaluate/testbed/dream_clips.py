@@ -75,7 +75,7 @@ class DreamClips:
     episodes: tuple[int, ...]
     given: UInt8[Tensor, "b k h w c"]
     truth: UInt8[Tensor, "b t h w c"]
-    lead: np.ndarray  # between the given frames, `b k-1 *space`
+    given_actions: np.ndarray  # between the given frames, `b k-1 *space`
     actions: np.ndarray  # into the true frames, `b t *space`
 
     @property
@@ -86,7 +86,7 @@ class DreamClips:
     def dream(self, world: WorldProtocol, actions: np.ndarray, sampler: SamplerConfig, seed: int) -> Tensor:
         """What the world imagines after the given frames under these actions (`b t *space`): uint8
         `b t h w c`."""
-        both = np.concatenate([self.lead, actions], axis=1)
+        both = np.concatenate([self.given_actions, actions], axis=1)
         return world.imagine(self.given, both, actions.shape[1], sampler, seed)
 
 
@@ -117,7 +117,7 @@ def clips_of(
             "lower report.context, or collect longer episodes"
         )
     sampler = ClipSampler(store, episodes, length=given + follow, seed=seed, setting="context")
-    real = sampler.draw_distinct(clips)
+    real = sampler.sample_distinct(clips)
     frames, actions = real.frames, real.actions
     return DreamClips(
         real.episodes, frames[:, :given], frames[:, given:], actions[:, : given - 1], actions[:, given - 1 :]
@@ -151,7 +151,7 @@ def gain(worse: np.ndarray, better: np.ndarray) -> np.ndarray:
     return decibels(better) - decibels(worse)
 
 
-def picture(frames: UInt8[Tensor, "t h w c"]) -> UInt8[np.ndarray, "t h w 3"]:
+def rgb_array(frames: UInt8[Tensor, "t h w c"]) -> UInt8[np.ndarray, "t h w 3"]:
     """Frames to look at: grey ones get three channels."""
     array = frames.cpu().numpy()
     return np.repeat(array, 3, axis=3) if array.shape[3] == 1 else array

@@ -56,7 +56,7 @@ def trace_dreams(
     """
     clips = context_clips(world, store, episodes, dreams=dreams, context=context, seed=seed)
     actions = held_actions(world, store, len(clips.given), moments[-1], seed)
-    state, sampler = world.start(clips.given, clips.lead, seed), replace(sampler, allow_termination=False)
+    state, sampler = world.start(clips.given, clips.given_actions, seed), replace(sampler, allow_termination=False)
     numbers, kept, video = [], [], []
     for n in range(moments[-1]):
         state, step = world.step(state, actions[n], sampler)

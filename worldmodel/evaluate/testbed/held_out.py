@@ -23,8 +23,8 @@ BATCH = 8  # clips in one pass
 class HeldOut:
     """n clips of one length, sorted by episode.
 
-    episodes: the episode of each clip. actions: raw, as the environment takes them; leading:
-    encoded, those that lead into each latent. tokens: encoded with the whole past of the episode,
+    episodes: the episode of each clip. actions: raw, as the environment takes them;
+    action_inputs: encoded, those that lead into each latent. tokens: encoded with the whole past of the episode,
     not with the clip alone.
     """
 
@@ -32,7 +32,7 @@ class HeldOut:
     frames: UInt8[Tensor, "n t h w c"]
     actions: np.ndarray  # `n t-1 *space`
     tokens: Int[Tensor, "n s y x"]
-    leading: Float32[Tensor, "n s a"]
+    action_inputs: Float32[Tensor, "n s a"]
 
     def __len__(self) -> int:
         return len(self.episodes)
@@ -56,7 +56,7 @@ class HeldOut:
         return Resampler.by_row(len(clips), clips.name)
 
 
-def draw(
+def sample_clips(
     store: EpisodeStore,
     tokens: TokenStore,
     episodes: Sequence[int],
@@ -76,10 +76,10 @@ def draw(
     """
     stride, encoder = tokens.info.time_stride, encoder or ActionEncoder(store.info.action_space)
     sampler = ClipSampler(store, episodes, length=latents, seed=seed, setting=setting, time_stride=stride)
-    clips = sampler.read(sorted(sampler.windows.draw(0, count)))
+    clips = sampler.read(sorted(sampler.windows.sample(0, count)))
     code = [_tokens(tokens, *place, latents) for place in zip(clips.episodes, clips.starts, strict=True)]
-    leading = [latent_actions(encoder.encode(actions), stride, latents) for actions in clips.actions]
-    stacked = (torch.from_numpy(np.stack(column)) for column in (code, leading))
+    action_inputs = [latent_actions(encoder.encode(actions), stride, latents) for actions in clips.actions]
+    stacked = (torch.from_numpy(np.stack(column)) for column in (code, action_inputs))
     return HeldOut(clips.episodes, clips.frames, clips.actions, *stacked)
 
 
@@ -105,5 +105,5 @@ def reach(tokens: TokenStore, episodes: Sequence[int], latents: int) -> int:
 def same_actions(clips: HeldOut) -> str:
     """Why the actions of the other clips are not wrong ones: all clips have the same; "" if they
     differ."""
-    same = not clips.leading.shape[2] or torch.equal(clips.leading, clips.leading[clips.others()])
+    same = not clips.action_inputs.shape[2] or torch.equal(clips.action_inputs, clips.action_inputs[clips.others()])
     return "the other clips took the same actions, or there are none" if same else ""

@@ -43,7 +43,7 @@ class RealWindows:
 def real_frames(store: EpisodeStore, episodes: Sequence[int], count: int, seed: int) -> RealFrames:
     """`count` frames at random places of the episodes."""
     lengths = {index: store.length(index) for index in episodes}
-    places = WindowSampler(lengths, 1, seed, item="frames", setting="the clip length").draw(0, count)
+    places = WindowSampler(lengths, 1, seed, item="frames", setting="the clip length").sample(0, count)
     frames = np.concatenate([store.frames(index, start, start + 1) for index, start in places])
     return RealFrames(tuple(index for index, _ in places), torch.from_numpy(frames))
 
@@ -54,6 +54,6 @@ def real_windows(tokens: TokenStore, episodes: Sequence[int], length: int, count
     Raises: ValueError if no episode is that long.
     """
     lengths = {index: len(tokens.tokens(index)) for index in episodes}
-    places = WindowSampler(lengths, length, seed, item="latents", setting="the window").draw(0, count)
+    places = WindowSampler(lengths, length, seed, item="latents", setting="the window").sample(0, count)
     stacked = np.stack([tokens.tokens(index)[start : start + length] for index, start in places])
     return RealWindows(tuple(index for index, _ in places), stacked)

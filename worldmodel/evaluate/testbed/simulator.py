@@ -60,8 +60,8 @@ def dream_after(
     follow."""
     given = world.whole_latents(context)
     frames = np.stack([moment.frames[-given:] for moment in found])
-    lead = [moment.actions[len(moment.actions) - given + 1 :] for moment in found]
-    both = np.stack([np.concatenate(pair) for pair in zip(lead, actions, strict=True)])
+    given_actions = [moment.actions[len(moment.actions) - given + 1 :] for moment in found]
+    both = np.stack([np.concatenate(pair) for pair in zip(given_actions, actions, strict=True)])
     return world.imagine(torch.from_numpy(frames), both, len(actions[0]), sampler, seed).cpu()
 
 

@@ -107,17 +107,17 @@ def jpeg(file: h5py.File, path: list[str], start: int, stop: int) -> Answer:
     from PIL import Image  # only few files need it
 
     data = array(file, path)
-    pictures = np.stack([decoded(Image, data.name, row) for row in data[start:stop]])
-    return {"array": [list(pictures.shape), pictures.dtype.str]}, pictures
+    images = np.stack([decoded(Image, data.name, row) for row in data[start:stop]])
+    return {"array": [list(images.shape), images.dtype.str]}, images
 
 
 def decoded(Image: Any, name: Any, row: Any) -> np.ndarray:
     row = np.asarray(row)
     if row.dtype != np.uint8 or row.ndim != 1:
-        raise ValueError(f"{name}: expected JPEG pictures, got {row.dtype} {row.shape}")
+        raise ValueError(f"{name}: expected JPEG images, got {row.dtype} {row.shape}")
     with Image.open(io.BytesIO(row.tobytes()), formats=["JPEG"]) as image:
         if image.width * image.height * len(image.getbands()) > FRAME_BYTES:
-            raise ValueError(f"{name}: pictures of {image.height} x {image.width} are too large")
+            raise ValueError(f"{name}: images of {image.height} x {image.width} are too large")
         return np.asarray(image)
 
 

@@ -15,7 +15,7 @@ from worldmodel.io.untrusted import UntrustedFileError, check_episode, check_reg
 
 PROGRAM = Path(__file__).with_name("child.py")
 BATCH_BYTES = 1 << 23  # of rows that are read at once
-BYTES = "bytes"  # the type of rows of bytes, one picture each
+BYTES = "bytes"  # the type of rows of bytes, one image each
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class ForeignHDF5:
         parts = list(self._batches("read", path, found))
         return np.concatenate(parts) if parts else np.empty(found.shape, found.dtype)
 
-    def pictures(self, *path: str) -> Iterator[np.ndarray]:
+    def images(self, *path: str) -> Iterator[np.ndarray]:
         """The rows of an array, one by one; rows that are JPEG files are decoded."""
         found = self.array(*path)
         packed = found.dtype == BYTES or len(found.shape) == 2

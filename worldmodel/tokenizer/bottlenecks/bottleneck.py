@@ -1,4 +1,4 @@
-"""What stands between encoder and decoder: vectors to discrete tokens and back. `Bottleneck` is the contract."""
+"""Between encoder and decoder: vectors to discrete tokens and back. `Bottleneck` is the contract."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -84,8 +84,8 @@ class Bottleneck(nn.Module, ABC):
 def standardize(values: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
     """Each column with mean 0 and deviation 1.
 
-    Code vectors start as principal components: the first differ a hundred times as much as the last. What an agent
-    looks for may be small.
+    Code vectors start as principal components: the first entry varies a hundred times as much as the last. What an
+    agent needs to see may be in the small entries.
     """
     rows, count = values.double(), len(values)
     mean = _total(rows) / count

@@ -27,7 +27,7 @@ SPREAD = 1.0  # standard deviation of the numbers before they are bounded, at th
 
 
 def levels_for(codes: int) -> tuple[int, ...]:
-    """The levels for about so many codes: those of the next lower entry of the table, or its first one."""
+    """The levels for about this number of codes: the table's next lower entry, or its first one."""
     return LEVELS[max((size for size in LEVELS if size <= codes), default=min(LEVELS))]
 
 

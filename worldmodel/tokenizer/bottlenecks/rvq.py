@@ -1,4 +1,4 @@
-"""Residual vector quantization of depth 2: a code, and a second code for what the first one leaves.
+"""Residual vector quantization of depth 2: a code, and a second code for the residual.
 
 After SoundStream (Zeghidour et al. 2021, arXiv 2107.03312, section III-C). K + K codes describe K · K vectors.
 """
@@ -16,7 +16,7 @@ DEPTH = 2
 class ResidualVectorQuantizer(Bottleneck):
     """Two codebooks. Each vector has two tokens side by side: the coarse one, in [0, K), and the fine one, in [K, 2K).
 
-    A fine token where a coarse one belongs, or the other way round, stands for the code of the same number.
+    If a fine token stands in the place of a coarse one, or the reverse, the code of the same number is used.
     """
 
     tokens_per_site = DEPTH
@@ -28,17 +28,17 @@ class ResidualVectorQuantizer(Bottleneck):
         self.coarse, self.fine = VectorQuantizer(config), VectorQuantizer(config)
 
     @property
-    def stages(self) -> tuple[VectorQuantizer, VectorQuantizer]:
-        """The two quantizers; the second one gets what the first one leaves."""
+    def quantizers(self) -> tuple[VectorQuantizer, VectorQuantizer]:
+        """The two quantizers; the second one quantizes the residual of the first."""
         return self.coarse, self.fine
 
     def forward(self, z: Float[Tensor, "*n x d"]) -> Quantized:
         rest, tokens, loss = z.float(), [], z.new_zeros((), dtype=torch.float)
-        if self.training and not self.stages[0].initialized:
+        if self.training and not self.quantizers[0].initialized:
             self.init_from_data(rest.detach().flatten(0, -2))
-        for stage in self.stages:
-            found = stage(rest)
-            rest = rest - stage.vectors(found.tokens).detach()
+        for quantizer in self.quantizers:
+            found = quantizer(rest)
+            rest = rest - quantizer.vectors(found.tokens).detach()
             tokens.append(found.tokens)
             loss = loss + found.loss
         side_by_side = self._side_by_side(tokens)
@@ -48,26 +48,26 @@ class ResidualVectorQuantizer(Bottleneck):
     @torch.no_grad()
     def quantize(self, z: Float[Tensor, "*n x d"]) -> Int[Tensor, "*n x2"]:
         rest, tokens = z.float(), []
-        for stage in self.stages:
-            tokens.append(stage.quantize(rest))
-            rest = rest - stage.vectors(tokens[-1])
+        for quantizer in self.quantizers:
+            tokens.append(quantizer.quantize(rest))
+            rest = rest - quantizer.vectors(tokens[-1])
         return self._side_by_side(tokens)
 
     def vectors(self, tokens: Int[Tensor, "*n x2"]) -> Float[Tensor, "*n x d"]:
         pairs = tokens.unflatten(-1, (-1, DEPTH)) % self.config.codes
-        coarse, fine = (stage.vectors(part) for stage, part in zip(self.stages, pairs.unbind(-1), strict=True))
-        return coarse + fine
+        coarse, fine = pairs.unbind(-1)
+        return self.coarse.vectors(coarse) + self.fine.vectors(fine)
 
     @torch.no_grad()
     def embed(self, tokens: Int[Tensor, "*n x2"]) -> Float[Tensor, "*n x2 e"]:
         every = torch.arange(self.config.codes, device=tokens.device)
-        return nn.functional.embedding(tokens, torch.cat([stage.embed(every) for stage in self.stages]))
+        return nn.functional.embedding(tokens, torch.cat([quantizer.embed(every) for quantizer in self.quantizers]))
 
     @torch.no_grad()
     def init_from_data(self, z: Float[Tensor, "n d"]) -> None:
-        for stage in self.stages:
-            stage.init_from_data(z)
-            z = z - stage.vectors(stage.quantize(z))
+        for quantizer in self.quantizers:
+            quantizer.init_from_data(z)
+            z = z - quantizer.vectors(quantizer.quantize(z))
 
     def _side_by_side(self, tokens: list[Tensor]) -> Int[Tensor, "*n x2"]:
         own = [part + i * self.config.codes for i, part in enumerate(tokens)]

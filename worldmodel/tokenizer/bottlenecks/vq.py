@@ -81,7 +81,7 @@ class VectorQuantizer(Bottleneck):
     def init_from_data(self, z: Float[Tensor, "n d"]) -> None:
         """Set the codebook to the means that k-means finds (Lloyd 1982), from vectors drawn at random.
 
-        Where nothing called this before, the first batch of a training does.
+        If nothing has called this before, the first training batch does.
         """
         self.initialized.fill_(True)
         self._set_codes(torch.arange(self.config.codes, device=z.device), z)
@@ -134,7 +134,7 @@ class VectorQuantizer(Bottleneck):
         return use, torch.zeros_like(self.embedding_sum).index_add_(0, codes, z)
 
     def _set_codes(self, which: Int[Tensor, "m"], z: Float[Tensor, "n d"]) -> None:
-        """Put codes on randomly drawn encoder outputs and reset both of their moving averages."""
+        """Set codes to randomly drawn encoder outputs and reset both of their moving averages."""
         drawn = z[torch.randint(len(z), (len(which),), device=z.device)]
         if is_available() and is_initialized():
             drawn = drawn if get_rank() == 0 else torch.empty_like(drawn)

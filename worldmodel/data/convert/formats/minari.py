@@ -172,7 +172,7 @@ def _episode(name: str, episode: str, layout: _Layout, file: ForeignHDF5) -> Imp
     seed = group.seed if isinstance(group, Group) and group.seed is not None else 0
     return ImportedEpisode(
         name,
-        partial(file.pictures, *frames),
+        partial(file.images, *frames),
         steps["actions"],
         steps["rewards"],
         _last(name, "terminations", steps["terminations"]),

@@ -13,9 +13,9 @@ from worldmodel.io.untrusted import FRAME_BYTES, UntrustedFileError, check_frame
 
 PNG = ["PNG"]  # the only format that Pillow may try
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-HEADER = struct.Struct(">8s8xIIBB2xB")  # signature, then width, height, bit depth, colour type and interlacing
+HEADER = struct.Struct(">8s8xIIBB2xB")  # signature, then width, height, bit depth, color type and interlacing
 CHUNK = struct.Struct(">I4s")  # length and name of a chunk; its content and a checksum of 4 bytes follow
-CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # per PNG colour type; a palette becomes RGB
+CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # per PNG color type; a palette becomes RGB
 FILE_BYTES = 2 * FRAME_BYTES
 # For each pass of an interlaced image: its first column and row, and the steps to the next ones.
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -39,13 +39,13 @@ def _check_header(path: Path, content: bytes) -> None:
     """Check format, depth and size before a decoder reads the file."""
     if len(content) < HEADER.size or not content.startswith(SIGNATURE):
         raise UntrustedFileError(f"{path}: expected a PNG image, got another format or a file cut short")
-    _, width, height, depth, colour, _ = HEADER.unpack_from(content)
+    _, width, height, depth, color, _ = HEADER.unpack_from(content)
     if depth == 16:
         raise UntrustedFileError(
             f"{path.parent}: expected uint8 images, got uint16 ({height}, {width}) in {path.name}; "
             "save it with 8 bits per channel"
         )
-    check_frame(path, (height, width, CHANNELS.get(colour, 4)))
+    check_frame(path, (height, width, CHANNELS.get(color, 4)))
 
 
 def _decoded(content: bytes) -> np.ndarray:
@@ -60,8 +60,8 @@ def _decoded(content: bytes) -> np.ndarray:
 
 def _check_rows(content: bytes) -> None:
     """Check that no row of pixels is missing; Pillow would leave it black."""
-    _, width, height, depth, colour, interlaced = HEADER.unpack_from(content)
-    bits = depth * (1 if colour == 3 else CHANNELS[colour])
+    _, width, height, depth, color, interlaced = HEADER.unpack_from(content)
+    bits = depth * (1 if color == 3 else CHANNELS[color])
     passes = PASSES if interlaced else ((0, 0, 1, 1),)
     sides = [(-(-(width - x) // across), -(-(height - y) // down)) for x, y, across, down in passes]
     expected = sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in sides if columns > 0 and rows > 0)

@@ -49,7 +49,7 @@ class DriftData:
     real_until: int
 
     @property
-    def judged_steps(self) -> list[int]:
+    def late_steps(self) -> list[int]:
         """The steps at which late dreams are judged: the last one, and the last that real episodes
         reach."""
         reached = {min(self.config.steps, self.real_until)} - set(range(2 * AVERAGING_STEPS))

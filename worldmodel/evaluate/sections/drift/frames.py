@@ -7,7 +7,7 @@ from worldmodel.evaluate.measures.frames import nearest, sharpness
 from worldmodel.evaluate.sections.drift.data import AVERAGING_STEPS, DriftData
 from worldmodel.evaluate.statistics.bootstrap import identity, share
 from worldmodel.evaluate.statistics.results import Section
-from worldmodel.evaluate.testbed.dream_clips import decibels, gain, picture
+from worldmodel.evaluate.testbed.dream_clips import decibels, gain, rgb_array
 from worldmodel.evaluate.testbed.real_samples import real_frames
 from worldmodel.io.video import contact_sheet
 
@@ -31,11 +31,11 @@ def _by_moment(
 ) -> Section:
     """Means up to each moment, times `scale`, and the ratio of the last to the first."""
     moments, resampler = data.config.moments, data.trace.resampler
-    means = {m: values[:, m - AVERAGING_STEPS : m].mean(1) for m in (*moments, *data.judged_steps)}
+    means = {m: values[:, m - AVERAGING_STEPS : m].mean(1) for m in (*moments, *data.late_steps)}
     first = moments[0]
     metrics = {
         f"drift/{name}_{m}_over_{first}": resampler.quotient(means[m], means[first]).unless(data.beyond(m))
-        for m in data.judged_steps
+        for m in data.late_steps
     }
     columns = np.stack([means[m] for m in moments], axis=1)
     return Section(metrics, {f"drift/{name}": resampler.curve(moments, identity, columns * scale)})
@@ -57,10 +57,10 @@ def nearest_real(data: DriftData) -> Section:
     return Section(metrics, {"drift/nearest_real": resampler.curve(config.moments, decibels, error)})
 
 
-def pictures(data: DriftData) -> Section:
+def dream_images(data: DriftData) -> Section:
     """Some dreams at all moments, and a video of the first few, side by side."""
     trace, titles = data.trace, [str(moment) for moment in data.config.moments]
-    rows = [picture(trace.frames[:, i]) for i in range(min(SHEET_DREAMS, trace.frames.shape[1]))]
+    rows = [rgb_array(trace.frames[:, i]) for i in range(min(SHEET_DREAMS, trace.frames.shape[1]))]
     sheet = contact_sheet(rows, [f"dream {i}" for i in range(len(rows))], len(titles), titles)
-    video = np.concatenate([picture(trace.video[:, i]) for i in range(trace.video.shape[1])], axis=2)
-    return Section(pictures={"drift/moments": sheet}, clips={"drift/dreams": video})
+    video = np.concatenate([rgb_array(trace.video[:, i]) for i in range(trace.video.shape[1])], axis=2)
+    return Section(images={"drift/moments": sheet}, clips={"drift/dreams": video})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.evaluate.sections.drift.data import DriftConfig, DriftData, real_steps
-from worldmodel.evaluate.sections.drift.frames import nearest_real, pictures, sharpness_by_step, surprise_by_step
+from worldmodel.evaluate.sections.drift.frames import dream_images, nearest_real, sharpness_by_step, surprise_by_step
 from worldmodel.evaluate.sections.drift.tokens import frozen_and_collapsed, token_divergence, variety
 from worldmodel.evaluate.statistics.results import Section
 from worldmodel.evaluate.testbed.dream_clips import DreamSettings, WorldProtocol
@@ -19,7 +19,7 @@ PARTS = (
     surprise_by_step,
     frozen_and_collapsed,
     variety,
-    pictures,
+    dream_images,
 )
 
 
@@ -38,7 +38,7 @@ def drift(
     steps up to each moment. Intervals draw the episodes of the contexts, each with all its dreams;
     those of real frames and windows draw their episodes.
 
-    - sharpness: mean gradient of the grey picture, as a multiple of that of held-out frames.
+    - sharpness: mean gradient of the grey image, as a multiple of that of held-out frames.
     - token_divergence: Jensen–Shannon divergence, in bits, between the dreamed codes and those of
       the training episodes; `floor` is that of as many held-out tokens. The target is `over_real` <
       1: in sets of 64 dreams, the mean divergence of late dreams is below the 95th percentile of

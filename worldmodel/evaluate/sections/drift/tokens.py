@@ -23,7 +23,7 @@ SET_SIZE = 64  # dreams whose codes are compared with the codes of as many real 
 def token_divergence(data: DriftData) -> Section:
     """How far the codes are from those of the training episodes."""
     codes, moments, reference = data.tokens.info.codes, data.config.moments, _code_frequencies(data)
-    shares = {m: _code_shares(data, m) for m in (*moments, *data.judged_steps)}
+    shares = {m: _code_shares(data, m) for m in (*moments, *data.late_steps)}
     found = [_divergence(data.trace.resampler, shares[m], reference) for m in moments]
     length = min(AVERAGING_STEPS, max(len(data.tokens.tokens(index)) for index in data.held_out))
     real = real_windows(data.tokens, data.held_out, length, WINDOWS, data.seed)
@@ -39,7 +39,7 @@ def token_divergence(data: DriftData) -> Section:
     }
     size = min(SET_SIZE, len(data.trace.tokens))
     level = token_statistics.real_level(windows, size * AVERAGING_STEPS // length, reference, data.seed)
-    for m in data.judged_steps:
+    for m in data.late_steps:
         late = token_statistics.divergence(token_statistics.set_means(shares[m], size), reference).mean()
         over = exact(float(late / level)) if level > 0 else absent("samples of real frames have the same codes")
         metrics[f"drift/token_divergence_{m}_over_real"] = over.unless(data.beyond(m))
@@ -109,7 +109,7 @@ def _dead_dreams(
     common: why the last steps cannot be judged by it; "" if they can.
     """
     moments = [m for m in data.config.moments if m >= length]
-    ends = {m: max(length, m) for m in data.judged_steps}
+    ends = {m: max(length, m) for m in data.late_steps}
     dead = {
         m: (measure(data.trace.tokens[:, m - length : m]) <= bound).astype(float) for m in {*moments, *ends.values()}
     }
@@ -130,7 +130,7 @@ def variety(data: DriftData) -> Section:
     resampler, section = Resampler.by_row(units, name), Section()
     others = token_statistics.place_counts(real.tokens[:, 0], real_unit, units, codes)
     reason = "" if token_statistics.place_entropy(others.sum(0, keepdims=True)).any() else NO_DIVISOR
-    for m in data.judged_steps:
+    for m in data.late_steps:
         counts = token_statistics.place_counts(data.trace.tokens[:, m - 1], dream_unit, units, codes)
         found = resampler.bias_corrected(_entropy_ratio, counts, others)
         section.metrics[f"drift/variety_{m}"] = found.unless(reason or data.beyond(m))
