@@ -21,7 +21,7 @@ evaluate: $(INSTALLED)  ## measure the demo's world: runs/demo/report.html
 	$(BIN)/python scripts/evaluate.py
 
 test: $(INSTALLED)  ## the whole test suite, on two processes
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 coverage: $(INSTALLED)  ## the lines that the tests reach, by file; coverage/index.html
 	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered --cov-report=html:coverage

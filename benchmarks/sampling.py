@@ -115,12 +115,24 @@ def imagining() -> Iterator[Row]:
         step = typical(lambda: world.step(state, np.ones(b, int)), 100 if b == 1 else 15)  # noqa: B023
         note = f"{step * 1e3:.2f} ms a step"
         yield row(f"imagined frames of 64×64, pixels included, batch {b}", b / step, "frames/s", least=least, note=note)
+    for b in BATCHES:
+        state = start_state(world, b)
+        step = typical(partial(next_latents, world, state), 100 if b == 1 else 15)
+        note = f"{step * 1e3:.2f} ms a step"
+        yield row(f"imagined latents of 8×8 tokens, without pixels, batch {b}", b / step, "latents/s", note=note)
     state = start_state(world, 1)
     for sampler in (SamplerConfig("cached"), SamplerConfig("predictive")):
         step = typical(lambda: world.step(state, [1], sampler), 5)  # noqa: B023
         passes = float(world.step(state, [1], sampler)[1].passes[0])
         note = f"{passes:.0f} passes over {world.prior.grid[0]}×{world.prior.grid[1]} tokens, untrained weights"
         yield row(f"… sampler={sampler.kind}, batch 1", 1 / step, "frames/s", note=note if passes > 1 else "")
+
+
+def next_latents(world: WorldModel, state: DreamState) -> None:
+    """The next tokens and outcomes of dreams, not decoded."""
+    b, rows, columns = state.tokens.shape
+    noise = uniform(state.seed, state.dreams, state.steps, rows * columns + 1)
+    world.predictor().step(state.context, state.tokens, torch.ones(b, ACTIONS), noise, SamplerConfig())
 
 
 def launches() -> Iterator[Row]:

@@ -139,7 +139,7 @@ def test_a_signal_to_the_whole_group_stops_the_parent_and_not_its_readers_first(
         assert child.poll() is None
         time.sleep(0.05)
     os.killpg(child.pid, signal.SIGTERM)
-    assert "the same command goes on" in child.communicate(timeout=60)[0] and child.returncode == 143
+    assert "the same command continues" in child.communicate(timeout=60)[0] and child.returncode == 143
 
 
 def test_handlers_of_signals_are_given_back():

@@ -54,7 +54,7 @@ for threads in (1, 2, 7):
     digest = hashlib.sha256()
     for world in worlds:
         world.coder.forget(), world.predictor.forget()
-        for array in (*dreams(world, 10), *environment(world, 9)):
+        for array in (*dreams(world, 6), *environment(world, 8)):
             digest.update(numpy.ascontiguousarray(array).tobytes())
     print(digest.hexdigest())
 """

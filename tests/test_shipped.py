@@ -108,13 +108,13 @@ def test_a_named_world_is_rolled_out_without_any_episode_into_a_run_of_its_name(
     out = here / "runs" / "tiny" / "rollout"
     assert "runs/tiny/rollout/rollout.mp4" in printed and np.load(out / "tokens.npy").shape == (6, 2, 3)
     first = np.load(out / "tokens.npy")
-    named("scripts/rollout", "world=tiny", "horizon=6", "scale=1", "episode=2", "seed=1", folder=here, worlds=worlds)
+    run("rollout", "world=tiny", "horizon=6", "scale=1", "episode=2", "seed=1")
     assert not np.array_equal(np.load(out / "tokens.npy"), first)
     (here / "tiny").mkdir()  # a folder of the user, which is no world
     world = "world=worldmodel:tiny"
-    assert "runs/tiny/rollout" in named("scripts/rollout", world, "horizon=6", "scale=1", folder=here, worlds=worlds)
+    assert "runs/tiny/rollout" in run("rollout", world, "horizon=6", "scale=1")
     (here / "tiny").rmdir()
-    named("scripts/rollout", "world=tiny", "horizon=6", "scale=1", "run=mine", folder=here, worlds=worlds)
+    run("rollout", "world=tiny", "horizon=6", "scale=1", "run=mine")
     assert np.array_equal(np.load(here / "mine" / "rollout" / "tokens.npy"), first)
 
 
@@ -124,9 +124,9 @@ def test_agents_learn_and_are_measured_and_examples_run_in_a_world_by_its_name(w
     maze_world().save(worlds / "small_maze")
     printed = named("examples/step_a_dream", "small_maze", folder=here, worlds=worlds)
     assert printed.count("surprise") == 60
-    named("scripts/train_agent", "world=small_maze", *TINY["train_agent"], "max_steps=6", folder=here, worlds=worlds)
+    run("train_agent", "world=small_maze", *TINY["train_agent"], "max_steps=6")
     assert (here / "runs" / "small_maze" / "agent" / "agent.json").is_file()
-    named("scripts/evaluate_agent", "world=small_maze", *TINY["evaluate_agent"], folder=here, worlds=worlds)
+    run("evaluate_agent", "world=small_maze", *TINY["evaluate_agent"])
     found = read_json(here / "runs" / "small_maze" / "agents.json")
     assert str(worlds / "small_maze") in found["made_with"]["weights"] and set(found["returns"]) >= {"dream", "cem"}
 
@@ -219,7 +219,7 @@ def test_a_world_that_is_found_by_its_name_keeps_the_horizon_that_it_came_with(w
     here = Path.cwd()
     keep_horizon(worlds / "tiny", 5)
     noise_store(here / "runs" / "tiny" / "episodes")
-    named("scripts/evaluate", "world=tiny", *TINY["evaluate"], folder=here, worlds=worlds)
+    run("evaluate", "world=tiny", *TINY["evaluate"])
     assert (here / "runs" / "tiny" / "report.html").is_file() and WorldModel.load("tiny").info.trust_horizon == 5
 
 

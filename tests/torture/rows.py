@@ -34,19 +34,19 @@ ROWS: tuple[tuple[Callable[[int, Path], Row], int, int], ...] = (
     (full_disks, 4, 15),
     (tokenizer_kills, 2, 30),
     (prior_kills, 2, 30),
-    (episodes, 2_000, 10_000),
-    (worlds, 400, 2_000),
-    (tokens, 500, 2_500),
-    (checkpoints, 300, 1_500),
-    (agents, 100, 500),
-    (descriptions, 300, 1_500),
-    (structures, 500, 5_000),
+    (episodes, 600, 10_000),
+    (worlds, 150, 2_000),
+    (tokens, 200, 2_500),
+    (checkpoints, 120, 1_500),
+    (agents, 50, 500),
+    (descriptions, 120, 1_500),
+    (structures, 150, 5_000),
     (hostile, 1, 1),  # as many as there are
-    (decoders, 60, 2_000),
+    (decoders, 40, 2_000),
     (special_files, 1, 1),  # all readers, all kinds
     (bombs, 1, 1),  # as many as there are
-    (ranks, 20, 30),
-    (soak, 300, 100_000),
+    (ranks, 10, 30),
+    (soak, 150, 100_000),
 )
 
 

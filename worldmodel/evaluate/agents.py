@@ -63,7 +63,9 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return below + ((values[None] == values[:, None]).sum(1) - 1) / 2
 
 
-def ranking(real: Mapping[str, Sequence[float]], dreamed: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
+def ranking(
+    real: Mapping[str, Sequence[float] | np.ndarray], dreamed: Mapping[str, Sequence[float] | np.ndarray]
+) -> dict[str, float | None]:
     """Whether dreams rank policies as the real environment does, from the returns of each in both.
 
     spearman: of the mean returns. regret_at_1: the real return lost by choosing the policy that is

@@ -309,7 +309,7 @@ class _Run(Generic[M]):
     def _stop(self, guard: SignalGuard) -> None:
         self.save()
         if self.fabric.is_global_zero:
-            tqdm.write(f"stopped and saved at step {self.step} of {self.config.steps}; the same command goes on")
+            tqdm.write(f"stopped and saved at step {self.step} of {self.config.steps}; the same command continues")
         raise Interrupted(self.step, guard.signum or 15)
 
     def _stream(self, batches: Dataset) -> AbstractContextManager[Iterator[Any]]:
