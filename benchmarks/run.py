@@ -36,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the results")
     out: Path = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
     start, found = time.perf_counter(), []
     for each in rows():
         found.append(each)
