@@ -39,7 +39,7 @@ OTHERS = {  # floats in a vector: how numba, torch, oneDNN, MKL and NumPy are se
     },
 }
 PROGRAM = """
-import hashlib, platform, sys, warnings
+import hashlib, itertools, platform, sys, warnings
 warnings.simplefilter("ignore")  # NumPy tells of features that the processor lacks anyway
 import numba, numpy, torch
 if sys.argv[1] == "4":
@@ -47,16 +47,15 @@ if sys.argv[1] == "4":
 from tests.test_same_dream import dreams, environment
 from worldmodel.kernels import compiled as kernels
 from worldmodel.world import WorldModel
-worlds = [WorldModel.load(name) for name in sys.argv[2:]]
+worlds = {name: WorldModel.load(name) for name in sys.argv[2:]}
 print(kernels.LANES, torch.backends.cpu.get_cpu_capability())
-for threads in (1, 2, 7):
+for threads, (name, world) in itertools.product((1, 2, 7), worlds.items()):
     torch.set_num_threads(threads)
     digest = hashlib.sha256()
-    for world in worlds:
-        world.coder.forget(), world.predictor.forget()
-        for array in (*dreams(world, 6), *environment(world, 8)):
-            digest.update(numpy.ascontiguousarray(array).tobytes())
-    print(digest.hexdigest())
+    world.coder.forget(), world.predictor.forget()
+    for array in (*dreams(world, 6), *environment(world, 8)):
+        digest.update(numpy.ascontiguousarray(array).tobytes())
+    print(name, digest.hexdigest())
 """
 
 
@@ -99,14 +98,18 @@ def test_a_dream_has_one_hash_on_any_number_of_threads_and_any_instruction_set(t
     assert [int(machine.split()[0]) for machine, *_ in found] == widths
     assert len({machine.split()[1] for machine, *_ in found}) == len(widths)  # torch's instructions differ too
     hashes = [each for _, *hashes in found for each in hashes]
-    assert len(hashes) == 3 * len(widths) and len(set(hashes)) == 1, found
+    assert len(hashes) == 3 * (2 * len(widths) - (4 in widths)) and len(set(hashes)) == 2, found
 
 
 def in_a_process(lanes: int, folder: Path) -> list[str]:
-    """What the program prints there: the machine, and the hash of the dreams with 1, 2 and 7 threads."""
+    """What the program prints there: the machine, and each world's hash of dreams with 1, 2 and 7 threads.
+
+    Without fused multiply-adds in the processor, 4 floats at once take minutes for a large world: there it is left out.
+    """
     own = {} if lanes == kernels.LANES else {**OTHERS[lanes], "NUMBA_CACHE_DIR": str(folder)}
     env = {**os.environ, **own, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
-    command = [sys.executable, "-c", PROGRAM, str(lanes), "maze", str(folder / "world")]
+    worlds = [str(folder / "world"), *(["maze"] if lanes > 4 else [])]
+    command = [sys.executable, "-c", PROGRAM, str(lanes), *worlds]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
