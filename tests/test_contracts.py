@@ -201,9 +201,12 @@ def test_a_part_that_is_exchanged_after_the_first_dream_is_used(change):
     assert same_video(world, plain(world)) and not same_video(world, small_world())
 
 
+@pytest.mark.parametrize("dreamed", [False, True])
 @pytest.mark.parametrize("change", ["a forward of its own", "a hook", "groups"])
-def test_what_the_kernels_cannot_see_runs_in_pytorch(change):
+def test_what_the_kernels_cannot_see_runs_in_pytorch_also_after_the_first_dream(change, dreamed):
     world, seen = small_world(), []
+    if dreamed:
+        assert same_video(world, small_world())
     block: Any = pixelcnn_of(world).blocks[0]
     if change == "a forward of its own":
         original = block.forward

@@ -164,7 +164,7 @@ def assert_same_infos(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
             assert identical(ours[name][mask], theirs[name][mask]), name
 
 
-def test_a_masked_reset_begins_these_dreams_by_their_seeds_and_leaves_the_others_alone():
+def test_a_masked_reset_restarts_these_dreams_by_their_seeds_and_leaves_the_others_alone():
     env, actions = DreamVectorEnv(3, world=endless_world(), autoreset_mode="Disabled"), some_actions(6, 3)
     undisturbed = run_episode(env, actions, seed=1)
     run_episode(env, actions[:3], seed=1)
@@ -412,7 +412,7 @@ def test_within_a_chunk_every_action_counts():
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_a_dream_begins_where_the_given_frames_end(stride):
+def test_a_dream_starts_where_the_given_frames_end(stride):
     world, frames, actions = endless_world(time_stride=stride), random_frames(2, 5), some_actions(2, 4)
     many, one = DreamVectorEnv(2, world=world, obs="tokens"), DreamEnv(world=world, obs="tokens")
     seen, _ = many.reset(seed=3, options={"frames": frames, "actions": actions})
@@ -423,7 +423,7 @@ def test_a_dream_begins_where_the_given_frames_end(stride):
     assert identical([step[0][1] for step in together], [step[0] for step in alone_])
 
 
-def test_a_dream_begins_from_the_start_that_is_named():
+def test_a_dream_starts_from_the_context_that_is_named():
     world = small_world()
     assert world.starts is not None
     env = DreamVectorEnv(2, world=world, obs="tokens")
@@ -433,7 +433,7 @@ def test_a_dream_begins_from_the_start_that_is_named():
         assert identical(seen, np.stack([last, last]))
 
 
-def test_dreams_begin_where_episodes_did_unless_anywhere_is_asked_for():
+def test_dreams_start_where_episodes_did_unless_anywhere_is_asked_for():
     world = small_world()  # of five starts the first two are beginnings
     lengths: dict[Literal["resets", "anywhere"], set[int]] = {"resets": {1}, "anywhere": {1, 2, 3, 4}}
     for starts, expected in lengths.items():
@@ -489,7 +489,7 @@ def test_frames_and_actions_that_do_not_fit_are_refused():
             env.reset(options=options)
 
 
-def test_without_starts_or_frames_there_is_nothing_to_begin_from():
+def test_without_starts_or_frames_there_is_nothing_to_start_from():
     env = DreamVectorEnv(2, world=small_world(starts=0))
     with pytest.raises(ValueError, match=r"came with 0 contexts.*give frames .*, or train the prior again"):
         env.reset(seed=0)
@@ -531,7 +531,7 @@ def test_settings_that_are_none_are_refused(monkeypatch):
             DreamVectorEnv(2, world=world, **settings)
 
 
-def test_keys_of_chance_that_are_no_64_bit_numbers_are_refused_before_a_dream_begins(monkeypatch):
+def test_keys_of_chance_that_are_no_64_bit_numbers_are_refused_before_a_dream_starts(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     world = small_world()
     frames = torch.zeros(1, 1, *world.info.frame_shape, dtype=torch.uint8)

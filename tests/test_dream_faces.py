@@ -160,11 +160,11 @@ def test_stable_baselines3_finds_nothing_wrong():
 @pytest.mark.filterwarnings("ignore:Your observation .*unconventional shape:UserWarning")  # nor one
 @pytest.mark.filterwarnings("ignore:The minimal resolution for an image:UserWarning")
 @pytest.mark.parametrize("obs", ["tokens", "latent"])
-def test_stable_baselines3_finds_nothing_wrong_but_that_latents_are_no_pictures(obs):
+def test_stable_baselines3_finds_nothing_wrong_but_that_latents_are_no_images(obs):
     sb3_checker.check_env(DreamEnv(world=small_world(), obs=obs, render_mode="rgb_array"))
 
 
-def test_as_a_vec_env_dreams_begin_anew_at_once_and_hand_over_their_last_observation():
+def test_as_a_vec_env_dreams_restart_at_once_and_hand_over_their_last_observation():
     world, seen = small_world(longest=3), []
     env, plain = DreamVecEnv(8, world=world), DreamVectorEnv(8, world=world, autoreset_mode="Disabled")
     env.seed(3), env.reset(), plain.reset(seed=3)
@@ -243,7 +243,7 @@ def acts(agent: PolicyAgent, world: WorldModel) -> list[int]:
     return [int(policy(frame)) for frame in frames]
 
 
-def test_plain_ppo_from_pictures_trains_and_saves(tmp_path):
+def test_plain_ppo_from_images_trains_and_saves(tmp_path):
     env = DreamVecEnv(2, world=picture_world())
     model = PPO("CnnPolicy", env, n_steps=8, batch_size=8, n_epochs=1, seed=0, device="cpu")
     model.learn(32)

@@ -21,8 +21,8 @@ BackendKind = Literal["auto", "torch"]
 class Compiled(Generic[T]):
     """A module as the back end of its device runs it, compiled again after a weight or a layer has changed.
 
-    Changes are noticed if a tensor is changed in place or replaced, or a submodule is exchanged. Writes through
-    `tensor.data` are not noticed: call `forget` after them.
+    Changes are noticed if a tensor is changed in place or replaced, a submodule is exchanged, or a hook or a `forward`
+    of its own is set. Writes through `tensor.data` are not noticed: call `forget` after them.
     """
 
     def __init__(self, module: T, compilers: dict[str, Callable[[], Callable[[Any], T]]]):
@@ -66,7 +66,9 @@ class _Version:
     """The parts of a module at one moment; checked at each step of a dream, so every line counts."""
 
     def __init__(self, module: Any):
-        parts = module.modules() if isinstance(module, nn.Module) else ()
+        parts = [*module.modules()] if isinstance(module, nn.Module) else []
+        self.hooks = [hooks for part in parts for hooks in (part._forward_hooks, part._forward_pre_hooks)]
+        self.own = [part.__dict__ for part in parts]
         places = (each for part in parts for each in (part._parameters, part._buffers, part._modules))
         self.places = [place for place in places if place]
         self.values = [value for place in self.places for value in place.values()]
@@ -82,7 +84,10 @@ class _Version:
         return not same or [*map(type, values)] != self.types or self._state() != self.state
 
     def _state(self) -> list[int]:
-        return [tensor.data_ptr() for tensor in self.tensors] + [tensor._version for tensor in self.counted]
+        """Numbers that change with a tensor, a hook, or a `forward` of a module's own."""
+        changing = [*map(len, self.hooks), *("forward" in own for own in self.own)]
+        versions = [tensor._version for tensor in self.counted]
+        return [tensor.data_ptr() for tensor in self.tensors] + versions + changing
 
 
 def compiled_tokenizer(tokenizer: T, backend: BackendKind) -> Compiled[T]:
