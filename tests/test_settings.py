@@ -160,9 +160,9 @@ def test_a_misspelt_choice_is_answered_with_the_close_one(setting):
         config_of(name, setting)
 
 
-@pytest.mark.parametrize(("name", "setting"), [("collect", "timeout=inf"), ("evaluate", "report.sampler.top_k=0")])
-def test_odd_numbers_that_mean_something_pass(name, setting):
-    config_of(name, setting)
+def test_odd_numbers_that_mean_something_pass():
+    assert config_of("collect", "timeout=inf").timeout == math.inf
+    assert config_of("evaluate", "report.sampler.top_k=0").report.sampler.top_k == 0
 
 
 @pytest.mark.parametrize("value", [math.nan, LARGEST + 1, -LARGEST - 1])

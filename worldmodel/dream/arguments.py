@@ -115,11 +115,20 @@ def start_number(value: Any) -> int:
         raise ValueError(str(error)) from error
 
 
-def json_spec(spec: EnvSpec | None) -> EnvSpec | None:
-    """The same spec with settings that JSON can hold: folders as text, modes by their value."""
-    if spec is None:
-        return None
-    texts = {name: str(x) if isinstance(x, Path) else x for name, x in spec.kwargs.items()}
-    spec = copy.copy(spec)
-    spec.kwargs = {name: x.value if isinstance(x, AutoresetMode) else x for name, x in texts.items()}
-    return spec
+class JsonSpec:
+    """An environment whose `spec`, the arguments of `gymnasium.make`, can be written as JSON."""
+
+    _spec: EnvSpec | None = None
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """The arguments that made the environment, with folders as text and modes by their value."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        if spec is not None:
+            texts = {name: str(x) if isinstance(x, Path) else x for name, x in spec.kwargs.items()}
+            spec = copy.copy(spec)
+            spec.kwargs = {name: x.value if isinstance(x, AutoresetMode) else x for name, x in texts.items()}
+        self._spec = spec

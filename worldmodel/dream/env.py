@@ -4,18 +4,17 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 
-from worldmodel.dream.arguments import check_render_mode, json_spec, reset_options
+from worldmodel.dream.arguments import JsonSpec, check_render_mode, reset_options
 from worldmodel.dream.batch import DreamBatch, Snapshot
 from worldmodel.dream.spaces import as_array
 from worldmodel.dream.vector_env import RENDER_FPS, single
 from worldmodel.world import DreamState
 
 
-class DreamEnv(gymnasium.Env):
+class DreamEnv(JsonSpec, gymnasium.Env):  # pyright: ignore[reportIncompatibleVariableOverride]
     """One dream, with the spaces of the real environment. Arguments and infos: see `DreamVectorEnv`.
 
     `gymnasium.make(max_episode_steps=...)` may shorten dreams further.
@@ -25,7 +24,6 @@ class DreamEnv(gymnasium.Env):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": RENDER_FPS}  # noqa: RUF012
-    _spec: EnvSpec | None = None
 
     def __init__(self, *, render_mode: str | None = None, **settings: Any):
         mode = AutoresetMode(settings.pop("autoreset_mode", AutoresetMode.DISABLED))
@@ -45,15 +43,6 @@ class DreamEnv(gymnasium.Env):
         self.batch, self.place, self.render_mode = batch, place, render_mode
         self.observation_space, self.action_space = batch.observation_space, batch.action_space
         self.action_names = batch.world.info.action_names
-
-    @property
-    def spec(self) -> EnvSpec | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The arguments of `gymnasium.make`."""
-        return self._spec
-
-    @spec.setter
-    def spec(self, spec: EnvSpec | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        self._spec = json_spec(spec)
 
     # gymnasium.Env keeps its generator in `_np_random` and `_np_random_seed`; here the batch holds both.
     @property

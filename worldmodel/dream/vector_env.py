@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from worldmodel.dream.arguments import (
+    JsonSpec,
     Seeds,
     check_render_mode,
-    json_spec,
     masked_places,
     reset_options,
     seed_of_each,
@@ -26,7 +25,7 @@ from worldmodel.world import DreamState, WorldModel
 RENDER_FPS = 15
 
 
-class DreamVectorEnv(VectorEnv):
+class DreamVectorEnv(JsonSpec, VectorEnv):  # pyright: ignore[reportIncompatibleVariableOverride]
     """N dreams that are stepped in one pass. Each one goes as it would alone, on a CPU to the last bit.
 
     With a world of time stride k, an action is a chunk of k actions (see `action_space`), a step counts as k, its
@@ -53,8 +52,6 @@ class DreamVectorEnv(VectorEnv):
         ValueError: the world predicts no rewards, or a setting is out of range.
         TypeError: a setting has the wrong type.
     """
-
-    _spec: EnvSpec | None = None
 
     def __init__(
         self,
@@ -105,15 +102,6 @@ class DreamVectorEnv(VectorEnv):
         Raises: ResetNeeded before the first reset.
         """
         return DreamState.join([self.batch.state()])
-
-    @property
-    def spec(self) -> EnvSpec | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The arguments of `gymnasium.make_vec`."""
-        return self._spec
-
-    @spec.setter
-    def spec(self, spec: EnvSpec | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        self._spec = json_spec(spec)
 
     def reset(self, *, seed: Seeds | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start new dreams, all of them or those that a mask selects.
