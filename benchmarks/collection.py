@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from measure import Row, preset, row, seconds
 
-import envs
+from worldmodel import envs
 from worldmodel.data.collect.collect import MakeEnv, collect, dataset_info_of
 from worldmodel.data.collect.policies import make_policy
 from worldmodel.data.episodes.dataset_info import DatasetInfo

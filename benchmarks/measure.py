@@ -1,6 +1,5 @@
 """How the benchmark measures: medians after a warm-up, and ratios whose two sides take turns in one run."""
 
-import importlib
 import inspect
 import json
 import os
@@ -18,8 +17,9 @@ from typing import Any, get_type_hints
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+
+from worldmodel.cli.command import composed
+from worldmodel.cli.main import entry
 
 ROOT = Path(__file__).resolve().parents[1]
 Work = Callable[[], Any]
@@ -115,17 +115,11 @@ def copy_speed() -> float:
     return source.nbytes / typical(lambda: np.copyto(target, source))
 
 
-def preset(script: str, name: str = "demo") -> dict[str, Any]:
-    """The values of a script's config under a preset."""
-    scripts = str(ROOT / "scripts")
-    if scripts not in sys.path:
-        sys.path.insert(0, scripts)
-    main = importlib.import_module(script).main
-    importlib.import_module("_schema").register(get_type_hints(inspect.unwrap(main))["config"], script)
-    with initialize_config_dir(scripts, version_base="1.3"):
-        values = OmegaConf.to_container(compose(script, overrides=[f"preset={name}"]), resolve=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+def preset(command: str, name: str = "demo") -> dict[str, Any]:
+    """The values of a command's config under a preset."""
+    schema = get_type_hints(inspect.unwrap(entry(command)))["config"]
+    (values,) = composed(schema, command, [f"preset={name}"])
+    return values
 
 
 def machine() -> str:

@@ -9,12 +9,12 @@ from typing import Any
 
 import gymnasium
 
-from envs.atari import AtariConfig, AtariEnv
-from envs.dmlab import DmlabConfig, DmlabEnv
-from envs.errors import unknown_name
-from envs.gymnasium_env import GenericConfig, GenericEnv
-from envs.maze import MazeConfig, MazeEnv
-from envs.vizdoom import VizdoomConfig, VizdoomEnv
+from worldmodel.envs.atari import AtariConfig, AtariEnv
+from worldmodel.envs.dmlab import DmlabConfig, DmlabEnv
+from worldmodel.envs.errors import unknown_name
+from worldmodel.envs.gymnasium_env import GenericConfig, GenericEnv
+from worldmodel.envs.maze import MazeConfig, MazeEnv
+from worldmodel.envs.vizdoom import VizdoomConfig, VizdoomEnv
 
 SCHEMAS: dict[str, type] = {
     "vizdoom": VizdoomConfig,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import gymnasium
 
-from envs.errors import check_at_least, missing_package, unknown_name
-from envs.frames import FrameEnv
+from worldmodel.envs.errors import check_at_least, missing_package, unknown_name
+from worldmodel.envs.frames import FrameEnv
 
 
 @dataclass

@@ -20,9 +20,9 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Int, UInt8
 
-from envs.dmlab_tables import ACTION_SETS, DMLAB30
-from envs.errors import check_at_least, check_one_of, missing_package, unknown_name
-from envs.frames import area_resize, frame_space
+from worldmodel.envs.dmlab_tables import ACTION_SETS, DMLAB30
+from worldmodel.envs.errors import check_at_least, check_one_of, missing_package, unknown_name
+from worldmodel.envs.frames import area_resize, frame_space
 
 SCREEN = "RGB_INTERLEAVED"  # the observation with axes [h, w, c]
 SEEDS = 2**31  # the engine takes a C int

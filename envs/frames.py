@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from envs.errors import check_returned, to_python
+from worldmodel.envs.errors import check_returned, to_python
 
 STEP = ("observation", "reward", "terminated", "truncated", "info")
 

@@ -8,8 +8,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from envs.errors import check_at_least, check_one_of, unknown_name
-from envs.frames import FrameEnv
+from worldmodel.envs.errors import check_at_least, check_one_of, unknown_name
+from worldmodel.envs.frames import FrameEnv
 
 ACTION_SPACES = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box)
 

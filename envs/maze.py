@@ -12,9 +12,9 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Bool, Float, UInt8
 
-from envs.errors import check_at_least
-from envs.frames import frame_space
-from envs.raycast import Maze, Pose, render
+from worldmodel.envs.errors import check_at_least
+from worldmodel.envs.frames import frame_space
+from worldmodel.envs.raycast import Maze, Pose, render
 
 __all__ = ["ACTIONS", "Maze", "MazeConfig", "MazeEnv", "Pose", "build_maze", "reaches_goal", "render", "step_pose"]
 

@@ -17,8 +17,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.errors import check_at_least, unknown_name
-from envs.frames import FrameEnv
+from worldmodel.envs.errors import check_at_least, unknown_name
+from worldmodel.envs.frames import FrameEnv
 
 SHORT_NAMES = {"move_forward": "forward", "move_backward": "backward"}  # the two that every environment shares
 

@@ -7,8 +7,7 @@ import sys
 
 import numpy as np
 
-import envs
-from worldmodel import WorldModel
+from worldmodel import WorldModel, envs
 from worldmodel.agents.planner import Planner, PlannerConfig
 from worldmodel.io.config import from_mapping
 from worldmodel.io.video import write_video

@@ -1,35 +1,11 @@
-"""Upload a world to the Hugging Face Hub: weights, config, and a card with the metrics of RUN/report.json.
+"""`worldmodel push` for a clone: the same keys, the same results."""
 
-Needs pip install "worldmodel[hub]" and, once, `hf auth login`.
-"""
+import sys
+from pathlib import Path
 
-from _run import WorldConfig, script
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # the package beside this script, not another one
 
-from dataclasses import dataclass
-
-from worldmodel.io.hub.names import world_folder
-from worldmodel.io.hub.transfer import push
-
-
-@dataclass(kw_only=True)
-class PushConfig(WorldConfig):
-    """Settings of scripts/push.py."""
-
-    repo: str
-    """Name of the repository, OWNER/NAME; it is made if it does not exist."""
-    private: bool = True
-    """Whether a repository that is made here is visible to its owner alone."""
-    endpoint: str = ""
-    """Address of another Hub than the public one (empty: the public one)."""
-
-
-@script(PushConfig)
-def main(config: PushConfig) -> None:
-    report = config.run / "report.json"
-    settings = {"private": config.private, "endpoint": config.endpoint}
-    address = push(world_folder(config.world), config.repo, report=report if report.is_file() else None, **settings)
-    print(f"pushed: {address}\nload it: WorldModel.load('hf://{config.repo}')")
-
+from worldmodel.cli.main import run
 
 if __name__ == "__main__":
-    main()
+    run("push")

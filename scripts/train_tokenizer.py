@@ -1,89 +1,11 @@
-"""Train the causal 3-D VQ-VAE on RUN/episodes. Weights, logs and checkpoints go to RUN/tokenizer.
+"""`worldmodel train-tokenizer` for a clone: the same keys, the same results."""
 
-If it is stopped or killed, the same command continues the training.
-"""
-
-from _run import RunConfig, format_metrics, load_matching, parameters, script
-
-from dataclasses import dataclass, field
-from functools import partial
+import sys
 from pathlib import Path
 
-import torch
-from torch.utils.tensorboard import SummaryWriter
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # the package beside this script, not another one
 
-from worldmodel.data.clips.clips import ClipBatches
-from worldmodel.data.clips.split import split_for_training
-from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.data.open import open_episodes
-from worldmodel.evaluate import reconstruction
-from worldmodel.io.config import LARGEST, check_range, to_dict
-from worldmodel.io.video import log_video
-from worldmodel.tokenizer import VQVAE, TokenizerConfig, fingerprint, load_tokenizer, save_tokenizer
-from worldmodel.training.fit import FitConfig, fit, on_rank_zero, sole_training
-
-INIT_BATCHES = 16  # batches that initialise the tokenizer
-
-
-@dataclass
-class TrainTokenizerConfig(RunConfig):
-    """Settings of scripts/train_tokenizer.py."""
-
-    episodes: str = "${run}/episodes"
-    """Folder or URL of the episodes, such as s3://bucket/folder."""
-    init: Path | None = None
-    """Folder of an earlier run whose tokenizer is trained further (null: none)."""
-    clip_latents: int = 8
-    """Latent frames of each training clip."""
-    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    """Shape of the tokenizer."""
-    fit: FitConfig = field(default_factory=partial(FitConfig, steps=1600, weight_decay=1e-4))
-    """How it is trained."""
-
-    def __post_init__(self) -> None:
-        check_range(self, 1, LARGEST, "clip_latents")
-
-
-@script(TrainTokenizerConfig)
-def main(config: TrainTokenizerConfig) -> None:
-    store = open_episodes(config.episodes)  # before the lock, which makes the folder
-    with sole_training(config.run / "tokenizer"):
-        train_tokenizer(config, store)
-
-
-def train_tokenizer(config: TrainTokenizerConfig, store: EpisodeStore) -> None:
-    """Train, and save the tokenizer."""
-    train, held_out = split_for_training(store)
-    torch.manual_seed(config.fit.seed)
-    tokenizer = VQVAE(config.tokenizer, store.info.frame_shape)
-    frames = 1 + config.tokenizer.time_stride * (config.clip_latents - 1)
-    shape = {"length": frames, "batch_size": config.fit.batch_size, "seed": config.fit.seed}
-    batches, checks = (ClipBatches(store, episodes, **shape) for episodes in (train, held_out))
-    tokenizer.init_from_data(torch.cat([batches[step].frames for step in range(INIT_BATCHES)]))
-    if config.init is not None:
-        load_matching(tokenizer, load_tokenizer(config.init / "tokenizer"))
-
-    def evaluate(model: VQVAE, step: int, writer: SummaryWriter) -> dict[str, float]:
-        frames = checks[0].frames[:4].to(model.device)
-        tokens = model.encode(frames)
-        both = torch.cat([frames, model.decode(tokens)], dim=2)  # real above decoded
-        log_video(writer, "reconstruction", torch.cat(list(both), dim=2).cpu().numpy(), step, fps=8)
-        writer.add_histogram("codebook/use", tokens.flatten(), step, bins="auto")
-        return {f"held_out/{name}": value for name, value in reconstruction(model, checks, count=16).items()}
-
-    signature = {"tokenizer": to_dict(config.tokenizer), "data": store.fingerprint(), "clip": frames}
-    signature["init"] = None if config.init is None else fingerprint(load_tokenizer(config.init / "tokenizer"))
-    result = fit(tokenizer, batches, config.fit, config.run / "tokenizer", evaluate=evaluate, signature=signature)
-
-    def finish() -> None:
-        save_tokenizer(result.model, config.run / "tokenizer")
-        print(
-            f"tokenizer: {config.run / 'tokenizer'}, {parameters(tokenizer):,} parameters; "
-            f"{format_metrics(result.metrics)}"
-        )
-
-    on_rank_zero(finish, config.fit)
-
+from worldmodel.cli.main import run
 
 if __name__ == "__main__":
-    main()
+    run("train_tokenizer")

@@ -14,8 +14,9 @@ ROOT = Path(__file__).parents[1]
 FILES = (path.relative_to(ROOT).with_suffix("") for path in sorted((ROOT / "worldmodel").rglob("*.py")))
 MODULES = {".".join(path.parts).removesuffix(".__init__") for path in FILES}
 LEFT_OUT = {"worldmodel", "worldmodel.kernels", "worldmodel.kernels.compiled"}  # a name stands for all below it too
+COMMANDS = {name for name in MODULES if name.startswith(("worldmodel.cli", "worldmodel.__main__"))}  # no shapes there
 install_import_hook(
-    sorted(MODULES - LEFT_OUT),
+    sorted(MODULES - LEFT_OUT - COMMANDS),
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
 

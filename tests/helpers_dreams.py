@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from gymnasium.spaces import Discrete
 
-from envs.maze import ACTIONS, MazeConfig, MazeEnv, render, step_pose
 from tests.helpers_models import random_frames
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.episodes.episode import Episode
 from worldmodel.data.episodes.store import DatasetInfo, EpisodeStore
+from worldmodel.envs.maze import ACTIONS, MazeConfig, MazeEnv, render, step_pose
 from worldmodel.evaluate.testbed.dream_clips import random_actions
 from worldmodel.evaluate.testbed.simulator import play_actions
 from worldmodel.world import WorldInfo

@@ -11,10 +11,10 @@ import pytest
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-import envs
 from tests.helpers_models import space_world
 from tests.helpers_scripts import run
 from tests.test_scripts import TINY
+from worldmodel import envs
 from worldmodel.agents.encoded_env import EncodedEnv
 from worldmodel.agents.planner import Planner, PlannerConfig
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PolicyConfig, PPOConfig, make_ppo, ppo_agent

@@ -8,7 +8,6 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
-from envs.maze import MazeConfig, MazeEnv
 from tests.helpers_env import CounterEnv, counter_info
 from tests.helpers_models import small_tokenizer, small_world
 from tests.torture.bombs import safetensors, sparse
@@ -18,6 +17,7 @@ from worldmodel.agents.sb3 import PolicyAgent, PolicyConfig, empty_policy
 from worldmodel.data.collect.collect import collect
 from worldmodel.data.episodes.repair import find_damaged
 from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.envs.maze import MazeConfig, MazeEnv
 from worldmodel.evaluate.agents import dream_returns, ranking, returns, spearman
 from worldmodel.evaluate.statistics.nested import nested_bootstrap
 from worldmodel.io import tensors_file

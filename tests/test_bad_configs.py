@@ -12,8 +12,9 @@ import pytest
 
 from tests.helpers_env import counter_info
 from tests.helpers_models import small_world
-from tests.helpers_scripts import SCRIPTS, entry, shared
+from tests.helpers_scripts import SCRIPTS, entry
 from tests.test_episode_store import make_episode
+from worldmodel.cli.command import is_up_to_date
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.model_folder import write_checked_json, write_json
 
@@ -56,15 +57,14 @@ def test_a_config_of_something_else_is_one_line(run, what, name, monkeypatch, ca
     (run / "world/config.json").write_text(json.dumps(about))
     shutil.copytree(run / "world", run / "agent")
     given = [each.replace("RUN", str(run)) for each in COMMANDS[name]]
-    monkeypatch.setattr(sys, "argv", [str(SCRIPTS / f"{name}.py"), f"run={run}", *given])
     with pytest.raises(SystemExit) as leaving:
-        entry(name)()
+        entry(name)([f"run={run}", *given])
     printed = capsys.readouterr().err
     assert leaving.value.code == 2 and printed.startswith(f"error: {run}") and printed.count("\n") == 1, printed
 
 
 def test_a_result_that_was_changed_is_made_anew(tmp_path):
-    path, is_up_to_date = tmp_path / "agent.json", shared("_run").is_up_to_date
+    path = tmp_path / "agent.json"
     write_checked_json(path, {"made_with": {"x": 1}, "real_returns": {"0": 0.5}})
     assert is_up_to_date(path, {"x": 1}) and not is_up_to_date(path, {"x": 2})
     path.write_text(path.read_text().replace("0.5", "9.5"))

@@ -12,11 +12,11 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from envs.maze import MazeConfig, MazeEnv
 from tests.helpers_env import CounterEnv
 from tests.helpers_models import outcome_head, random_frames, small_world
 from worldmodel.agents.encoded_env import EncodedEnv
 from worldmodel.dream import DreamEnv, DreamVectorEnv
+from worldmodel.envs.maze import MazeConfig, MazeEnv
 from worldmodel.world import WorldModel
 
 Record = list[tuple[Any, ...]]  # what reset and every step gave

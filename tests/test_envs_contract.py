@@ -10,12 +10,12 @@ import pytest
 from gymnasium.spaces import Discrete
 from gymnasium.utils.env_checker import check_env
 
-import envs
-from envs.atari import AtariConfig
-from envs.frames import area_resize, to_rgb
-from envs.gymnasium_env import GenericConfig
-from envs.maze import MazeConfig
-from envs.vizdoom import VizdoomConfig
+from worldmodel import envs
+from worldmodel.envs.atari import AtariConfig
+from worldmodel.envs.frames import area_resize, to_rgb
+from worldmodel.envs.gymnasium_env import GenericConfig
+from worldmodel.envs.maze import MazeConfig
+from worldmodel.envs.vizdoom import VizdoomConfig
 from worldmodel.io.config import from_mapping, to_dict
 
 SIZE: dict[str, Any] = {"height": 24, "width": 40}  # not square, on purpose

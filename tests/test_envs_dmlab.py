@@ -10,9 +10,9 @@ import pytest
 from gymnasium.spaces import Discrete
 from gymnasium.utils.env_checker import check_env
 
-import envs
-from envs.dmlab import DmlabConfig, LevelCache
-from envs.dmlab_tables import ACTION_SETS, DMLAB30
+from worldmodel import envs
+from worldmodel.envs.dmlab import DmlabConfig, LevelCache
+from worldmodel.envs.dmlab_tables import ACTION_SETS, DMLAB30
 from worldmodel.nn.actions import ActionEncoder
 
 

@@ -9,10 +9,10 @@ import pytest
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-import envs
-from envs.atari import AtariConfig
-from envs.frames import area_resize, to_rgb
-from envs.gymnasium_env import GenericConfig
+from worldmodel import envs
+from worldmodel.envs.atari import AtariConfig
+from worldmodel.envs.frames import area_resize, to_rgb
+from worldmodel.envs.gymnasium_env import GenericConfig
 
 
 class ImageEnv(gymnasium.Env):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from envs.maze import (
+from worldmodel.envs.maze import (
     ACTIONS,
     BODY,
     GOAL_RADIUS,
@@ -16,7 +16,7 @@ from envs.maze import (
     render,
     step_pose,
 )
-from envs.raycast import Maze
+from worldmodel.envs.raycast import Maze
 
 NOOP, FORWARD, BACKWARD, TURN_LEFT, TURN_RIGHT, STRAFE_LEFT, STRAFE_RIGHT = range(7)
 

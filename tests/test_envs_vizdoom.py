@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
 
-import envs
-from envs.vizdoom import VizdoomConfig, VizdoomEnv, scenarios
+from worldmodel import envs
+from worldmodel.envs.vizdoom import VizdoomConfig, VizdoomEnv, scenarios
 
 FRESH = """
 import sys; sys.path[:0] = ["tests", "."]

@@ -137,7 +137,7 @@ def test_a_flipped_bit_in_frames_is_noticed_by_a_slice_that_touches_it_alone(sto
     path.write_bytes(content)
     fresh = EpisodeStore.open(store.folder)
     np.testing.assert_array_equal(fresh.frames(0, 0, 16), make_episode(0).frames[:16])
-    with pytest.raises(EpisodeError, match=r"episode_000000\.h5.*scripts/data\.py repair"):
+    with pytest.raises(EpisodeError, match=r"episode_000000\.h5.*`worldmodel data repair`"):
         fresh.frames(0, 10, 20)
 
 
@@ -243,10 +243,10 @@ def test_the_description_of_a_dataset_survives_its_file(tmp_path):
 
 
 def test_folders_without_data_say_how_to_get_some(tmp_path):
-    with pytest.raises(ValueError, match=r"scripts/collect\.py"):
+    with pytest.raises(ValueError, match=r"`worldmodel collect`"):
         EpisodeStore.open(tmp_path / "nowhere")
     EpisodeStore.create(tmp_path, counter_info())
-    with pytest.raises(ValueError, match=r"no finished episode; run python scripts/collect\.py"):
+    with pytest.raises(ValueError, match=r"no finished episode; run `worldmodel collect`"):
         EpisodeStore.open(tmp_path)
 
 

@@ -13,6 +13,7 @@ import urllib.error
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 from unittest import mock
 
 import gymnasium
@@ -27,8 +28,9 @@ from omegaconf.errors import ConfigKeyError
 from safetensors import SafetensorError
 
 from tests.helpers_models import small_world
-from tests.helpers_scripts import entry, leaves, module, schema, shared
+from tests.helpers_scripts import entry, leaves, module, schema
 from tests.test_scripts import ROOT
+from worldmodel.cli.command import format_metrics
 from worldmodel.data.collect.collect import EngineError
 from worldmodel.io.config import from_mapping
 
@@ -111,9 +113,7 @@ def test_type_errors_of_our_doors_are_one_line_and_those_of_our_slips_are_not(ca
     config = {"run": [], "episodes": 3}
     assert leaves(lambda: from_mapping(schema("collect"), config)) == 2
     assert capsys.readouterr().err == "error: run: expected Path, got list []\n"
-    assert (
-        leaves(lambda: shared("_run").format_metrics({"loss": None})) == 1
-    )  # no number, where our own code formats one
+    assert leaves(lambda: format_metrics(cast(Any, {"loss": None}))) == 1  # no number, where our own code formats one
     assert OURS in capsys.readouterr().err
 
 
@@ -163,20 +163,19 @@ def test_a_signal_is_not_lost_in_a_finalizer_and_one_that_is_ignored_stays_ignor
     code = """
         import os, signal, sys, time
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        sys.path.insert(0, "scripts")
-        import _errors
-        _errors.install()
+        from worldmodel.cli import errors
+        errors.install("collect")
         class Sleeps:
             def __del__(self):
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(1)
         def work():
-            _errors.start_work()
+            errors.start_work()
             os.kill(os.getpid(), signal.SIGHUP)
             Sleeps()
             time.sleep(5)
             print("went on")
-        _errors.run_script(work)
+        errors.run_command(work)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (143, "") and done.stderr.startswith("stopped; "), done.stderr
@@ -186,16 +185,15 @@ def test_a_signal_is_not_lost_in_a_finalizer_and_one_that_is_ignored_stays_ignor
 def test_an_error_in_a_thread_ends_the_script_without_a_traceback():
     code = """
         import sys, threading
-        sys.path.insert(0, "scripts")
-        import _errors
-        _errors.install()
+        from worldmodel.cli import errors
+        errors.install("collect")
         def write():
             raise OSError(28, "No space left on device")
         def work():
             thread = threading.Thread(target=write)
             thread.start()
             thread.join()
-        _errors.run_script(work)
+        errors.run_command(work)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: disk full") and done.stderr.count("\n") == 1
@@ -239,7 +237,7 @@ def test_a_script_without_a_world_names_the_script_that_makes_one(script, tmp_pa
     more = ["repo=a/b"] if script == "push" else []
     monkeypatch.setattr("sys.argv", [f"{script}.py", f"run={tmp_path / 'none'}", *more])
     assert leaves(entry(script)) == 2
-    words = "none/world holds no world (config.json is missing); make one with `python scripts/train_prior.py run=…`"
+    words = "none/world holds no world (config.json is missing); make one with `worldmodel train-prior run=…`"
     assert words in capsys.readouterr().err
 
 
@@ -268,7 +266,7 @@ def test_an_evaluation_of_agents_that_are_not_there_names_the_script_that_makes_
     small_world().save(tmp_path / "world")
     monkeypatch.setattr("sys.argv", ["evaluate_agent.py", f"run={tmp_path}"])
     assert leaves(entry("evaluate_agent")) == 2
-    assert "agent holds no agent; run scripts/train_agent.py" in capsys.readouterr().err
+    assert "agent holds no agent; run `worldmodel train-agent`" in capsys.readouterr().err
 
 
 def test_the_error_for_half_a_name_of_the_hub_says_what_a_whole_one_is(monkeypatch, capsys):

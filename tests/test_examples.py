@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from envs.maze import ACTIONS, MazeConfig, MazeEnv
 from tests.helpers_models import REWARDS, small_prior, small_tokenizer, some_tokens
 from worldmodel.data.clips.start_contexts import StartContexts
+from worldmodel.envs.maze import ACTIONS, MazeConfig, MazeEnv
 from worldmodel.io.config import to_dict
 from worldmodel.world import WorldInfo, WorldModel
 

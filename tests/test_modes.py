@@ -5,7 +5,6 @@ import os
 import numpy as np
 import pytest
 
-from envs.dmlab import LevelCache
 from tests.helpers_env import CounterEnv, counter_info
 from tests.helpers_models import small_tokenizer, small_world
 from tests.helpers_modes import umask, wrong_modes
@@ -15,6 +14,7 @@ from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.collect.collect import collect
 from worldmodel.data.convert.convert import export_episodes, import_episodes
 from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.envs.dmlab import LevelCache
 from worldmodel.io.video import write_png, write_video
 from worldmodel.tokenizer import save_tokenizer
 from worldmodel.training import fit

@@ -10,8 +10,8 @@ from typing import get_type_hints
 
 import pytest
 
-import envs
 from tests.helpers_scripts import NAMES, schema
+from worldmodel import envs
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(

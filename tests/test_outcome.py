@@ -9,14 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import envs
-from envs.maze import ACTIONS, MazeEnv, Pose, reaches_goal, step_pose
 from tests.helpers_models import REWARDS, clip_of, small_prior, small_world, some_actions, some_tokens
+from worldmodel import envs
 from worldmodel.backends.cpu.prior import CompiledHead
 from worldmodel.data.clips.token_batches import TokenBatches
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.collect.collect import collect, dataset_info_of
 from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.envs.maze import ACTIONS, MazeEnv, Pose, reaches_goal, step_pose
 from worldmodel.prior import PixelCNN, PriorConfig, reward_values
 from worldmodel.prior.outcome import MAX_REWARD_COLUMNS, OutcomeHead
 

@@ -1,7 +1,6 @@
 """Settings mean what was typed: paths, URLs and names letter by letter, in every script."""
 
 import os
-import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -11,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from tests.helpers_scripts import NAMES, schema, shared
+from tests.helpers_scripts import NAMES, schema
+from worldmodel.cli import command, overrides
 from worldmodel.io.config import from_mapping
 
 ODD = [
@@ -25,11 +25,7 @@ ODD = [
 
 def compose(name: str, *given: str) -> dict[str, Any]:
     """The plain values that a script gets from settings."""
-    before, sys.argv = sys.argv, [f"scripts/{name}.py", *given]
-    try:
-        (values,) = shared("_run").composed(schema(name), name)
-    finally:
-        sys.argv = before
+    (values,) = command.composed(schema(name), name, given)
     return values
 
 
@@ -51,8 +47,8 @@ WORDS = [(name, key) for name in NAMES for key in words_of(schema(name)) if key 
 
 def meant(name: str, setting: str) -> Any:
     """What a value is after Hydra's parser and OmegaConf, without the time that a composition takes."""
-    (argument,) = shared("_overrides").as_typed(schema(name), [setting])
-    override = shared("_overrides")._parser().parse_override(argument)
+    (argument,) = overrides.as_typed(schema(name), [setting])
+    override = overrides._parser().parse_override(argument)
     assert not override.is_sweep_override()
     values: Any = OmegaConf.to_container(OmegaConf.create({"x": override.value()}), resolve=True)
     return values["x"]
@@ -154,8 +150,7 @@ def test_references_to_other_keys_stay_references():
 @pytest.mark.parametrize("given", [["-m", "seed=0,1", "run=a b"], ["seed=0,1", "run=a b", "--multirun"]])
 def test_several_values_are_several_runs_where_that_is_asked_for(monkeypatch, tmp_path, given):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["scripts/collect.py", *given])
-    found = shared("_run").composed(schema("collect"), "collect")
+    found = command.composed(schema("collect"), "collect", given)
     assert [(values["seed"], values["run"]) for values in found] == [(0, "a b"), (1, "a b")]
     assert not list(tmp_path.iterdir())
 

@@ -196,7 +196,7 @@ def test_batches_from_a_url_are_those_of_the_folder(bucket, store):
 
 def test_half_a_push_is_no_dataset_and_other_episodes_are_not_mixed_in(bucket, store, tmp_path):
     bucket.pipe_file("bucket/runs/x/episode_000000.h5", store.path(0).read_bytes())
-    with pytest.raises(ValueError, match=r"holds no dataset\.json; python scripts/data\.py export"):
+    with pytest.raises(ValueError, match=r"holds no dataset\.json; `worldmodel data export"):
         open_episodes(URL)
     push(store, URL)
     with pytest.raises(ValueError, match=r"other settings \(.*seed: 0 -> 3.*in to="):

@@ -163,7 +163,7 @@ def test_the_loop_improves_round_by_round_goes_on_where_it_stopped_and_its_agent
     with monkeypatch.context() as patched:
         patched.setattr(improve, "call", call)
         run("improve", *TINY["improve"], *settings, folder=tmp_path)
-    assert steps == [*improve.SCRIPTS] * 2
+    assert steps == [*improve.COMMANDS] * 2
     episodes = [sorted(path.name for path in (tmp_path / f"round_{i}/episodes").glob("*.h5")) for i in range(2)]
     assert len(episodes[0]) == 4 and len(episodes[1]) == 8 and set(episodes[0]) < set(episodes[1])
     info = json.loads((tmp_path / "round_1/episodes/dataset.json").read_text())
@@ -172,7 +172,7 @@ def test_the_loop_improves_round_by_round_goes_on_where_it_stopped_and_its_agent
     before = weights.stat().st_mtime_ns
     first = [each for each in TINY["improve"] if not each.startswith("rounds=")]
     printed = run_process("improve", *first, "rounds=1", *settings, folder=tmp_path)
-    assert printed.count("$ python scripts/") == 4 and "nothing to do" in printed
+    assert printed.count("$ worldmodel ") == 4 and "nothing to do" in printed
     assert weights.stat().st_mtime_ns == before
     run("evaluate_agent", *TINY["evaluate_agent"], folder=tmp_path / "round_1")
     report = json.loads((tmp_path / "round_1/agents.json").read_text())
@@ -221,5 +221,5 @@ def test_a_script_without_its_inputs_leaves_no_folder_behind(script, tmp_path):
 
 
 def test_a_step_without_the_one_before_it_says_which_to_run(tmp_path):
-    assert "scripts/collect.py" in run("train_tokenizer", folder=tmp_path, ok=False)
+    assert "`worldmodel collect`" in run("train_tokenizer", folder=tmp_path, ok=False)
     assert "error:" in run("rollout", folder=tmp_path, ok=False)

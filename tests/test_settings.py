@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import sys
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-import envs
-from tests.helpers_scripts import NAMES, SCRIPTS, entry, schema, shared
+from tests.helpers_scripts import NAMES, SCRIPTS, entry, schema
 from tests.test_overrides import compose
+from worldmodel import envs
+from worldmodel.cli import schema as cli_schema
 from worldmodel.io.config import LARGEST, from_mapping
 
 NEEDED = {"push": ["repo=a/b"], "bundle": ["to=x", "commands=[]"]}
@@ -51,7 +51,7 @@ CONFIGS = sorted({each for kind in (*map(schema, NAMES), *envs.SCHEMAS.values())
 
 @pytest.mark.parametrize("kind", CONFIGS, ids=lambda kind: kind.__name__)
 def test_every_setting_is_explained_below_its_field(kind):
-    texts = shared("_schema").field_docs(kind)
+    texts = cli_schema.field_docs(kind)
     names = [field.name for field in dataclasses.fields(kind)]
     assert [name for name in names if name not in texts and name != "name"] == []
 
@@ -63,7 +63,7 @@ def test_the_folder_of_configs_holds_presets_alone():
 
 @pytest.mark.parametrize(("path", "name"), SECTIONS, ids=lambda value: getattr(value, "stem", value))
 def test_every_key_of_a_preset_exists_and_none_restates_its_default(path, name):
-    section = shared("_schema").read_preset(path)[name]
+    section = cli_schema.read_preset(path)[name]
     env = section.get("env", {}).get("name", "vizdoom")
     known = dict(leaves(compose(name, *NEEDED.get(name, []), *([f"env={env}"] if name == "collect" else []))))
     free = ("env.kwargs.", "agents.")  # mappings whose keys a preset may add
@@ -84,31 +84,31 @@ def test_a_preset_chooses_its_environment_and_the_command_line_another():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_help_shows_every_key_with_its_value_and_its_text(name, capsys, monkeypatch):
+def test_help_shows_every_key_with_its_value_and_its_text(name, capsys):
     given = [*NEEDED.get(name, []), "run=runs/elsewhere"]
-    monkeypatch.setattr(sys, "argv", [f"scripts/{name}.py", *given, "--help"])
-    entry(name)()
+    entry(name)([*given, "--help"])
     printed = capsys.readouterr().out
     words = " ".join(printed.split())
-    assert "run=runs/elsewhere Folder of the run" in words and f"usage: python scripts/{name}.py" in words
+    assert (
+        "run=runs/elsewhere Folder of the run" in words
+        and f"usage: worldmodel {name.replace('_', '-')} [key=value ...]" in words
+    )
     assert "preset A named set of values" in words and max(map(len, printed.splitlines())) <= 120
     for kind in dataclasses_in(schema(name)):
-        for field, text in shared("_schema").field_docs(kind).items():
+        for field, text in cli_schema.field_docs(kind).items():
             nested = dataclasses.is_dataclass(typing.get_type_hints(kind)[field])
             assert nested or field in ("env", "preset") or text in words or kind.__name__ == "PlannerConfig"
 
 
-def test_help_of_collect_shows_the_settings_of_the_chosen_environment(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["scripts/collect.py", "--help", "preset=maze"])
-    entry("collect")()
+def test_help_of_collect_shows_the_settings_of_the_chosen_environment(capsys):
+    entry("collect")(["--help", "preset=maze"])
     words = " ".join(capsys.readouterr().out.split())
     assert "env.rooms=3 Rooms per side" in words and "episodes=320" in words and "max_steps=null" in words
 
 
 def test_help_leaves_no_folder_behind(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["scripts/train_prior.py", "-h"])
-    entry("train_prior")()
+    entry("train_prior")(["-h"])
     assert "fit.steps=6000" in capsys.readouterr().out and not [*tmp_path.iterdir()]
 
 
@@ -175,7 +175,7 @@ def test_a_number_that_torch_cannot_hold_is_refused_without_a_limit_of_its_own(v
 def test_a_preset_of_something_else_is_refused_by_its_path(tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("- a\n- b\n")
     with pytest.raises(ValueError, match=r"mine\.yaml: expected keys with values"):
-        shared("_schema").read_preset(tmp_path / "mine.yaml")
+        cli_schema.read_preset(tmp_path / "mine.yaml")
 
 
 def test_what_all_sections_of_a_report_share_is_set_once():

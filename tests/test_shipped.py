@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -44,7 +45,7 @@ def worlds(tmp_path, monkeypatch) -> Path:
 def named(script: str, *settings: str, folder: Path, worlds: Path) -> str:
     """Run a script in a folder, by a package that has these worlds; what it printed."""
     program = (
-        f"import pathlib, runpy, sys; sys.path.insert(0, {str(ROOT / 'scripts')!r})\n"
+        f"import pathlib, runpy, sys\n"
         f"from worldmodel.io.hub import names; names.WORLDS = pathlib.Path({str(worlds)!r})\n"
         f"runpy.run_path({str(ROOT / script)!r} + '.py', run_name='__main__')"
     )
@@ -270,9 +271,10 @@ def test_each_is_small_and_measured_and_dreams_by_its_name(name):
 
 
 @pytest.mark.slow
-def test_a_wheel_holds_the_worlds(tmp_path):
-    for each in ("worldmodel", "envs"):
-        shutil.copytree(ROOT / each, tmp_path / "source" / each, ignore=shutil.ignore_patterns("__pycache__"))
+def test_a_wheel_holds_worlds_environments_and_presets_below_one_name(tmp_path):
+    how: Any = {"symlinks": True, "ignore": shutil.ignore_patterns("__pycache__")}
+    for each in ("worldmodel", "envs", "configs"):
+        shutil.copytree(ROOT / each, tmp_path / "source" / each, **how)
     for each in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / each, tmp_path / "source")
     small_world().save(tmp_path / "source" / "worldmodel" / "worlds" / "tiny")
@@ -282,3 +284,5 @@ def test_a_wheel_holds_the_worlds(tmp_path):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"worldmodel/worlds/tiny/{name}" for name in ("weights.safetensors", "config.json")} <= names
     assert {f"worldmodel/worlds/{name}/README.md" for name in SHIPPED} <= names
+    assert {"worldmodel/envs/maze.py", "worldmodel/configs/preset/tiny.yaml", "worldmodel/cli/main.py"} <= names
+    assert not {name.partition("/")[0] for name in names} & {"envs", "configs", "scripts", "tests"}

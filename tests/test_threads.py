@@ -11,7 +11,7 @@ import torch
 from worldmodel.kernels import threads
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("[!_]*.py"))
+SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
 # Prints what the environment says when torch is imported, which is when OpenMP reads it.
 PROBE = """
 import importlib.abc, os, runpy, sys
@@ -21,8 +21,7 @@ class Probe(importlib.abc.MetaPathFinder):
             print({name: os.environ.get(name) for name in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")})
             os._exit(0)
 sys.meta_path.insert(0, Probe())
-sys.path.insert(0, "scripts")
-runpy.run_path(sys.argv[1], run_name="asked")
+runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
 

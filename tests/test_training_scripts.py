@@ -3,19 +3,21 @@
 import json
 import os
 import re
-import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from tests.helpers_scripts import run
 from tests.test_scripts import ROOT, TINY, WORLDS, run_process
 from tests.test_threads import SCRIPTS
+from worldmodel.cli import errors
+from worldmodel.cli.agents.resume import Resume
 from worldmodel.io.lock import writer_lock
 from worldmodel.training.run_state import Checkpoint, save
 
@@ -103,21 +105,18 @@ def test_an_agent_that_was_stopped_ends_as_one_that_was_not(trained, signum):
 
 
 def test_an_agent_of_other_settings_does_not_take_up_what_was_saved(trained):
-    Resume = runpy.run_path(str(ROOT / "scripts/_resume.py"))["Resume"]
     save(trained / "agent/resume", Checkpoint(32, {}, {"made_with": {"seed": 0}}))
     other, own = (Resume(trained / "agent", {"seed": seed}, {}, 0) for seed in (1, 0))
     assert other.find() is None and own.find() is not None
-    other.take_up(None, None)
+    other.take_up(cast(Any, None), None)
     assert own.find() is None
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_what_a_stopped_script_says_is_true_of_it(script, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    errors = runpy.run_path(str(ROOT / "scripts/_errors.py"))
-    monkeypatch.setattr(sys, "argv", [f"scripts/{script}.py"])
-    errors["start_work"]()
+    for name, value in {"_command": script, "_signum": 0, "_early": False}.items():
+        monkeypatch.setattr(errors, name, value)
     with pytest.raises(SystemExit):
-        errors["exit_on_signal"](signal.SIGTERM)
+        errors.exit_on_signal(signal.SIGTERM)
     goes_on = script in {"collect", "train_tokenizer", "train_prior", "train_agent", "improve"}
     assert ("continues from there" in capsys.readouterr().err) == goes_on

@@ -49,7 +49,6 @@ def script(log: Path, name: str, *settings: str) -> None:
             os.dup2(file.fileno(), stream)
     os.chdir(ROOT)
     sys.argv = [f"scripts/{name}.py", *settings]
-    sys.path.insert(0, str(ROOT / "scripts"))
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 

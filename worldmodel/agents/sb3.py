@@ -349,6 +349,6 @@ def _loaded(folder: str) -> PolicyAgent:
 
 
 def load_policy(folder: str, rng: np.random.Generator) -> Policy:
-    """The agent in `folder` as a policy of scripts/collect.py: policy=worldmodel.agents.sb3:load_policy:FOLDER."""
+    """The agent in `folder` as a policy of `worldmodel collect`: policy=worldmodel.agents.sb3:load_policy:FOLDER."""
     torch.set_num_threads(1)  # collection has one process per core
     return _loaded(folder).episode(rng)

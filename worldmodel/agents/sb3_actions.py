@@ -68,7 +68,7 @@ def _agent_space(space: Space, spread: bool) -> Space:
     if not (np.isfinite(low) & np.isfinite(high)).all():
         raise ValueError(
             f"agent: {space} has no bounds, and the world does not say how large its actions are: train its prior "
-            "again (scripts/train_prior.py measures that), or bound the actions in the environment"
+            "again (`worldmodel train-prior` measures that), or bound the actions in the environment"
         )
     return spaces.Box(-1.0, 1.0, low.shape) if spread else spaces.Box(low, high)
 

@@ -12,7 +12,7 @@ from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.files import atomic_folder
 from worldmodel.io.progress import progress
 
-POLICY = "merged"  # not a policy of scripts/collect.py: it cannot collect episodes that got new numbers
+POLICY = "merged"  # not a policy of `worldmodel collect`: it cannot collect episodes that got new numbers
 
 
 def merge(stores: Sequence[EpisodeStore], folder: Path | str, show: bool = False) -> EpisodeStore:

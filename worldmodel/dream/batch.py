@@ -76,7 +76,7 @@ class DreamBatch:
         if not self.world.prior.rewards:
             raise ValueError(
                 "this world predicts no rewards and ends, so it cannot be an environment: train its prior again with "
-                "prior.outcome_width above 0 (scripts/train_prior.py); WorldModel.step dreams without them"
+                "prior.outcome_width above 0 (`worldmodel train-prior`); WorldModel.step dreams without them"
             )
         if starts not in ("resets", "anywhere"):
             raise ValueError(f"starts: expected resets or anywhere, got {starts!r}")

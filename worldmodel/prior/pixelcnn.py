@@ -213,7 +213,7 @@ class PixelCNN(nn.Module):
         if self.outcome is None:
             raise ValueError(
                 "this prior has no head for rewards and ends: train it with prior.outcome_width above 0 "
-                "(scripts/train_prior.py)"
+                "(`worldmodel train-prior`)"
             )
         features = self._features(clip.tokens, self._action_inputs(clip.tokens, clip.actions))
         return self.outcome.probabilities(self._scores(self.outcome, features))

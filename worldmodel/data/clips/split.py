@@ -33,11 +33,10 @@ def split_for_training(store: EpisodeStore) -> tuple[list[int], list[int]]:
     """
     train, held_out = train_validation_split(store)
     if not (train and held_out):
-        more = "collect more: python scripts/collect.py episodes=2"
+        more = "collect more: `worldmodel collect episodes=2`"
         if store.info.policy == "imported":
             more = (
-                "cut the clip in two, each part with its rows in the table, and import both: "
-                "python scripts/data.py import"
+                "cut the clip in two, each part with its rows in the table, and import both: `worldmodel data import`"
             )
         raise ValueError(f"episodes: {store.folder} holds {len(store.indices)}, and one must be held out; {more}")
     return train, held_out

@@ -14,7 +14,7 @@ from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.nn.actions import ActionEncoder
 
 CONTEXT = 6  # latents of a context from within an episode
-RETRAIN = "run python scripts/train_prior.py again to write them anew"
+RETRAIN = "run `worldmodel train-prior` again to write them anew"
 
 
 @dataclass(frozen=True)

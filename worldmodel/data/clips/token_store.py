@@ -30,7 +30,7 @@ DIGEST_BYTES = 32
 HEADER_BYTES = 1024  # room for the header and the sha256 of a token file
 MAX_BYTES = 1 << 30  # tokens of one episode
 OPEN_FILES = 256  # each mapped file keeps a file handle; many systems allow 1024
-REMEDY = "run python scripts/train_prior.py to make the tokens again"
+REMEDY = "run `worldmodel train-prior` to make the tokens again"
 
 
 def token_key(tokenizer: str, fingerprint: str) -> str:

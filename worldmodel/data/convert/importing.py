@@ -17,7 +17,7 @@ from worldmodel.data.episodes.dataset_info import DatasetInfo
 from worldmodel.data.episodes.episode import Episode
 from worldmodel.io.untrusted import check_frame, errors_name
 
-POLICY = "imported"  # not a policy of scripts/collect.py, which therefore adds no episodes to these
+POLICY = "imported"  # not a policy of `worldmodel collect`, which therefore adds no episodes to these
 
 Size = tuple[int, int] | None  # from the user: height and width
 

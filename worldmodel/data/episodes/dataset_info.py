@@ -111,7 +111,7 @@ class DatasetInfo:
         """Raises ValueError if `dataset.json` is missing or unreadable; the message names the file and the fault."""
         path = folder / FILE
         if not path.exists():
-            raise ValueError(f"{path} is missing: {folder} is not a dataset; run python scripts/collect.py to make one")
+            raise ValueError(f"{path} is missing: {folder} is not a dataset; run `worldmodel collect` to make one")
         try:
             return cls.from_json(read_checked_json(path))
         except (ValueError, TypeError) as error:

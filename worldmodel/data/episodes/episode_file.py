@@ -226,10 +226,10 @@ def _episode_errors(path: Path) -> Iterator[None]:
     except (EpisodeError, MemoryError):
         raise
     except FileNotFoundError:
-        raise EpisodeError(f"{path}: no such episode; python scripts/collect.py collects missing episodes") from None
+        raise EpisodeError(f"{path}: no such episode; `worldmodel collect` collects missing episodes") from None
     except Exception as error:
         if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
             raise
-        remedy = "python scripts/data.py repair moves it away; then repeat the command that collected it"
+        remedy = "`worldmodel data repair` moves it away; then repeat the command that collected it"
         problem = str(error).removeprefix(f"{path}: ")
         raise EpisodeError(f"{path}: damaged or unreadable: {problem}; {remedy}") from error

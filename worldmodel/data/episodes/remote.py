@@ -58,7 +58,7 @@ class RemoteStore(EpisodeStore):
         versions = {int(match[1]): version for name, version in files.items() if (match := NAME.fullmatch(name))}
         if INFO_FILE not in files or not versions:
             missing = "no finished episode" if INFO_FILE in files else f"no {INFO_FILE}"
-            raise ValueError(f"{url} holds {missing}; python scripts/data.py export to={url} puts a dataset there")
+            raise ValueError(f"{url} holds {missing}; `worldmodel data export to={url}` puts a dataset there")
         info = _fetch_info(url)
         write_atomic(_listing(url), json.dumps({f"episode_{i:06d}.h5": v for i, v in versions.items()}).encode())
         return cls(url, cache_folder(url), info, versions)
@@ -99,7 +99,7 @@ class RemoteStore(EpisodeStore):
 
     def write(self, episode: Episode) -> None:
         """Raises ValueError: a dataset behind a URL is read-only."""
-        raise ValueError(f"{self.url} is only read; python scripts/data.py export to={self.url} puts episodes there")
+        raise ValueError(f"{self.url} is only read; `worldmodel data export to={self.url}` puts episodes there")
 
     def __getstate__(self) -> dict[str, Any]:
         return {"url": self.url, "versions": self._versions, **super().__getstate__()}

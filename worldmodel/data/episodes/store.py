@@ -70,7 +70,7 @@ class EpisodeStore:
         folder = Path(folder)
         store = cls(folder, DatasetInfo.load(folder))
         if not store.indices:
-            raise ValueError(f"{folder} holds no finished episode; run python scripts/collect.py to collect some")
+            raise ValueError(f"{folder} holds no finished episode; run `worldmodel collect` to collect some")
         return store
 
     @property
@@ -186,7 +186,7 @@ class EpisodeStore:
         if lines:
             raise ValueError(
                 f"{earlier.folder}: its episodes cannot start this run: {'; '.join(lines)}; repeat the settings that "
-                "they were collected with, or merge both datasets with python scripts/data.py merge, which accepts "
+                "they were collected with, or merge both datasets with `worldmodel data merge`, which accepts "
                 "another env"
             )
 

@@ -56,7 +56,7 @@ def world_folder(world: str | Path) -> Path:
         if str(world).startswith("hf:/"):
             raise ValueError(f"world {str(world)!r}: expected hf://OWNER/NAME or hf://OWNER/NAME@REVISION")
         raise ValueError(
-            f"{folder} holds no world ({CONFIG} is missing); make one with `python scripts/train_prior.py run=…`, "
+            f"{folder} holds no world ({CONFIG} is missing); make one with `worldmodel train-prior run=…`, "
             "or name another"
         )
     return folder

@@ -20,7 +20,7 @@ def load_report(report: Path, folder: str | Path) -> dict[str, Any]:
     """
     found, (config, weights) = read_report(report), read_config(folder)
     with errors_name(report):
-        remedy = "run `python scripts/evaluate.py run=…` first"
+        remedy = "run `worldmodel evaluate run=…` first"
         if found["made_with"]["world"] != weights:
             raise ValueError(f"measured of other weights than those in {folder}; {remedy}")
         if _report_temperature(found["made_with"]) != sampling_temperature(config["info"]):

@@ -1,7 +1,7 @@
-"""The config of a script, made from its dataclass: defaults, presets, environments, and the text of `--help`.
+"""The config of a command, made from its dataclass: defaults, presets, environments, and the text of `--help`.
 
 The dataclass holds each default and each explanation once. A preset, configs/preset/NAME.yaml, holds what differs:
-`run`, and a section for each script.
+`run`, and a section for each command.
 """
 
 import ast
@@ -18,18 +18,18 @@ from typing import Any, Literal
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-import envs
+from worldmodel import envs
 from worldmodel.io.config import MISSING, plain
 
-PRESETS = Path(__file__).resolve().parents[1] / "configs" / "preset"
-PRESET, ENV = "demo", "vizdoom"  # what a script uses unless preset= or env= chooses another
-SHARED = "run"  # the one key of a preset that all scripts have
+PRESETS = Path(__file__).parents[1] / "configs" / "preset"
+PRESET, ENV = "demo", "vizdoom"  # what a command uses unless preset= or env= chooses another
+SHARED = "run"  # the one key of a preset that all commands have
 HYDRA = {"run": {"dir": "."}, "output_subdir": None}  # Hydra composes, and writes nothing of its own
 WIDTH, COLUMN = 110, 34  # columns of the help: at most in all, and of the keys
 
 
 def register(schema: type, name: str) -> None:
-    """Let Hydra compose the config of the script `name`: its defaults, then the environment, the preset and the keys
+    """Let Hydra compose the config of the command `name`: its defaults, then the environment, the preset and the keys
     of the command line."""
     store = ConfigStore.instance()
     choices = [{"env": ENV}] if takes_env(schema) else []
@@ -42,10 +42,10 @@ def register(schema: type, name: str) -> None:
         store.store(group="preset", name=path.stem, node=preset(path, name), package="_global_")
 
 
-def preset(path: Path, script: str) -> dict[str, Any]:
-    """What a preset sets in one script; it chooses the environment where `env.name` is among that."""
+def preset(path: Path, command: str) -> dict[str, Any]:
+    """What a preset sets in one command; it chooses the environment where `env.name` is among that."""
     values = read_preset(path)
-    section = values.get(script) or {}
+    section = values.get(command) or {}
     found = {key: value for key, value in values.items() if key == SHARED} | section
     env = (found.get("env") or {}).get("name")
     return found if env is None else {"defaults": [{"override /env": env}], **found}
@@ -60,7 +60,7 @@ def read_preset(path: Path) -> dict[str, Any]:
 
 
 def takes_env(schema: type) -> bool:
-    """Whether a script has the key `env`, which chooses an environment and holds its settings."""
+    """Whether a command has the key `env`, which chooses an environment and holds its settings."""
     return any(field.name == "env" for field in dataclasses.fields(schema))
 
 
@@ -83,14 +83,14 @@ def key_of(field: dataclasses.Field[Any]) -> str:
     return field.name.removesuffix("_")
 
 
-def help_text(schema: type, script: str, about: str, values: Mapping[str, Any]) -> str:
+def help_text(schema: type, command: str, about: str, values: Mapping[str, Any]) -> str:
     """What `--help` prints: each key with its value and its explanation.
 
-    Args: about, the docstring of the script; values, the config as the rest of the command line gives it.
+    Args: about, the docstring of the command; values, the config as the rest of the command line gives it.
     """
     width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
     presets = ", ".join(path.stem for path in sorted(PRESETS.glob("*.yaml")))
-    lines = [about.strip(), "", f"usage: python scripts/{script}.py [key=value ...]", ""]
+    lines = [about.strip(), "", f"usage: worldmodel {command.replace('_', '-')} [key=value ...]", ""]
     lines += _entry("preset", f"A named set of values, a file in configs/preset. One of {presets}.", width)
     if takes_env(schema):
         lines += _entry("env", f"The environment. One of {', '.join(envs.SCHEMAS)}.", width)

@@ -1,6 +1,4 @@
-"""What all scripts share: a typed config from Hydra, and errors on one line."""
-
-from _errors import run_script, start_work
+"""What all commands share: a typed config from Hydra, and errors on one line."""
 
 import contextlib
 import inspect
@@ -8,18 +6,16 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
-import _threads  # noqa: F401  (before torch)
 import gymnasium
 import hydra
 import torch
-from _overrides import SEVERAL, as_typed
-from _schema import help_text, register
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -27,7 +23,10 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from torch import nn
 from yaml import YAMLError
 
-import envs
+from worldmodel import envs
+from worldmodel.cli.errors import run_command, start_work
+from worldmodel.cli.overrides import SEVERAL, as_typed
+from worldmodel.cli.schema import help_text, register
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.config import from_mapping, suggestion, to_dict, unknown_key
 from worldmodel.io.hub.names import bundled_name
@@ -45,15 +44,15 @@ HERE = Path(__file__).resolve().parent  # Hydra wants a folder of configs; all o
 
 @dataclass
 class RunConfig:
-    """What every script needs to know."""
+    """What every command needs to know."""
 
     run: Path = Path("runs/demo")
-    """Folder of the run; all that the scripts make lies in it."""
+    """Folder of the run; all that the commands make lies in it."""
 
 
 @dataclass
 class WorldConfig(RunConfig):
-    """What scripts need that use a trained world."""
+    """What commands need that use a trained world."""
 
     world: Path = Path("${run}/world")
     """Folder of the world, the name of one that comes with the package, or hf://OWNER/NAME. With such a name, `run`
@@ -68,23 +67,24 @@ def check_device(config: Any) -> None:
         raise ValueError(f"device: expected one that is here, {', '.join(devices)}; got {config.device!r}")
 
 
-def script(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[[], None]]:
-    """Make `main(config)` the entry of a script, whose keys are the fields of `schema`.
+def command(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
+    """Make `main(config)` the entry of a command, whose keys are the fields of `schema`.
+
+    The entry takes the arguments of the command line, by default those of the process.
 
     What the user can correct (a value, a missing package, a full disk) ends in one line and exit status 2. Ctrl-C,
     SIGTERM and SIGHUP end with status 130, 143 and 129, after partial files are removed.
     """
 
-    def decorate(main: Callable[[T], None]) -> Callable[[], None]:
-        path = Path(inspect.getfile(main))
+    def decorate(main: Callable[[T], None]) -> Callable[..., None]:
+        name = Path(inspect.getfile(main)).stem
 
-        def work() -> None:
-            asked = bool(HELP & {*sys.argv})
-            sys.argv = [each for each in sys.argv if each not in HELP]
-            for values in composed(schema, path.stem):
-                if asked:
+        def work(arguments: Sequence[str]) -> None:
+            given = [each for each in arguments if each not in HELP]
+            for values in composed(schema, name, given):
+                if len(given) < len(arguments):
                     about = inspect.getdoc(sys.modules[main.__module__]) or ""
-                    print(help_text(schema, path.stem, about, values))
+                    print(help_text(schema, name, about, values))
                     return
                 config = from_mapping(schema, values)
                 start_work()
@@ -92,16 +92,16 @@ def script(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[[], None
                 main(config)
 
         @wraps(main)
-        def entry() -> None:
-            run_script(work)
+        def entry(arguments: Sequence[str] | None = None) -> None:
+            run_command(lambda: work(sys.argv[1:] if arguments is None else arguments))
 
         return entry  # its __wrapped__ is main
 
     return decorate
 
 
-def composed(schema: type, name: str) -> list[Any]:
-    """The values that the defaults, the preset and the command line give: one config, or several with --multirun.
+def composed(schema: type, name: str, arguments: Sequence[str]) -> list[Any]:
+    """The values that the defaults, the preset and the arguments give: one config, or several with --multirun.
 
     Hydra only composes; the work happens outside of it, so that its errors become ours.
     Raises: ValueError for whatever Hydra does not take.
@@ -116,13 +116,14 @@ def composed(schema: type, name: str) -> list[Any]:
             found.append(error)
 
     register(schema, name)
-    sys.argv[1:] = as_typed(schema, sys.argv[1:])
-    several = bool(SEVERAL & {*sys.argv})
+    typed = as_typed(schema, arguments)
+    several = bool(SEVERAL & {*typed})
     with readable(), tempfile.TemporaryDirectory() if several else contextlib.nullcontext() as folder:
         if several:
-            place = next((i for i, each in enumerate(sys.argv) if i and "=" in each), len(sys.argv))
-            sys.argv.insert(place, f"hydra.sweep.dir={folder}")  # otherwise Hydra leaves a folder `multirun`
-        hydra.main(version_base="1.3", config_path=str(HERE), config_name=name)(keep)()
+            place = next((i for i, each in enumerate(typed) if "=" in each), len(typed))
+            typed.insert(place, f"hydra.sweep.dir={folder}")  # otherwise Hydra leaves a folder `multirun`
+        with mock.patch.object(sys, "argv", [name, *typed]):
+            hydra.main(version_base="1.3", config_path=str(HERE), config_name=name)(keep)()
     for each in found:
         if isinstance(each, Exception):
             raise refusal(each)

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-import envs
+from worldmodel import envs
 
 SETTING = re.compile(r"(\+{0,2})([^\s=+~'\"-][^\s=]*)=(.*)", re.DOTALL)  # key=value, +key=value, ++key=value
 SEVERAL = {"-m", "--multirun"}  # a,b are two values then
@@ -24,7 +24,7 @@ LISTS = (tuple, list, Sequence)
 
 
 def as_typed(schema: type, arguments: Sequence[str]) -> list[str]:
-    """The arguments of a script in Hydra's grammar, with the values that the user typed.
+    """The arguments of a command in Hydra's grammar, with the values that the user typed.
 
     Paths, URLs and names are taken letter by letter; only `~` at the start is the home folder. The same holds for any
     other value that Hydra cannot read, so that the schema can say what it expected. Values in quotes, null where a
@@ -32,7 +32,7 @@ def as_typed(schema: type, arguments: Sequence[str]) -> list[str]:
 
     Args:
         schema: the dataclass of the whole config; its annotations say what is a path or a name.
-        arguments: of the command line, without the script.
+        arguments: of the command line, without the command.
 
     Raises: ValueError for a value without a key.
     """

@@ -1,7 +1,7 @@
-"""How a script ends: one line and status 2 for what the user can correct, a traceback for a fault of ours.
+"""How a command ends: one line and status 2 for what the user can correct, a traceback for a fault of ours.
 
-Every script imports this module first. It needs the standard library alone, so a signal during the import of torch
-also ends in one line.
+It needs the standard library alone and is installed first, so a signal during the import of torch also ends in one
+line.
 """
 
 import dis
@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 OURS = tuple(str(ROOT / name) + os.sep for name in ("worldmodel", "envs", "scripts"))
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 INSTALLED = {"site-packages", "dist-packages"}
@@ -41,17 +41,18 @@ ROOM = "make room, then run the same command again"
 AGAIN = 0.05  # seconds
 STOPPED = "stopped; finished parts are saved, and the same command continues from there"
 STOPPED_ELSE = "stopped; the same command starts this work again"
-RESUMED = {"collect", "train_tokenizer", "train_prior", "train_agent", "improve"}  # scripts that continue
+RESUMED = {"collect", "train_tokenizer", "train_prior", "train_agent", "improve"}  # commands that continue
 OUR_FAULT = "error: this is a fault of worldmodel, not yours: please report the lines above and the command"
 
 _process = os.getpid()
+_command = ""  # the subcommand that runs
 _early = False  # whether imports still run, so that there is nothing to undo
-_signum = 0  # the signal that asked the script to stop
+_signum = 0  # the signal that asked the command to stop
 _other_errors: list[BaseException] = []  # raised in threads and finalizers, where no caller can catch them
 
 
-def run_script(work: Callable[[], object]) -> None:
-    """Do the work of a script, and exit if it fails.
+def run_command(work: Callable[[], object]) -> None:
+    """Do the work of a command, and exit if it fails.
 
     Raises: SystemExit with status 2 for what the user can correct, 1 for a fault of ours, 128 + n after signal n.
     """
@@ -99,7 +100,7 @@ def exit_on_signal(signum: int, frame: FrameType | None = None) -> NoReturn:
     global _signum
     if os.getpid() == _process and not _signum:
         _signum = signum
-        _print_line(STOPPED if Path(sys.argv[0]).stem in RESUMED else STOPPED_ELSE)
+        _print_line(STOPPED if _command in RESUMED else STOPPED_ELSE)
         if _early:
             os._exit(128 + signum)
     raise SystemExit(128 + signum)
@@ -132,10 +133,10 @@ def message(error: BaseException) -> str:
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)  # no control characters
 
 
-def install() -> None:
-    """Handle signals and uncaught errors as the module says, from now on."""
-    global _early
-    _early = True
+def install(command: str) -> None:
+    """Handle signals and uncaught errors of a subcommand as the module says, from now on."""
+    global _early, _command
+    _early, _command = True, command
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signum = getattr(signal, name, None)
         if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:  # nohup, and shells with &
@@ -156,7 +157,7 @@ def _one_line(message: Warning | str, kind: type[Warning], name: str, line: int,
 
 
 def _remember(error: BaseException | None) -> bool:
-    """Whether an error in a thread or a finalizer is handled: it ends the script without a traceback."""
+    """Whether an error in a thread or a finalizer is handled: it ends the command without a traceback."""
     if isinstance(error, SystemExit) and _signum:  # a finalizer swallowed the exit: signal again
         ident = threading.main_thread().ident
         threading.Timer(AGAIN, signal.pthread_kill, (ident, _signum)).start()
@@ -210,7 +211,7 @@ def _trace(error: BaseException) -> Iterator[TracebackType]:
 
 
 def _is_ours(name: str) -> bool:
-    return os.path.abspath(name).startswith(OURS)  # the script itself has the name it was called by
+    return os.path.abspath(name).startswith(OURS)  # a script has the name it was called by
 
 
 def _package(module: str | None) -> str:
@@ -248,8 +249,3 @@ def _silence(stream: Any) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     except (AttributeError, OSError, ValueError):
         return
-
-
-sys.path.insert(1, str(ROOT))  # the packages beside these scripts, not those of another checkout
-if Path(getattr(sys.modules["__main__"], "__file__", None) or "").resolve().parent == ROOT / "scripts":
-    install()

@@ -1,0 +1,1 @@
+"""The steps of a run, from an environment to a measured world."""
