@@ -1,5 +1,6 @@
 """Fitting: stopping costs nothing, not even the last bit, and what goes wrong is named and leaves no trace."""
 
+import importlib
 import math
 import os
 import shutil
@@ -11,6 +12,7 @@ import time
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +30,7 @@ from worldmodel.training.optim import Ema, adamw, learning_rate
 from worldmodel.training.run_signature import refuse_other_run, run_signature_of
 from worldmodel.training.run_state import Checkpoint, latest
 
+fitting: Any = importlib.import_module("worldmodel.training.fit")  # the package has a function of that name
 CONFIG = FitConfig(
     steps=20, learning_rate=0.01, warmup_steps=3, accelerator="cpu", workers=0, log_every=3, checkpoint_every=7
 )
@@ -235,6 +238,43 @@ def test_the_learning_rate_rises_in_a_line_and_falls_to_zero():
     assert all(a >= b for a, b in pairwise(rates[9:])) and rates[100] == pytest.approx(0)
     assert rates[55] == pytest.approx(0.5)
     assert learning_rate(99, replace(config, schedule="constant")) == 1.0
+
+
+def test_a_short_training_warms_up_in_a_tenth_of_its_steps():
+    config = FitConfig(steps=40, warmup_steps=100, learning_rate=1.0)
+    rates = [learning_rate(step, config) for step in range(41)]
+    assert rates[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0]) and rates[40] == pytest.approx(0)
+    assert learning_rate(0, FitConfig(steps=4, warmup_steps=100, learning_rate=1.0)) == 1.0
+
+
+def test_a_training_of_so_many_minutes_equals_one_of_the_steps_that_it_measured(tmp_path, capsys):
+    timed = fit(Net(), Batches(), CONFIG, tmp_path / "timed", minutes=0.002)
+    assert f"fit.steps={timed.step} trains the same" in capsys.readouterr().out
+    assert timed.step >= fitting.FEWEST_STEPS and timed.course[-1]["steps"] == timed.step
+    counted = fit(Net(), Batches(), replace(CONFIG, steps=timed.step), tmp_path / "counted")
+    for one, other in zip(timed.model.parameters(), counted.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_resumed_training_of_minutes_keeps_its_steps(tmp_path, monkeypatch):
+    first = fit(Net(), Batches(), CONFIG, tmp_path, minutes=0.002)
+    monkeypatch.setattr(fitting._Run, "seconds_a_step", lambda run, batches: 1e-9)  # not measured again
+    assert fit(Net(), Batches(), CONFIG, tmp_path, minutes=5).step == first.step
+
+
+def test_half_the_speed_gives_half_the_steps(tmp_path, monkeypatch):
+    found = []
+    for seconds in (0.1, 0.2):
+        monkeypatch.setattr(fitting._Run, "seconds_a_step", lambda run, batches, seconds=seconds: seconds)
+        found.append(fitting.steps_within(10, Net(), Batches(), CONFIG, tmp_path))
+    assert found[0] == pytest.approx(2 * found[1], rel=0.01)
+    assert found[0] == pytest.approx(600 * fitting.FOR_STEPS / 0.1, rel=0.01)
+
+
+@pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf")])
+def test_no_time_is_refused(tmp_path, minutes):
+    with pytest.raises(ValueError, match="minutes: expected more than 0"):
+        fit(Net(), Batches(), CONFIG, tmp_path, minutes=minutes)
 
 
 def test_the_average_of_constant_weights_is_these_weights_and_buffers_are_copied():

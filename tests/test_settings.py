@@ -65,7 +65,8 @@ def test_the_folder_of_configs_holds_presets_alone():
 def test_every_key_of_a_preset_exists_and_none_restates_its_default(path, name):
     section = cli_schema.read_preset(path)[name]
     env = section.get("env", {}).get("name", "vizdoom")
-    known = dict(leaves(compose(name, *NEEDED.get(name, []), *([f"env={env}"] if name == "collect" else []))))
+    given_env = [f"env={env}"] if name == "collect" else []
+    known = dict(leaves(compose(name, "preset=demo", *NEEDED.get(name, []), *given_env)))
     free = ("env.kwargs.", "agents.")  # mappings whose keys a preset may add
     given = {key: value for key, value in leaves(section) if key != "env.name"}
     assert [key for key in given if key not in known and not key.startswith(free)] == []

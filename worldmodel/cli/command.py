@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import io
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from yaml import YAMLError
 from worldmodel import envs
 from worldmodel.cli.errors import run_command, start_work
 from worldmodel.cli.overrides import SEVERAL, as_typed
-from worldmodel.cli.schema import help_text, register
+from worldmodel.cli.schema import help_text, register, takes_env
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.config import from_mapping, suggestion, to_dict, unknown_key
 from worldmodel.io.hub.names import bundled_name
@@ -110,13 +111,13 @@ def composed(schema: type, name: str, arguments: Sequence[str]) -> list[Any]:
 
     def keep(values: DictConfig) -> None:
         try:
-            name_run(values)
+            name_run(values, name)
             found.append(OmegaConf.to_container(values, resolve=True))
         except OmegaConfBaseException as error:
             found.append(error)
 
     register(schema, name)
-    typed = as_typed(schema, arguments)
+    typed = as_typed(schema, with_env(schema, arguments))
     several = bool(SEVERAL & {*typed})
     with readable(), tempfile.TemporaryDirectory() if several else contextlib.nullcontext() as folder:
         if several:
@@ -168,16 +169,32 @@ def refusal(error: Exception) -> ValueError:
     return ValueError(" ".join(str(cause or error).split()))
 
 
-def name_run(values: DictConfig) -> None:
-    """Set the run folder to runs/NAME for a world that comes with the package, unless run= is given.
+def with_env(schema: type, arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments; an `env.id` chooses env=gymnasium, the one environment with ids, unless env= is given."""
+    names = {each.lstrip("+").partition("=")[0] for each in arguments}
+    chosen = takes_env(schema) and "env.id" in names and "env" not in names
+    return ["env=gymnasium", *arguments] if chosen else arguments
 
-    The episodes of another run would be the wrong ones.
+
+def name_run(values: DictConfig, command: str) -> None:
+    """Set the run folder to runs/NAME, unless run= is given: for a world that comes with the package, as the episodes
+    of another run would be the wrong ones; for `make`, after the environment.
     """
+    if any(override.lstrip("+").startswith("run=") for override in HydraConfig.get().overrides.task):
+        return
     world = OmegaConf.select(values, "world", default=None)
-    asked = any(override.lstrip("+").startswith("run=") for override in HydraConfig.get().overrides.task)
     name = None if world is None else bundled_name(str(world))
-    if name is not None and not asked:
+    if command == "make":
+        name = slug(values.env)
+    if name is not None:
         values.run = f"runs/{name}"
+
+
+def slug(env: Any) -> str:
+    """A name for the runs of an environment: "my_env" for the id my_module:MyEnv-v0."""
+    text = str(env.get("id", env.name)).rpartition(":")[2].rpartition("/")[2]
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"-v\d+$", "", text))
+    return re.sub(r"\W+", "_", words).strip("_").lower() or "made"
 
 
 def real_env(info: WorldInfo) -> Callable[[], gymnasium.Env]:

@@ -41,7 +41,7 @@ ROOM = "make room, then run the same command again"
 AGAIN = 0.05  # seconds
 STOPPED = "stopped; finished parts are saved, and the same command continues from there"
 STOPPED_ELSE = "stopped; the same command starts this work again"
-RESUMED = {"collect", "train_tokenizer", "train_prior", "train_agent", "improve"}  # commands that continue
+RESUMED = {"make", "collect", "train_tokenizer", "train_prior", "train_agent", "improve"}  # commands that continue
 OUR_FAULT = "error: this is a fault of worldmodel, not yours: please report the lines above and the command"
 
 _process = os.getpid()

@@ -23,6 +23,7 @@ from worldmodel.io.config import MISSING, plain
 
 PRESETS = Path(__file__).parents[1] / "configs" / "preset"
 PRESET, ENV = "demo", "vizdoom"  # what a command uses unless preset= or env= chooses another
+PRESETS_OF = {"make": "quick"}  # commands whose preset is another one
 SHARED = "run"  # the one key of a preset that all commands have
 HYDRA = {"run": {"dir": "."}, "output_subdir": None}  # Hydra composes, and writes nothing of its own
 WIDTH, COLUMN = 110, 34  # columns of the help: at most in all, and of the keys
@@ -34,7 +35,8 @@ def register(schema: type, name: str) -> None:
     store = ConfigStore.instance()
     choices = [{"env": ENV}] if takes_env(schema) else []
     quiet = [{f"override hydra/{what}": "none"} for what in ("job_logging", "hydra_logging")]
-    node = {"defaults": ["_self_", *choices, {"preset": PRESET}, *quiet], "hydra": HYDRA, **defaults(schema)}
+    chosen = {"preset": PRESETS_OF.get(name, PRESET)}
+    node = {"defaults": ["_self_", *choices, chosen, *quiet], "hydra": HYDRA, **defaults(schema)}
     store.store(name=name, node=node)
     for env, config in envs.SCHEMAS.items():
         store.store(group="env", name=env, node=defaults(config))

@@ -7,12 +7,14 @@ rounding alone if the loss of all batches together is the mean of their losses.
 """
 
 import atexit
+import copy
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -49,6 +51,9 @@ Evaluate = Callable[[M, int, SummaryWriter], Mapping[str, float]]
 
 _ours: ContextVar[frozenset[str]] = ContextVar("folders that this training has locked", default=frozenset())
 NEVER = torch.iinfo(torch.int64).max  # a step that no run reaches
+FEWEST_STEPS = 20  # that a training of so many minutes takes
+FOR_STEPS = 0.9  # share of the time; the rest is for evaluations and checkpoints
+TRIAL_STEPS, TRIAL = (4, 20), 5.0  # steps to measure the speed, at least and at most, and seconds
 
 
 @dataclass
@@ -72,8 +77,12 @@ def fit(
     *,
     evaluate: Evaluate[M] | None = None,
     signature: Mapping[str, Any] | None = None,
+    minutes: float | None = None,
 ) -> FitResult[M]:
     """Train `model` until `config.steps`, continuing from the newest checkpoint in `folder` if there is one.
+
+    With `minutes`, the number of steps is measured before the first one (`steps_within`) and stays in the checkpoints;
+    the run equals one of that many steps.
 
     `model.loss(batch)` returns a scalar loss and a dict of scalar metrics. `batches[step]` is a pure function of
     the step and has `.to(device)`; with n devices, device r takes batches[step * n + r]. With `accumulate` the
@@ -94,12 +103,36 @@ def fit(
         FolderInUse: another process trains on this folder; a ValueError that says which.
     """
     with sole_training(folder):
+        if minutes is not None:
+            config = replace(config, steps=steps_within(minutes, model, batches, config, Path(folder)))
         run = _Run(model, config, Path(folder), dict(signature or {}))
         run.resume()
         with threads(run.course[-1]["threads"] if run.course else None):
             if run.step < config.steps:
                 run.train(batches, evaluate)
             return FitResult(run.ema.model, run.step, run.final_metrics(evaluate), run.course)
+
+
+def steps_within(minutes: float, model: nn.Module, batches: Dataset, config: FitConfig, folder: Path) -> int:
+    """The steps of the run in `folder`, or as many as take `minutes` by the speed of a few steps of a copy.
+
+    On a machine that becomes slower later the training takes longer than `minutes`.
+
+    Raises: ValueError if `minutes` is not positive.
+    """
+    if not 0 < minutes < math.inf:
+        raise ValueError(f"minutes: expected more than 0, got {minutes}")
+    found = latest(folder)
+    if found is not None and (course := found.progress.get("course")):
+        return course[-1]["steps"]
+    start = time.perf_counter()
+    trial = _Run(copy.deepcopy(model), config, folder, {})
+    seconds = trial.seconds_a_step(batches)
+    left = minutes * 60 - (time.perf_counter() - start)
+    steps = trial.fabric.broadcast(max(FEWEST_STEPS, int(left * FOR_STEPS / seconds)))
+    if trial.fabric.is_global_zero:
+        tqdm.write(f"{folder.name}: {steps:,} steps take about {minutes:g} minutes; fit.steps={steps} trains the same")
+    return steps
 
 
 @contextmanager
@@ -200,6 +233,20 @@ class _Run(Generic[M]):
                     window = MetricAverages()  # evaluation is no part of the speed of training
                 if self._stopped(guard):
                     self._stop(guard)
+
+    def seconds_a_step(self, batches: Dataset) -> float:
+        """The median time of a step after the first ones, reading its batches included if no worker does that."""
+        taken: list[float] = []
+        begin = time.perf_counter()
+        while len(taken) < TRIAL_STEPS[0] or (len(taken) < TRIAL_STEPS[1] and time.perf_counter() - begin < TRIAL):
+            number = (self.step * self.fabric.world_size + self.fabric.global_rank) * self.config.accumulate
+            before = time.perf_counter()
+            read = [batches[number + index] for index in range(self.config.accumulate)]
+            start = time.perf_counter() if self.config.workers else before
+            loss = self._update(read)["loss"]
+            float(loss)  # waits for the device
+            taken.append(time.perf_counter() - start)
+        return sorted(taken[1:])[len(taken[1:]) // 2]
 
     def save(self) -> None:
         """Write a checkpoint, unless it is written already or would hold numbers that are not finite."""

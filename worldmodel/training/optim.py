@@ -27,7 +27,8 @@ class FitConfig:
     learning_rate: float = 2e-3
     """Highest learning rate."""
     warmup_steps: int = 100
-    """Steps in which the learning rate rises linearly to its highest value."""
+    """Steps in which the learning rate rises linearly to its highest value; under `cosine` at most a tenth of
+    all steps."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """The learning rate after the warm-up: it falls to 0 at the last step, or stays."""
     weight_decay: float = 0.01
@@ -62,11 +63,13 @@ class FitConfig:
 
 def learning_rate(step: int, config: FitConfig) -> float:
     """The learning rate of update `step`, counted from 0."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
+    constant = config.schedule == "constant"
+    warmup = config.warmup_steps if constant else min(config.warmup_steps, config.steps // 10)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    if constant:
         return config.learning_rate
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    progress = (step - warmup) / max(1, config.steps - warmup)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 

@@ -1,7 +1,7 @@
-"""Repeat: collect with the newest agent, train the world further, train the agent in it (Dyna).
+"""Repeat: collect with the newest agent, train the world further, train the agent in it.
 
-The first round collects by the preset's policy. Round i is a run of its own, RUN/round_i, made by the other commands.
-If it is stopped or killed, the same command continues.
+This is the loop of Dyna (Sutton 1991). The first round collects by the preset's policy. Round i is a run of its own,
+RUN/round_i, made by the other commands. If it is stopped or killed, the same command continues.
 """
 
 import contextlib

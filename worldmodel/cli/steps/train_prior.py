@@ -23,7 +23,7 @@ from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.open import open_episodes
 from worldmodel.evaluate import likelihood
 from worldmodel.evaluate.sections.horizon import kept_horizon
-from worldmodel.io.config import FINITE, LARGEST, check_range, to_dict
+from worldmodel.io.config import FINITE, LARGEST, POSITIVE, check_range, to_dict
 from worldmodel.io.model_folder import read_checked_json, read_config
 from worldmodel.io.video import log_video
 from worldmodel.nn.action_scale import Scale, fit_action_scale
@@ -44,6 +44,8 @@ class TrainPriorConfig(RunConfig):
     """Folder or URL of the episodes, such as s3://bucket/folder."""
     init: Path | None = None
     """Folder of an earlier run whose prior is trained further (null: none)."""
+    minutes: float | None = None
+    """Time for the training; its number of steps is measured at the start (null: fit.steps says how many)."""
     clip_latents: int = 12
     """Latent frames of each training clip."""
     starts: int = 128
@@ -59,6 +61,7 @@ class TrainPriorConfig(RunConfig):
 
     def __post_init__(self) -> None:
         check_range(self, 1, LARGEST, "clip_latents")
+        check_range(self, POSITIVE, LARGEST, "minutes")
         check_range(self, 0, LARGEST, "starts", "temperature_until")
         check_range(self, 0, FINITE, "temperature")
 
@@ -101,7 +104,8 @@ def train_prior(config: TrainPriorConfig, store: EpisodeStore, tokenizer: VQVAE)
     signature = {"prior": to_dict(config.prior), "tokens": tokens.info.key, "clip": config.clip_latents}
     signature["actions"] = action_coding(info)
     signature["init"] = None if config.init is None else read_config(config.init / "world")[1]
-    result = fit(prior, batches, config.fit, config.run / "prior", evaluate=evaluate, signature=signature)
+    how: dict[str, Any] = {"evaluate": evaluate, "signature": signature, "minutes": config.minutes}
+    result = fit(prior, batches, config.fit, config.run / "prior", **how)
 
     def finish() -> None:
         world = WorldModel(tokenizer.cpu(), result.model.cpu(), info, starts)

@@ -6,6 +6,7 @@ If it is stopped or killed, the same command continues the training.
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -16,7 +17,7 @@ from worldmodel.data.clips.split import split_for_training
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.open import open_episodes
 from worldmodel.evaluate import reconstruction
-from worldmodel.io.config import LARGEST, check_range, to_dict
+from worldmodel.io.config import LARGEST, POSITIVE, check_range, to_dict
 from worldmodel.io.video import log_video
 from worldmodel.tokenizer import VQVAE, TokenizerConfig, fingerprint, load_tokenizer, save_tokenizer
 from worldmodel.training.fit import FitConfig, fit, on_rank_zero, sole_training
@@ -32,6 +33,8 @@ class TrainTokenizerConfig(RunConfig):
     """Folder or URL of the episodes, such as s3://bucket/folder."""
     init: Path | None = None
     """Folder of an earlier run whose tokenizer is trained further (null: none)."""
+    minutes: float | None = None
+    """Time for the training; its number of steps is measured at the start (null: fit.steps says how many)."""
     clip_latents: int = 8
     """Latent frames of each training clip."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -41,6 +44,7 @@ class TrainTokenizerConfig(RunConfig):
 
     def __post_init__(self) -> None:
         check_range(self, 1, LARGEST, "clip_latents")
+        check_range(self, POSITIVE, LARGEST, "minutes")
 
 
 @command(TrainTokenizerConfig)
@@ -72,7 +76,8 @@ def train_tokenizer(config: TrainTokenizerConfig, store: EpisodeStore) -> None:
 
     signature = {"tokenizer": to_dict(config.tokenizer), "data": store.fingerprint(), "clip": frames}
     signature["init"] = None if config.init is None else fingerprint(load_tokenizer(config.init / "tokenizer"))
-    result = fit(tokenizer, batches, config.fit, config.run / "tokenizer", evaluate=evaluate, signature=signature)
+    how: dict[str, Any] = {"evaluate": evaluate, "signature": signature, "minutes": config.minutes}
+    result = fit(tokenizer, batches, config.fit, config.run / "tokenizer", **how)
 
     def finish() -> None:
         save_tokenizer(result.model, config.run / "tokenizer")

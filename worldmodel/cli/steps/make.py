@@ -1,0 +1,95 @@
+"""Make a world of an environment: collect, train tokenizer and prior, imagine a video, measure.
+
+Each part gets a share of the minutes. If the command is stopped or killed, the same one continues; parts that are
+done already take no time. The parts are the commands collect, train-tokenizer, train-prior, rollout and evaluate.
+"""
+
+import inspect
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from worldmodel.cli.command import RunConfig, command, composed
+from worldmodel.cli.steps import collect, evaluate, rollout, train_prior, train_tokenizer
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.io.config import LARGEST, POSITIVE, check_range, from_mapping
+from worldmodel.io.model_folder import read_checked_json, write_checked_json
+
+STEPS = {
+    "collect": collect, "train_tokenizer": train_tokenizer, "train_prior": train_prior,
+    "rollout": rollout, "evaluate": evaluate,
+}  # fmt: skip
+SHARES = {"collect": 0.12, "train_tokenizer": 0.3, "train_prior": 0.35}  # of the minutes; the rest goes to the others
+PROBE = 4  # episodes that show how long one takes
+FEWEST_EPISODES, FRAMES_A_MINUTE = 16, 6000  # of the set, in the end
+PLAN = "make.json"
+
+
+@dataclass
+class MakeConfig(RunConfig):
+    """Settings of `worldmodel make`."""
+
+    preset: str = "${hydra:runtime.choices.preset}"
+    """The preset of every part."""
+    env: dict[str, Any] = field(default_factory=dict)
+    """Settings of the environment; `name` says which one it is."""
+    minutes: float = 10
+    """Time for everything together, about; on a machine that is busy it takes longer."""
+    seed: int = 0
+    """Everything is a function of the seed, and of the numbers of episodes and steps."""
+    overrides: dict[str, tuple[str, ...]] = field(default_factory=lambda: {name: () for name in STEPS})
+    """More settings of a part: 'overrides.collect=["policy=random"]'."""
+
+    def __post_init__(self) -> None:
+        check_range(self, POSITIVE, LARGEST, "minutes")
+        check_range(self, 0, LARGEST, "seed")
+        if unknown := [name for name in self.overrides if name not in STEPS]:
+            raise ValueError(f"overrides.{unknown[0]}: expected one of {', '.join(STEPS)}")
+
+
+@command(MakeConfig)
+def main(config: MakeConfig) -> None:
+    start = time.monotonic()
+    parts = {name: part(config, name) for name in STEPS}
+    parts["collect"].episodes = planned_episodes(config, parts["collect"])
+    for name, module in STEPS.items():
+        begin = time.monotonic()
+        print(f"== {name.replace('_', '-')}", flush=True)
+        inspect.unwrap(module.main)(parts[name])
+        print(f"== {name.replace('_', '-')} took {time.monotonic() - begin:.0f} s", flush=True)
+    print(f"everything took {(time.monotonic() - start) / 60:.1f} minutes; the world is {config.run / 'world'}")
+
+
+def part(config: MakeConfig, name: str) -> Any:
+    """The config of one part, with its share of the time."""
+    schema = inspect.signature(inspect.unwrap(STEPS[name].main)).parameters["config"].annotation
+    given = [f"preset={config.preset}", f"run={config.run}", *config.overrides.get(name, ())]
+    (values,) = composed(schema, name, given)
+    if name == "collect":
+        values |= {"env": config.env, "seed": config.seed}
+    elif name in SHARES:
+        values["minutes"] = config.minutes * SHARES[name]
+        values["fit"]["seed"] = config.seed
+    elif name == "rollout":
+        values["seed"] = config.seed
+    return from_mapping(schema, values)
+
+
+def planned_episodes(config: MakeConfig, settings: collect.CollectConfig) -> int:
+    """How many episodes the run gets: by the length and time of the first few, which belong to them.
+
+    The number stays in RUN/make.json, so a second call plans nothing else.
+    """
+    path = config.run / PLAN
+    if path.is_file():
+        return int(read_checked_json(path)["episodes"])
+    settings.episodes = PROBE
+    begin = time.monotonic()
+    inspect.unwrap(collect.main)(settings)
+    seconds = (time.monotonic() - begin) / PROBE
+    frames = sum(EpisodeStore.open(config.run / "episodes").lengths.values()) / PROBE
+    in_time = config.minutes * 60 * SHARES["collect"] / seconds
+    wanted = config.minutes * FRAMES_A_MINUTE / frames
+    episodes = max(FEWEST_EPISODES, int(min(in_time, wanted)))
+    write_checked_json(path, {"episodes": episodes})
+    return episodes
