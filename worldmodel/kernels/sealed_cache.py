@@ -8,6 +8,7 @@ damage; it does not protect against a person who can write to that folder.
 import contextlib
 import hashlib
 import io
+import sys
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from numba.core.caching import IndexDataCacheFile
+from tqdm import tqdm
 
 from worldmodel.io.untrusted import UntrustedFileError, read_bytes
 
@@ -43,7 +45,10 @@ class SealedFile(IndexDataCacheFile):
             _warn(f"what was compiled cannot be kept ({error}), so it is compiled at every start")
 
     def _load_index(self) -> dict[Any, str]:
-        return super()._load_index() if self._whole(self._index_path) else {}
+        found = super()._load_index() if self._whole(self._index_path) else {}
+        if not found:
+            _announce()
+        return found
 
     def _load_data(self, name: str) -> Any:
         if not self._whole(self._data_path(name)):
@@ -70,6 +75,12 @@ class SealedFile(IndexDataCacheFile):
             return whole
         _warn(f"{Path(path).parent}: damaged files of compiled code; they are compiled anew, which takes a while")
         return False
+
+
+@cache
+def _announce() -> None:
+    """Say once why the first step of a dream takes so long."""
+    tqdm.write("compiling the kernels, once for this machine: about half a minute", sys.stderr)
 
 
 @cache
