@@ -14,9 +14,9 @@ from tests.helpers_env import counter_info
 from tests.helpers_models import small_world
 from tests.helpers_scripts import SCRIPTS, entry
 from tests.test_episode_store import make_episode
-from worldmodel.cli.command import is_up_to_date
+from worldmodel.cli.models import is_up_to_date
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.io.model_folder import write_checked_json, write_json
+from worldmodel.io.json_files import write_checked_json, write_json
 
 ODD: dict[str, Any] = {
     "nothing": {},

@@ -10,7 +10,8 @@ import torch
 from tests.helpers_models import small_world
 from tests.torture.bombs import safetensors, sparse
 from worldmodel.io import files, tensors_file, untrusted
-from worldmodel.io.model_folder import load_weights, read_checked_json, save_weights, write_checked_json, write_json
+from worldmodel.io.json_files import read_checked_json, write_checked_json, write_json
+from worldmodel.io.model_folder import load_weights, save_weights
 from worldmodel.nn.actions import space_from_json
 from worldmodel.world import WorldModel
 

@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 from tests.helpers_models import small_world
 from tests.helpers_scripts import entry, leaves, module, schema
 from tests.test_scripts import ROOT
-from worldmodel.cli.command import format_metrics
+from worldmodel.cli.models import format_metrics
 from worldmodel.data.collect.collect import EngineError
 from worldmodel.io.config import from_mapping
 

@@ -20,8 +20,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from worldmodel.io.json_files import read_json
 from worldmodel.io.lock import FolderInUse
-from worldmodel.io.model_folder import read_json
 from worldmodel.kernels.threads import COUNTS, threads
 from worldmodel.training import FitConfig, FitResult, Interrupted, fit
 from worldmodel.training.fit import sole_training

@@ -26,7 +26,7 @@ from worldmodel.evaluate.statistics.results import Curve, Interval, Section, abs
 from worldmodel.evaluate.testbed.dream_clips import DreamSettings
 from worldmodel.io.hub.card import model_card
 from worldmodel.io.hub.report import load_report, read_report
-from worldmodel.io.model_folder import read_json, write_checked_json
+from worldmodel.io.json_files import read_json, write_checked_json
 
 NONE = (math.nan, math.inf, -math.inf)
 

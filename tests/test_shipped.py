@@ -23,7 +23,7 @@ from worldmodel.evaluate.sections.horizon import keep_horizon
 from worldmodel.io.hub import names
 from worldmodel.io.hub.names import bundled_worlds, resolve_world
 from worldmodel.io.hub.report import load_report
-from worldmodel.io.model_folder import read_checked_json, read_json, write_json
+from worldmodel.io.json_files import read_checked_json, read_json, write_json
 from worldmodel.world import WorldModel, to_float16_if_lossless
 
 SHIPPED = ["maze", "my_way_home"]  # the worlds that the package has: whoever adds one adds its name here

@@ -12,25 +12,30 @@ from worldmodel.kernels import threads
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
-# Prints what the environment says when torch is imported, which is when OpenMP reads it.
+# Prints what the environment says when torch is imported, which is when OpenMP reads it, or at the end without torch.
 PROBE = """
-import importlib.abc, os, runpy, sys
+import atexit, importlib.abc, os, runpy, sys
+def say():
+    told = {name: os.environ.get(name) for name in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")}
+    print(told, file=sys.stderr, flush=True)
 class Probe(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name == "torch":
-            print({name: os.environ.get(name) for name in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")})
+            say()
             os._exit(0)
+atexit.register(say)
 sys.meta_path.insert(0, Probe())
-runpy.run_path(sys.argv[1], run_name="__main__")
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
 def told_to_torch(script: str, **environment: str) -> str:
     names = {*threads.WAITING_SET, *threads.COUNTS}
     env = {name: value for name, value in os.environ.items() if name not in names}
-    command = [sys.executable, "-c", PROBE, f"scripts/{script}.py"]
+    command = [sys.executable, "-c", PROBE, f"scripts/{script}.py", "--help"]
     env |= {"PYTHONPATH": str(ROOT), **environment}
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60).stdout.strip()
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60).stderr.strip()
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

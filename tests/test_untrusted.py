@@ -8,7 +8,8 @@ import torch
 
 from tests.helpers_models import small_world
 from tests.torture import files
-from worldmodel.io.model_folder import build_module, read_checked_json, write_checked_json
+from worldmodel.io.json_files import read_checked_json, write_checked_json
+from worldmodel.io.model_folder import build_module
 
 ROOT = Path(__file__).parents[1]
 # Whatever can run code that stands in a file, or takes a file for what it may not be.

@@ -16,7 +16,7 @@ from tests.test_episode_store import make_episode
 from tests.test_hostile_episodes import bomb
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.io.model_folder import write_checked_json
+from worldmodel.io.json_files import write_checked_json
 from worldmodel.training.run_state import Checkpoint, latest, save
 from worldmodel.world import WorldModel
 

@@ -20,7 +20,8 @@ from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.open import open_episodes
 from worldmodel.evaluate.measures.images import Lpips
 from worldmodel.io.hub.report import load_report
-from worldmodel.io.model_folder import load_weights, read_checked_json, write_checked_json
+from worldmodel.io.json_files import read_checked_json, write_checked_json
+from worldmodel.io.model_folder import load_weights
 from worldmodel.tokenizer import load_tokenizer
 from worldmodel.tokenizer.storage import save_tokenizer
 from worldmodel.training.run_state import Checkpoint, latest, save

@@ -117,7 +117,7 @@ def agents(tried: int, folder: Path) -> Row:
 def descriptions(tried: int, folder: Path) -> Row:
     """Sealed JSON: dataset.json and report.json."""
     from tests.torture.readers import REPORT, info
-    from worldmodel.io.model_folder import write_checked_json
+    from worldmodel.io.json_files import write_checked_json
 
     for name, seed in (("right", 5), ("other", 6)):
         (folder / name).mkdir()

@@ -24,7 +24,8 @@ from tests.test_episode_store import make_episode
 from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.episodes import hdf5
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.io.model_folder import load_weights, write_checked_json
+from worldmodel.io.json_files import write_checked_json
+from worldmodel.io.model_folder import load_weights
 from worldmodel.io.tensors_file import write_tensors
 from worldmodel.training.run_state import latest
 from worldmodel.world import WorldModel

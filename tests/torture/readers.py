@@ -29,7 +29,7 @@ from worldmodel.data.clips.token_store import TokenStore
 from worldmodel.data.episodes.dataset_info import DatasetInfo
 from worldmodel.data.episodes.episode_file import EpisodeFile
 from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.io.model_folder import read_checked_json
+from worldmodel.io.json_files import read_checked_json
 from worldmodel.training.run_state import latest
 from worldmodel.world import WorldModel
 

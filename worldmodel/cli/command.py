@@ -9,33 +9,23 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
 
-import gymnasium
 import hydra
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
-from torch import nn
 from yaml import YAMLError
 
-from worldmodel import envs
 from worldmodel.cli.errors import run_command, start_work
 from worldmodel.cli.overrides import SEVERAL, as_typed
 from worldmodel.cli.schema import help_text, register, takes_env
-from worldmodel.data.episodes.store import EpisodeStore
-from worldmodel.io.config import from_mapping, suggestion, to_dict, unknown_key
-from worldmodel.io.hub.names import bundled_name
-from worldmodel.io.hub.report import DEFAULT_TEMPERATURE, sampling_temperature
-from worldmodel.io.model_folder import CONFIG, read_checked_json, read_config
-from worldmodel.io.untrusted import errors_name
+from worldmodel.io.config import from_mapping, suggestion, unknown_key
 from worldmodel.kernels.threads import set_threads
-from worldmodel.world import WorldInfo
 
 T = TypeVar("T")
 
@@ -60,14 +50,6 @@ class WorldConfig(RunConfig):
     is runs/NAME unless it is given."""
 
 
-def check_device(config: Any) -> None:
-    """For the `__post_init__` of a config with a `device`. Raises: ValueError where this machine has no such device."""
-    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    devices = ["cpu", *(["cuda"] if cuda else []), *cuda]
-    if config.device not in devices:
-        raise ValueError(f"device: expected one that is here, {', '.join(devices)}; got {config.device!r}")
-
-
 def command(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
     """Make `main(config)` the entry of a command, whose keys are the fields of `schema`.
 
@@ -89,7 +71,8 @@ def command(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[..., No
                     return
                 config = from_mapping(schema, values)
                 start_work()
-                set_threads()
+                if "torch" in sys.modules:
+                    set_threads()
                 main(config)
 
         @wraps(main)
@@ -182,10 +165,11 @@ def name_run(values: DictConfig, command: str) -> None:
     """
     if any(override.lstrip("+").startswith("run=") for override in HydraConfig.get().overrides.task):
         return
-    world = OmegaConf.select(values, "world", default=None)
-    name = None if world is None else bundled_name(str(world))
-    if command == "make":
-        name = slug(values.env)
+    name = slug(values.env) if command == "make" else None
+    if (world := OmegaConf.select(values, "world", default=None)) is not None:
+        from worldmodel.io.hub.names import bundled_name  # imports torch, which other commands may do without
+
+        name = bundled_name(str(world))
     if name is not None:
         values.run = f"runs/{name}"
 
@@ -195,56 +179,3 @@ def slug(env: Any) -> str:
     text = str(env.get("id", env.name)).rpartition(":")[2].rpartition("/")[2]
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"-v\d+$", "", text))
     return re.sub(r"\W+", "_", words).strip("_").lower() or "made"
-
-
-def real_env(info: WorldInfo) -> Callable[[], gymnasium.Env]:
-    """Makes the environment that a world was learned from.
-
-    Raises: ValueError if the world does not say which one.
-    """
-    if "name" not in info.env:
-        raise ValueError("this world does not say which environment it was learned from (config.json, info.env)")
-    return partial(envs.make, from_mapping(envs.schema(info.env["name"]), info.env, "env"))
-
-
-def provenance(config: Any, world: Path, store: EpisodeStore | None) -> dict[str, Any]:
-    """All that decides a result: the settings, the world's weights and temperature, and the episodes.
-
-    Raises: ValueError if the world's config.json is damaged.
-    """
-    about, weights = read_config(world)
-    with errors_name(world / CONFIG):
-        drawn = sampling_temperature(about["info"])
-    made = {"settings": to_dict(config), "world": weights, "episodes": store and store.fingerprint()}
-    return made | ({} if drawn == DEFAULT_TEMPERATURE else {"temperature": list(drawn)})
-
-
-def is_up_to_date(path: Path, made: dict[str, Any]) -> bool:
-    """Whether the result at `path` is complete and was made with exactly this."""
-    try:
-        return read_checked_json(path).get("made_with") == made
-    except ValueError:  # missing, damaged, or changed by hand
-        return False
-
-
-def load_matching(model: nn.Module, earlier: nn.Module) -> None:
-    """Load the weights of an earlier model that have the same shape; new rewards change the outcome head.
-
-    Raises: ValueError if most weights have another shape.
-    """
-    known, weights = model.state_dict(), earlier.state_dict()
-    fitting = {name: x for name, x in weights.items() if name in known and known[name].shape == x.shape}
-    if len(fitting) < len(weights) // 2 or len(fitting) < len(known) // 2:
-        raise ValueError("init: expected a model of the same shape; give the settings that it was trained with")
-    keep = {name for name in fitting if name.endswith((".log_weight", ".rewards"))}  # these belong to the new data
-    model.load_state_dict({k: v for k, v in fitting.items() if k not in keep}, strict=False)
-
-
-def parameters(model: nn.Module) -> int:
-    """Number of trained parameters."""
-    return sum(p.numel() for p in model.parameters())
-
-
-def format_metrics(metrics: dict[str, float]) -> str:
-    """Metrics on one line."""
-    return ", ".join(f"{name.rpartition('/')[2]} {value:.4g}" for name, value in metrics.items())

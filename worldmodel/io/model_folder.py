@@ -7,8 +7,6 @@ A folder may come from anyone: its claims are compared with its bytes before mem
 the weights are read to their end. Whatever is wrong with a folder is one ValueError.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,14 +16,14 @@ from torch import Tensor, nn
 
 from worldmodel.io.files import write_files
 from worldmodel.io.folders import make_folder
+from worldmodel.io.json_files import json_bytes, read_checked_json, with_digest
 from worldmodel.io.tensors_file import Shapes, read_tensors, tensor_shapes, tensors_to_bytes
-from worldmodel.io.untrusted import UntrustedFileError, errors_name, read_json
+from worldmodel.io.untrusted import errors_name
 
 M = TypeVar("M", bound=nn.Module)
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 FORMAT = 1  # of config.json; raised when old folders can no longer be read
-DIGEST_LENGTH = 64  # characters of a sha256
 
 
 def save_weights(folder: str | Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -37,8 +35,8 @@ def save_weights(folder: str | Path, config: Mapping[str, Any], tensors: Mapping
     folder = Path(folder)
     make_folder(folder)
     weights, digest = tensors_to_bytes(folder / WEIGHTS, tensors)
-    description = _with_digest({"format": FORMAT, "weights": digest, "config": dict(config)})
-    content = _to_json(folder / CONFIG, description)
+    description = with_digest({"format": FORMAT, "weights": digest, "config": dict(config)})
+    content = json_bytes(folder / CONFIG, description)
     write_files({folder / WEIGHTS: [weights], folder / CONFIG: [content]})
 
 
@@ -118,47 +116,3 @@ def check_shapes(make: Callable[[], nn.Module], found: Shapes) -> None:
         name, more = wrong[0], f", and {len(wrong) - 1} more" if wrong[1:] else ""
         shapes = f"{name}: expected {expected.get(name, 'none')}, got {found.get(name, 'none')}{more}"
         raise ValueError(f"the weights do not fit config.json: {shapes}")
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write indented JSON, flushed to disk; a kill leaves the old file.
-
-    Raises:
-        ValueError: a number is infinite or NaN, which JSON does not have.
-        TypeError: a value that JSON does not have.
-    """
-    write_files({path: [_to_json(path, values)]})
-
-
-def write_checked_json(path: Path, values: Mapping[str, Any]) -> None:
-    """`write_json` with the sha256 of the values added, by which `read_checked_json` notices any change."""
-    write_json(path, _with_digest(values))
-
-
-def read_checked_json(path: Path) -> dict[str, Any]:
-    """The values that `write_checked_json` wrote; a file without the entry `sha256` is read unchecked.
-
-    Raises:
-        ValueError: the file is missing, holds no JSON object, or was changed.
-    """
-    values = read_json(path)
-    name, last = next(reversed(values.items()), ("", None))
-    renamed = name != "sha256" and isinstance(last, str) and len(last) == DIGEST_LENGTH  # a bit of the name flipped
-    if renamed or ((digest := values.pop("sha256", None)) is not None and digest != _digest(values)):
-        raise UntrustedFileError(f"{path}: damaged, or changed by hand; if that was meant, delete its entry sha256")
-    return values
-
-
-def _to_json(path: Path, values: Mapping[str, Any]) -> bytes:
-    try:
-        return (json.dumps(values, indent=2, allow_nan=False) + "\n").encode()
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}; JSON has null for a value that is not there") from error
-
-
-def _with_digest(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {**values, "sha256": _digest(values)}
-
-
-def _digest(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

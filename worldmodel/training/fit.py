@@ -27,8 +27,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from worldmodel.io.json_files import read_checked_json, write_checked_json
 from worldmodel.io.lock import writer_lock
-from worldmodel.io.model_folder import read_checked_json, write_checked_json
 from worldmodel.io.progress import progress
 from worldmodel.kernels.threads import threads
 from worldmodel.training.interrupt import Interrupted, SignalGuard, leave_signals_to_parent

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from worldmodel.io.folders import make_folder, sync
-from worldmodel.io.model_folder import read_checked_json, write_checked_json
+from worldmodel.io.json_files import read_checked_json, write_checked_json
 from worldmodel.io.tensors_file import read_tensors, write_tensors
 
 KEPT = 2  # checkpoints

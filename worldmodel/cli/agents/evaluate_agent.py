@@ -15,12 +15,14 @@ import numpy as np
 from worldmodel.agents import Agent, RandomAgent
 from worldmodel.agents.planner import Planner, PlannerConfig
 from worldmodel.agents.sb3 import PolicyAgent
-from worldmodel.cli.command import RunConfig, check_device, command, is_up_to_date, real_env
+from worldmodel.cli.command import RunConfig, command
+from worldmodel.cli.models import check_device, is_up_to_date, real_env
 from worldmodel.evaluate.agents import dream_returns, ranking, returns
 from worldmodel.evaluate.statistics.nested import nested_bootstrap
 from worldmodel.io.config import LARGEST, check_range, to_dict
 from worldmodel.io.hub.names import world_folder
-from worldmodel.io.model_folder import read_checked_json, read_config, write_checked_json
+from worldmodel.io.json_files import read_checked_json, write_checked_json
+from worldmodel.io.model_folder import read_config
 from worldmodel.io.progress import progress
 from worldmodel.world import WorldModel
 

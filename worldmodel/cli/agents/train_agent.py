@@ -23,14 +23,16 @@ from worldmodel.agents.encoded_env import EncodedEnv, check_spaces
 from worldmodel.agents.sb3 import DreamVecEnv, PolicyAgent, PPOConfig, make_ppo, ppo_agent
 from worldmodel.agents.sb3_actions import ActionAdapter
 from worldmodel.cli.agents.resume import FOLDER, Resume
-from worldmodel.cli.command import WorldConfig, command, is_up_to_date, load_matching, real_env
+from worldmodel.cli.command import WorldConfig, command
+from worldmodel.cli.models import is_up_to_date, load_matching, real_env
 from worldmodel.dream import action_space
 from worldmodel.evaluate.agents import returns
 from worldmodel.evaluate.statistics.nested import nested_bootstrap
 from worldmodel.io.config import LARGEST, check_range, to_dict
 from worldmodel.io.hub.names import world_folder
+from worldmodel.io.json_files import read_checked_json, write_checked_json
 from worldmodel.io.lock import writer_lock
-from worldmodel.io.model_folder import CONFIG, read_checked_json, read_config, write_checked_json
+from worldmodel.io.model_folder import CONFIG, read_config
 from worldmodel.io.progress import progress
 from worldmodel.io.untrusted import errors_name
 from worldmodel.kernels.threads import threads

@@ -9,7 +9,8 @@ all metrics, curves and targets, OUT/report the same for TensorBoard. The trust 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from worldmodel.cli.command import WorldConfig, check_device, command, is_up_to_date, provenance, real_env
+from worldmodel.cli.command import WorldConfig, command
+from worldmodel.cli.models import check_device, is_up_to_date, provenance, real_env
 from worldmodel.data.open import open_episodes
 from worldmodel.evaluate.output.catalogue import verdict
 from worldmodel.evaluate.output.html import html_page
@@ -18,7 +19,8 @@ from worldmodel.evaluate.report import EvaluationContext, ReportConfig, measure,
 from worldmodel.evaluate.sections.horizon import keep_horizon, trusted
 from worldmodel.io.hub.names import world_folder
 from worldmodel.io.hub.report import read_report
-from worldmodel.io.model_folder import CONFIG, read_checked_json, write_checked_json
+from worldmodel.io.json_files import read_checked_json, write_checked_json
+from worldmodel.io.model_folder import CONFIG
 from worldmodel.tokenizer import fingerprint, load_tokenizer, tokenize
 from worldmodel.world import WorldModel
 

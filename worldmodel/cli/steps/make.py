@@ -13,7 +13,7 @@ from worldmodel.cli.command import RunConfig, command, composed
 from worldmodel.cli.steps import collect, evaluate, rollout, train_prior, train_tokenizer
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.config import LARGEST, POSITIVE, check_range, from_mapping
-from worldmodel.io.model_folder import read_checked_json, write_checked_json
+from worldmodel.io.json_files import read_checked_json, write_checked_json
 
 STEPS = {
     "collect": collect, "train_tokenizer": train_tokenizer, "train_prior": train_prior,

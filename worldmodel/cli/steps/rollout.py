@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from worldmodel.cli.command import WorldConfig, check_device, command, is_up_to_date, provenance
+from worldmodel.cli.command import WorldConfig, command
+from worldmodel.cli.models import check_device, is_up_to_date, provenance
 from worldmodel.data.clips.split import train_validation_split
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.open import open_episodes
@@ -23,7 +24,7 @@ from worldmodel.dream.rollout import (
 )
 from worldmodel.io.config import LARGEST, POSITIVE, check_range
 from worldmodel.io.hub.names import world_folder
-from worldmodel.io.model_folder import write_checked_json
+from worldmodel.io.json_files import write_checked_json
 from worldmodel.io.progress import progress
 from worldmodel.io.video import write_video
 from worldmodel.prior import SamplerConfig

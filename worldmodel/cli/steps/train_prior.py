@@ -14,7 +14,8 @@ import torch
 from gymnasium.spaces import Box
 from torch.utils.tensorboard import SummaryWriter
 
-from worldmodel.cli.command import RunConfig, command, format_metrics, load_matching, parameters
+from worldmodel.cli.command import RunConfig, command
+from worldmodel.cli.models import format_metrics, load_matching, parameters
 from worldmodel.data.clips.clips import ClipSampler
 from worldmodel.data.clips.split import split_for_training
 from worldmodel.data.clips.start_contexts import choose_start_contexts
@@ -24,7 +25,8 @@ from worldmodel.data.open import open_episodes
 from worldmodel.evaluate import likelihood
 from worldmodel.evaluate.sections.horizon import kept_horizon
 from worldmodel.io.config import FINITE, LARGEST, POSITIVE, check_range, to_dict
-from worldmodel.io.model_folder import read_checked_json, read_config
+from worldmodel.io.json_files import read_checked_json
+from worldmodel.io.model_folder import read_config
 from worldmodel.io.video import log_video
 from worldmodel.nn.action_scale import Scale, fit_action_scale
 from worldmodel.nn.actions import ActionEncoder, space_to_json

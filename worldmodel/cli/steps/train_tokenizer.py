@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from worldmodel.cli.command import RunConfig, command, format_metrics, load_matching, parameters
+from worldmodel.cli.command import RunConfig, command
+from worldmodel.cli.models import format_metrics, load_matching, parameters
 from worldmodel.data.clips.clips import ClipBatches
 from worldmodel.data.clips.split import split_for_training
 from worldmodel.data.episodes.store import EpisodeStore

@@ -17,7 +17,8 @@ from worldmodel.evaluate.sections.horizon import kept_horizon
 from worldmodel.io.hub.card import model_card
 from worldmodel.io.hub.report import REPORT, load_report
 from worldmodel.io.hub.transfer import CARD
-from worldmodel.io.model_folder import read_checked_json, read_config, write_checked_json
+from worldmodel.io.json_files import read_checked_json, write_checked_json
+from worldmodel.io.model_folder import read_config
 from worldmodel.training.run_state import latest
 from worldmodel.world import WorldModel
 

@@ -19,8 +19,8 @@ from jaxtyping import Integer
 from worldmodel.io.config import from_mapping
 from worldmodel.io.files import LRUCache, remove_partial, write_atomic
 from worldmodel.io.folders import make_folder
+from worldmodel.io.json_files import read_checked_json, write_checked_json
 from worldmodel.io.lock import lock_file
-from worldmodel.io.model_folder import read_checked_json, write_checked_json
 from worldmodel.io.untrusted import open_regular
 
 SCHEMA = 2

@@ -7,7 +7,7 @@ from pathlib import Path
 from worldmodel.data.episodes.dataset_info import FILE as INFO_FILE
 from worldmodel.data.episodes.dataset_info import DatasetInfo, differences
 from worldmodel.io.files import PARTIAL, is_empty
-from worldmodel.io.model_folder import write_checked_json
+from worldmodel.io.json_files import write_checked_json
 
 
 def is_unused(folder: Path) -> bool:

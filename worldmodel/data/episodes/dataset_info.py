@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from worldmodel.data.episodes.episode import Episode, EpisodeSignature
 from worldmodel.io.config import from_mapping
-from worldmodel.io.model_folder import read_checked_json, write_checked_json
+from worldmodel.io.json_files import read_checked_json, write_checked_json
 from worldmodel.io.untrusted import check_frame
 from worldmodel.nn.actions import space_from_json, space_to_json
 

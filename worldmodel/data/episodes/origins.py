@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.data.episodes.dataset_info import DatasetInfo
-from worldmodel.io.model_folder import read_checked_json, write_checked_json
+from worldmodel.io.json_files import read_checked_json, write_checked_json
 
 SCHEMA = 1
 FILE = "origins.json"

@@ -14,7 +14,8 @@ from worldmodel.evaluate.statistics.bootstrap import Resampler, bounds, leading_
 from worldmodel.evaluate.statistics.results import Interval, Section
 from worldmodel.evaluate.testbed.dream_clips import DreamSettings, WorldProtocol, clips_of, decibels, errors, gain
 from worldmodel.io.config import LARGEST, check_range
-from worldmodel.io.model_folder import CONFIG, check_kind, read_checked_json, write_checked_json
+from worldmodel.io.json_files import read_checked_json, write_checked_json
+from worldmodel.io.model_folder import CONFIG, check_kind
 from worldmodel.world import WorldModel
 
 SMOOTHING_REACH = 2  # steps on either side that are averaged with a step, so one noisy step does not end the horizon

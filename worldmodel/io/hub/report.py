@@ -4,7 +4,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from worldmodel.io.model_folder import read_checked_json, read_config
+from worldmodel.io.json_files import read_checked_json
+from worldmodel.io.model_folder import read_config
 from worldmodel.io.untrusted import errors_name
 
 REPORT = "report.json"
