@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from tests.helpers_check import ENVIRONMENTS
 from worldmodel import envs
 from worldmodel.envs.gymnasium_env import GenericConfig
 from worldmodel.envs.pictures import is_code
-from tests.helpers_check import ENVIRONMENTS
 
 OWN = """
 import gymnasium

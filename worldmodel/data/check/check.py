@@ -37,7 +37,8 @@ def check_env(
     played, steps, seconds: limits of the look; `played=0` makes the environment and plays nothing.
 
     Raises:
-        EngineError: the environment raised an exception, ended its process, or took too long.
+        EngineError: the environment could not be made, ended its process, or took too long. What it raises in an
+            episode is a remark.
         ValueError: a policy of other parameters, or an action or info that does not fit.
         ValueError, TypeError, ImportError, OSError: as `make_env` raises them.
     """

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from worldmodel.data.check.observer import Observer, Seen, Shot
-from worldmodel.data.collect.engine import engine_errors, report_close_errors
+from worldmodel.data.collect.engine import EngineError, engine_errors, report_close_errors
 from worldmodel.data.collect.run_episode import dataset_info_of, play_episode
 from worldmodel.data.collect.worker_pool import Attempt
 from worldmodel.data.episodes.dataset_info import DatasetInfo
@@ -45,12 +45,18 @@ class Played:
 
 @dataclass(frozen=True)
 class Look:
-    """The settings of all episodes, and what a few of them show. seconds: of playing them, the engine's start aside."""
+    """The settings of all episodes, and what a few of them show.
+
+    seconds: of playing them, the engine's start aside. problem: the fault of the environment that ended the look.
+    stored: whether the episodes were read and not played.
+    """
 
     info: DatasetInfo
     seen: Seen = field(default_factory=Seen)
     played: tuple[Played, ...] = ()
     seconds: float = 0.0
+    problem: str = ""
+    stored: bool = False
 
 
 class Looker:
@@ -73,10 +79,13 @@ class Looker:
         longest = math.inf if info.max_steps is None else info.max_steps
         start = time.monotonic()
         observer = Observer(self.env, self.steps if self.steps < longest else math.inf, start + self.seconds)
-        played = list[Played]()
-        while len(played) < self.episodes and time.monotonic() < observer.deadline:
-            played.append(_play(observer, info, len(played)))
-        return Attempt(task, Look(info, observer.seen, tuple(played), time.monotonic() - start))
+        played, problem = list[Played](), ""
+        try:
+            while len(played) < self.episodes and time.monotonic() < observer.deadline:
+                played.append(_play(observer, info, len(played)))
+        except EngineError as error:
+            problem = f"episode {len(played)} failed: {error}"
+        return Attempt(task, Look(info, observer.seen, tuple(played), time.monotonic() - start, problem))
 
     def close(self) -> None:
         """Close the environment, after the result was returned, as closing may hang."""
@@ -102,7 +111,7 @@ def look_at_episodes(store: EpisodeStore) -> Look:
             seen.shots.append(Shot(episode.index, step, frame, frame, *led))
         end = "terminated" if episode.terminated else "truncated" if episode.truncated else "stopped"
         played.append(_summary(episode, end, store.path(episode.index).stat().st_size))
-    return Look(store.info, seen, tuple(played))
+    return Look(store.info, seen, tuple(played), stored=True)
 
 
 def _play(observer: Observer, info: DatasetInfo, index: int) -> Played:

@@ -14,7 +14,7 @@ TINY = 16  # pixels of a side
 CODE_BELOW, MOST_SYMBOLS = 32, 16  # a code has so few different values, all of them small
 ENLARGED = 2.0
 STRIDE = 8  # default of tokenizer.space_stride: sides of frames are multiples of it
-FEW_STEPS = 8  # too few to say that nothing moves
+FEW_STEPS = 16  # fewer do not say that nothing ever shows or moves
 IMPORTED = "imported"  # the policy of imported episodes
 
 
@@ -33,6 +33,11 @@ def remarks(look: Look) -> tuple[Remark, ...]:
     return tuple(sorted(found, key=lambda remark: not remark.refused))
 
 
+def _faults(look: Look) -> Iterator[Remark]:
+    if look.problem:
+        yield Remark("failed", look.problem)
+
+
 def _pictures(look: Look) -> Iterator[Remark]:
     """Codes, black pictures, and pictures that never change: no more than one of these."""
     source, values = look.seen.frames_from, np.flatnonzero(look.seen.values)
@@ -40,45 +45,50 @@ def _pictures(look: Look) -> Iterator[Remark]:
     if not look.played:
         return
     if 1 < len(values) <= MOST_SYMBOLS and values[-1] < CODE_BELOW:
-        text = (
-            f"{source} is a code, not a picture: {len(values)} different values, {values[0]} to {values[-1]}. "
-            "Set env.frames=render, or observe pixels (for MiniGrid, RGBImgPartialObsWrapper)"
-        )
-        yield Remark("code", text, refused=True)
+        what = f"{source}: a code, not a picture, with {len(values)} different values, {values[0]} to {values[-1]}"
+        remedy = "Set env.frames=render, or observe pixels (for MiniGrid, by its RGBImgPartialObsWrapper)"
+        yield Remark("code", f"{what}. {remedy}", refused=True)
     elif max(episode.brightest for episode in look.played) <= BLACK:
-        yield Remark("black", f"every frame is black, no pixel is above {BLACK}. {_other_source(look)}", refused=True)
+        what = f"{source}: every frame of {steps} steps is black, no pixel is above {BLACK}"
+        yield Remark("black", f"{what}. {_other_source(look)}", refused=steps >= FEW_STEPS)
     elif steps >= FEW_STEPS and all(episode.still for episode in look.played):
-        alike = all(np.array_equal(episode.first, look.played[0].first) for episode in look.played)
-        if alike:
-            yield Remark("constant", f"all frames of {steps} steps are the same. {_other_source(look)}", refused=True)
+        if all(np.array_equal(episode.first, look.played[0].first) for episode in look.played):
+            what = f"{source}: all frames of {steps} steps are the same"
+            yield Remark("constant", f"{what}. {_other_source(look)}", refused=True)
         else:
-            yield Remark("still", f"within an episode nothing moves, in {steps} steps. {_other_source(look)}")
+            what = f"{source}: within an episode nothing moves, in {steps} steps"
+            yield Remark("still", f"{what}. {_other_source(look)}")
 
 
 def _other_source(look: Look) -> str:
+    if look.stored:
+        return "Look at the files that they were made from"
     if look.seen.frames_from == "render()":
         return "See what render() of the environment returns without a screen, or set env.frames=observation"
-    return "Set env.frames=render, or env.key= to another entry; or the policy= moves nothing"
+    return "Set env.frames=render, or env.key= to another entry of the observation"
 
 
 def _sizes(look: Look) -> Iterator[Remark]:
     height, width = look.info.frame_shape[:2]
     smallest = min(look.seen.sizes, key=lambda shape: shape[0] * shape[1], default=(height, width, 3))
     given = f"{smallest[0]}×{smallest[1]}"
-    if min(smallest[:2]) < TINY or min(height, width) < TINY:
-        seen = given if min(smallest[:2]) < TINY else f"{height}×{width}"
-        how = "set env.frames=render for larger ones" if look.seen.frames_from != "render()" else "render larger ones"
-        yield Remark(
-            "tiny", f"pictures of {seen} pixels are smaller than {TINY}×{TINY}: {how}, or env.height, env.width"
-        )
+    if min(smallest[:2]) < TINY:
+        remedy = "import larger ones" if look.stored else "show larger ones, for example by env.frames=render"
+        yield Remark("tiny", f"pictures of {given} pixels are smaller than {TINY}×{TINY}: {remedy}")
+    elif min(height, width) < TINY:
+        yield Remark("tiny", f"frames of {height}×{width} pixels are smaller than {TINY}×{TINY}: set {_size(look)}")
     if max(height / smallest[0], width / smallest[1]) > ENLARGED:
-        fit = " ".join(f"env.{side}={_multiple(n)}" for side, n in zip(("height", "width"), smallest, strict=False))
+        fit = f"env.height={_multiple(smallest[0])} env.width={_multiple(smallest[1])}"
         yield Remark("enlarged", f"pictures of {given} are enlarged to {height}×{width}: set {fit}, which is faster")
     if height % STRIDE or width % STRIDE:
-        fit = f"env.height={_multiple(height)} env.width={_multiple(width)}"
-        yield Remark(
-            "stride", f"frames of {height}×{width}: sides are multiples of tokenizer.space_stride, {STRIDE}; {fit}"
-        )
+        what = f"the sides of {height}×{width} are no multiples of {STRIDE}, the default of tokenizer.space_stride"
+        yield Remark("stride", f"{what}: set {_size(look)}")
+
+
+def _size(look: Look) -> str:
+    """The settings of the next larger frames that the tokenizer takes."""
+    height, width = map(_multiple, look.info.frame_shape[:2])
+    return f"size=[{height},{width}] at the import" if look.stored else f"env.height={height} env.width={width}"
 
 
 def _multiple(pixels: int) -> int:
@@ -120,4 +130,4 @@ def _outcomes(look: Look) -> Iterator[Remark]:
         yield Remark("rewards", f"all rewards of {steps} steps are 0: {remedy}")
 
 
-RULES: tuple[Callable[[Look], Iterator[Remark]], ...] = (_pictures, _sizes, _observation, _actions, _outcomes)
+RULES: tuple[Callable[[Look], Iterator[Remark]], ...] = (_faults, _pictures, _sizes, _observation, _actions, _outcomes)
