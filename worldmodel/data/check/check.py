@@ -66,5 +66,6 @@ def _here(looker: Looker) -> Look:
 def _in_worker(looker: Looker, timeout: float | None) -> Look:
     (attempt,) = run_tasks(looker, deque([0]), workers=1, timeout=timeout)
     if attempt.problem:
-        raise EngineError(f"the environment cannot be checked: {attempt.problem}")
+        done = "played" if looker.episodes else "made"
+        raise EngineError(f"the environment cannot be {done}: {attempt.problem}")
     return attempt.result
