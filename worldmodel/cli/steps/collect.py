@@ -116,7 +116,7 @@ def examine(config: EpisodesConfig, make_env: MakeEnv, described: dict[str, Any]
 
 
 def look_first(config: CollectConfig, make_env: MakeEnv, described: dict[str, Any]) -> DatasetInfo:
-    """Print what a world would see, unless all is collected already; returns the settings of the episodes.
+    """Print what a world would see, unless all is collected; returns the settings of the episodes.
 
     Raises: ValueError for an environment that cannot be, or pictures that no world can learn from.
     """
@@ -129,7 +129,8 @@ def look_first(config: CollectConfig, make_env: MakeEnv, described: dict[str, An
             raise
         findings = examine(config, make_env, described, played=0)  # a crash in an episode costs that one alone
         print(f"warning: {error}")
-    print(findings.short())
+    if look["played"]:
+        print(findings.short())
     if findings.look.played:
         print(f"pictures: {findings.write_sheet(config.run / 'check.png')}")
     if findings.refusals:
