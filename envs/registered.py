@@ -77,7 +77,7 @@ def _unknown_id(name: str) -> ValueError:
     module, _, bare = name.rpartition(":")  # the module was imported first
     if _is_old_gym(bare):
         return ValueError(f"unknown Gymnasium id {bare!r}: it is registered with the old Gym; {SHIMMY}")
-    if hint := _package_of(bare):
+    if module in ("", "shimmy") and (hint := _package_of(bare)):  # shimmy registers what is installed beside it
         return ValueError(f"unknown Gymnasium id {bare!r}: {hint}")
     error = unknown_name("Gymnasium id", bare, gymnasium.registry, setting="env.id")
     if not module:

@@ -54,11 +54,10 @@ def _row(label: str, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _fit(picture: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "H W 3"]:
-    """A picture in a cell: larger ones are averaged, smaller ones enlarged by whole pixels if they fit."""
+    """A picture as large as a cell: larger ones are averaged, the pixels of smaller ones repeated."""
     colors = picture[..., :3] if picture.shape[2] >= 3 else picture[..., :1].repeat(3, axis=2)
     height, width = colors.shape[:2]
     scale = CELL / max(height, width)
-    scale = int(scale) if scale >= 1 else scale
     size = max(1, round(width * scale)), max(1, round(height * scale))
     how = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
     return np.asarray(Image.fromarray(np.ascontiguousarray(colors)).resize(size, how))
