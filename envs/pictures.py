@@ -110,6 +110,8 @@ def _codes(env: gymnasium.Env, names: list[str]) -> dict[str, tuple[str, str]]:
         return {name: _describe_code(image) for name, image in images.items() if is_code(image)}
     except Exception:
         return {}
+    finally:
+        env.unwrapped._np_random = env.unwrapped._np_random_seed = None  # a reset without a seed stays a random one
 
 
 def _describe_code(image: np.ndarray) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 import sys
 import types
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import gymnasium
@@ -130,6 +131,12 @@ def test_a_step_before_the_first_reset_is_refused_although_the_picture_was_looke
     env = envs.make(GenericConfig(id="tests.helpers_check:CheckWalker-v0"))
     with pytest.raises(gymnasium.error.ResetNeeded, match=r"call reset\(seed=\.\.\.\)"):
         env.step(0)
+
+
+def test_a_reset_without_a_seed_is_another_one_in_each_environment():
+    make = partial(envs.make, GenericConfig(id="tests.helpers_check:CheckStill-v0"))
+    assert len({make().reset()[0].tobytes() for _ in range(8)}) > 1
+    assert len({make().reset(seed=4)[0].tobytes() for _ in range(8)}) == 1
 
 
 def test_every_stand_in_is_registered():
