@@ -29,6 +29,7 @@ def collection(folder: Path) -> Iterator[Row]:
     how: dict[str, Any] = {name: settings[name] for name in ("policy", "hold", "seed", "max_steps")}
     env = make_env()
     info = dataset_info_of(env, to_dict(config), frame_skip=config.frame_skip, **how)
+    how["max_steps"] = info.max_steps
     env.close()
     ratios, rates = [], []
     for _ in range(PAIRS):

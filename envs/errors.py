@@ -5,6 +5,14 @@ from collections.abc import Iterable
 from typing import Any
 
 MAX_LISTED = 12  # names that an error shows; a longer list hides the message
+SHIMMY = (
+    'shimmy wraps it: pip install "shimmy[gym-v21]" (or gym-v26), then env.id=shimmy:GymV21Environment-v0 '
+    "'env.kwargs={env_id: module:Id-v0}'"
+)
+OLD_GYM = (
+    "an environment of the old Gym API needs a wrapper, or its reset(seed=…, options=…) has to return "
+    f"(observation, info) and its step (observation, reward, terminated, truncated, info); {SHIMMY}"
+)
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], *, setting: str) -> ValueError:
@@ -32,10 +40,7 @@ def check_returned(what: str, values: Any, *names: str) -> Any:
     """
     if not isinstance(values, tuple | list) or len(values) != len(names):
         got = f"{len(values)} values" if isinstance(values, tuple | list) else type(values).__name__
-        raise TypeError(
-            f"{what}: expected to return ({', '.join(names)}), got {got}; "
-            "an environment of the old Gym API needs a wrapper"
-        )
+        raise TypeError(f"{what}: expected to return ({', '.join(names)}), got {got}; {OLD_GYM}")
     return values
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from worldmodel.envs.errors import check_returned, to_python
+from worldmodel.envs.errors import OLD_GYM, check_returned, to_python
 
 STEP = ("observation", "reward", "terminated", "truncated", "info")
 
@@ -63,10 +63,15 @@ class FrameEnv(gymnasium.Env):
 
     A copy (by pickle or `copy.deepcopy`) starts a new engine from the config: it has the same last frame, and must be
     reset before its first step. After `close`, `reset` and `step` raise RuntimeError.
+
+    `last_image` is the engine's image behind the last frame, of any size; the engine may paint it over. `frames_from`
+    says in words where it is from, and `max_episode_steps` after how many steps the engine cuts an episode.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012
     render_mode = "rgb_array"
+    frames_from = "the engine's screen"
+    max_episode_steps: int | None = None
 
     def __init__(self, inner: gymnasium.Env, config: Any, action_names: Sequence[str] = ()) -> None:
         self.inner, self.config = inner, config
@@ -76,6 +81,7 @@ class FrameEnv(gymnasium.Env):
         self.action_space = inner.action_space
         self.observation_space = frame_space(height, width)
         self._frame = np.zeros((height, width, 3), np.uint8)
+        self.last_image: np.ndarray = self._frame
 
     def image(self, observation: Any) -> np.ndarray | None:
         """The engine's image, of any size; None if it has none, as after the end: then the last frame is repeated."""
@@ -87,7 +93,13 @@ class FrameEnv(gymnasium.Env):
         """The first frame of an episode that `seed` determines; without a seed, of the next episode."""
         self._refuse_closed()
         super().reset(seed=seed)
-        observation, info = check_returned("reset", self.inner.reset(seed=seed, options=options), "observation", "info")
+        try:
+            returned = self.inner.reset(seed=seed, options=options)
+        except TypeError as error:
+            if "reset() got an unexpected keyword argument" not in str(error):
+                raise
+            raise TypeError(f"reset: {error}; {OLD_GYM}") from error
+        observation, info = check_returned("reset", returned, "observation", "info")
         return self._to_frame(observation), info
 
     def step(self, action: Any) -> tuple[UInt8[np.ndarray, "h w 3"], float, bool, bool, dict[str, Any]]:
@@ -125,5 +137,6 @@ class FrameEnv(gymnasium.Env):
     def _to_frame(self, observation: Any) -> UInt8[np.ndarray, "h w 3"]:
         image = self.image(observation)
         if image is not None:
+            self.last_image = np.asarray(image)
             self._frame = area_resize(to_rgb(image), self.height, self.width)
         return self._frame.copy()

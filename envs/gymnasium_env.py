@@ -1,17 +1,21 @@
 """Any registered Gymnasium environment as frames: its image observation, or its rendering."""
 
-import os
+import math
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from worldmodel.envs.errors import check_at_least, check_one_of, unknown_name
+from worldmodel.envs.errors import check_at_least, check_one_of
 from worldmodel.envs.frames import FrameEnv
+from worldmodel.envs.pictures import Source, find_picture
+from worldmodel.envs.registered import make_registered, own_limit
 
-ACTION_SPACES = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box)
+PART = {spaces.Discrete: "choice", spaces.MultiDiscrete: "number", spaces.MultiBinary: "button", spaces.Box: "number"}
+ACTION_SPACES = tuple(PART)
 
 
 @dataclass
@@ -24,7 +28,8 @@ class GenericConfig:
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of gymnasium.make, such as {is_slippery: false}."""
     frames: Literal["auto", "observation", "render"] = "auto"
-    """Where frames come from: the observation, render(), or (auto) the observation if it is an image."""
+    """Where frames come from: the observation, render(), or (auto) the observation if it is a picture. A code of
+    symbols, such as MiniGrid's, is none."""
     key: str = ""
     """Entry of a dict observation that is the image (empty: the only one that is)."""
     height: int = 64
@@ -33,32 +38,43 @@ class GenericConfig:
     """Width of a frame in pixels."""
     frame_skip: int = 1
     """Steps of the environment per action; their rewards add up."""
+    action_names: tuple[str, ...] = ()
+    """Names of the actions, one for each choice, button or axis, such as [left,right] ([]: those that the environment
+    gives, or numbers)."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "height", "width", "frame_skip")
         check_one_of(self, "frames", ("auto", "observation", "render"))
+        if len({*self.action_names}) < len(self.action_names):
+            raise ValueError(f"action_names: expected different names, got {', '.join(self.action_names)}")
 
 
 class GenericEnv(FrameEnv):
-    """Any environment with a plain action space as frames; its actions have no names.
+    """Any environment with a plain action space as frames.
 
     Raises:
-        ValueError: the id is unknown, or the environment cannot give frames in the way the config asks for.
+        ValueError: the id is unknown, the environment cannot give frames in the way the config asks for, or the
+            number of names is not that of the actions.
         TypeError: its action space is not Discrete, MultiDiscrete, MultiBinary or Box, or its image observation is
             not uint8.
         ImportError: it needs a package that is not installed.
     """
 
     def __init__(self, config: GenericConfig) -> None:
-        inner = _make(config)
+        inner = make_registered(config.id, config.kwargs)
         try:
-            self._key, self.unused_observations = _find_image(inner, config)
-            if self._key is None:
-                inner = _remake_for_rendering(inner, config)
+            _check_actions(inner.action_space, config)
+            source = find_picture(inner, config.id, config.frames, config.key)
+            if source.key is None:
+                inner = _remake_for_rendering(inner, config, source)
+            super().__init__(inner, config, config.action_names or _own_names(inner))
         except BaseException:
             inner.close()
             raise
-        super().__init__(inner, config)
+        self._key, self._started = source.key, False
+        self.unused_observations, self.passed_over, self.frames_from = source.unused, source.passed_over, source.words
+        limit = own_limit(inner)
+        self.max_episode_steps = None if limit is None else math.ceil(limit / config.frame_skip)
 
     def image(self, observation: Any) -> np.ndarray | None:
         """The image in the observation, or the rendering."""
@@ -66,9 +82,16 @@ class GenericEnv(FrameEnv):
             return np.asarray(self.inner.render())
         return observation[self._key] if self._key else observation
 
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """As in `FrameEnv`."""
+        self._started = True
+        return super().reset(seed=seed, options=options)
+
     def step(self, action: Any):
         """As in `FrameEnv`, `frame_skip` times: rewards add up, and an end stops the repetition."""
         self._refuse_closed()
+        if not self._started:  # the search for a picture may have reset the engine already
+            raise gymnasium.error.ResetNeeded("step before the first reset: call reset(seed=...)")
         observation, total, terminated, truncated, info = self._step(action)
         for _ in range(self.config.frame_skip - 1):
             if terminated or truncated:
@@ -78,75 +101,48 @@ class GenericEnv(FrameEnv):
         return self._to_frame(observation), total, terminated, truncated, info
 
 
-def _make(config: GenericConfig, **more: Any) -> gymnasium.Env:
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame renders without a screen, too
-    try:
-        return gymnasium.make(config.id, disable_env_checker=True, **{**config.kwargs, **more})
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise ImportError(f"{config.id}: {error}") from error
-    except ModuleNotFoundError as error:
-        raise ImportError(f"{config.id}: {error}; install it, or put its folder on PYTHONPATH") from error
-    except gymnasium.error.Error as error:  # unregistered, malformed, or too old
-        name = config.id.rpartition(":")[2]  # without the module that was imported first
-        raise unknown_name("Gymnasium id", name, gymnasium.registry, setting="env.id") from error
-    except Exception as error:  # any exception of the environment's constructor
-        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ValueError(f"{config.id}: making it raised {message}; check env.kwargs") from error
-
-
-def _find_image(inner: gymnasium.Env, config: GenericConfig) -> tuple[str | None, tuple[str, ...]]:
-    """The key of the image (see `_image_key`), and the entries of a dict observation that frames do not show."""
-    if not isinstance(inner.action_space, ACTION_SPACES):
-        expected = ", ".join(cls.__name__ for cls in ACTION_SPACES)
-        raise TypeError(f"{config.id}: expected an action space of {expected}, got {inner.action_space}")
-    space = inner.observation_space
-    key = _image_key(space, config)
-    if isinstance(space, spaces.Dict):
-        return key, tuple(name for name in space.spaces if name != key)
-    several = isinstance(space, spaces.Tuple | spaces.Sequence | spaces.Graph | spaces.OneOf)
-    return key, (f"all of its {type(space).__name__}, since frames are what it renders",) if several else ()
-
-
-def _remake_for_rendering(inner: gymnasium.Env, config: GenericConfig) -> gymnasium.Env:
+def _remake_for_rendering(inner: gymnasium.Env, config: GenericConfig, source: Source) -> gymnasium.Env:
     """Make the environment again with a render mode that returns frames."""
     inner.close()
     modes = list(inner.metadata.get("render_modes") or ())
     if "rgb_array" not in modes:
-        raise ValueError(f"{config.id}: no frames: expected render mode rgb_array among {modes}; choose another env.id")
-    return _make(config, render_mode="rgb_array")
-
-
-def _image_key(space: spaces.Space, config: GenericConfig) -> str | None:
-    """The key of the image in a dict observation; "" for the observation itself, None for the rendering."""
-    if config.frames == "render":
-        return None
-    entries = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
-    if config.key and config.key not in entries:
-        raise unknown_name("key of the observation", config.key, entries, setting="env.key")
-    images = [key for key, entry in entries.items() if _is_image(entry) and config.key in ("", key)]
-    if len(images) == 1:
-        return images[0]
-    if len(images) > 1:
-        raise ValueError(f"{config.id}: several images in the observation: {', '.join(images)}; choose by env.key")
-    if config.frames == "observation" or config.key:
-        raise _no_image(config, entries.get(config.key, space))
-    return None
-
-
-def _is_image(space: spaces.Space) -> bool:
-    if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
-        return False
-    return len(space.shape) == 2 or (len(space.shape) == 3 and space.shape[2] in (1, 3, 4))
-
-
-def _no_image(config: GenericConfig, space: spaces.Space) -> Exception:
-    if isinstance(space, spaces.Box) and len(space.shape) in (2, 3) and space.dtype != np.uint8:
-        return TypeError(
-            f"{config.id}: expected an image observation of uint8 in 0…255, got {space.dtype}; "
-            "convert it in the environment, or set env.frames=render"
+        found = source.passed_over.items()
+        reasons = [f"{name or 'the observation'} is {what}: {remedy}" for name, (what, remedy) in found]
+        raise ValueError(
+            f"{config.id}: no frames: expected render mode rgb_array among {modes}"
+            + ("" if reasons else "; choose another env.id, or give it one")
+            + "".join(f"; {reason}" for reason in reasons)
         )
-    return ValueError(
-        f"{config.id}: expected an image observation [h, w], [h, w, 1] or [h, w, 3], got {space}; "
-        "set env.frames=render to use its rendering"
-    )
+    return make_registered(config.id, config.kwargs, render_mode="rgb_array")
+
+
+def _check_actions(space: spaces.Space, config: GenericConfig) -> None:
+    if not isinstance(space, ACTION_SPACES):
+        expected = ", ".join(cls.__name__ for cls in ACTION_SPACES)
+        raise TypeError(f"{config.id}: expected an action space of {expected}, got {space}")
+    given, count = config.action_names, named_parts(space)
+    if given and len(given) != count:
+        raise ValueError(
+            f"env.action_names: expected {count} names, one for each {PART[type(space)]} of {space}, "
+            f"got {len(given)}: {', '.join(given)}"
+        )
+
+
+def named_parts(space: spaces.Space) -> int:
+    """How many names the actions of a space have: one for each choice, or for each number of an action."""
+    return int(space.n) if isinstance(space, spaces.Discrete) else math.prod(space.shape or ())
+
+
+def _own_names(env: gymnasium.Env) -> tuple[str, ...]:
+    """Names that an environment gives its discrete actions: `action_names`, ALE's meanings, or MiniGrid's Enum."""
+    space, inner = env.action_space, env.unwrapped
+    if not isinstance(space, spaces.Discrete):
+        return ()
+    names: Any = getattr(inner, "action_names", ())
+    actions = getattr(inner, "actions", None)
+    if not names and isinstance(actions, type) and issubclass(actions, Enum):
+        names = actions.__members__
+    elif not names and hasattr(inner, "get_action_meanings"):
+        names = inner.get_action_meanings()  # pyright: ignore[reportAttributeAccessIssue]
+    names = tuple(str(name).lower() for name in names)
+    return names if len({*names}) == len(names) == space.n else ()

@@ -84,6 +84,7 @@ class MazeEnv(gymnasium.Env):
         self._config = config
         self.action_space = spaces.Discrete(len(ACTIONS))
         self.observation_space = frame_space(config.height, config.width)
+        self.max_episode_steps = config.max_steps
         self.maze: Maze | None = None
 
     def reset(

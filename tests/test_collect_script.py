@@ -42,7 +42,7 @@ def test_an_environment_that_cannot_be_is_one_line_and_status_two(tmp_path, sett
 def test_what_is_dropped_cut_or_without_reward_is_said_and_closing_costs_nothing(tmp_path):
     done = collect(tmp_path, *ODD, "+env.kwargs.odd=close")
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-    assert "not kept of the observation: state" in done.stdout
+    assert "warning: not kept of the observation: state." in done.stdout
     assert "cut at max_steps=5: 2 of the 2 new episodes" in done.stdout
     assert "every reward of the new episodes is 0" in done.stdout
     assert "close raised KeyError: 'shut already'" in done.stderr

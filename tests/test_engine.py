@@ -13,9 +13,9 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Tuple
 
 from tests.helpers_env import CounterEnv, counter_info
+from worldmodel.data.check.check import check_env
 from worldmodel.data.collect.collect import collect, dataset_info_of
 from worldmodel.data.collect.engine import EngineError
-from worldmodel.data.collect.preview import preview
 from worldmodel.data.episodes.repair import find_damaged
 from worldmodel.data.episodes.store import EpisodeStore
 
@@ -417,7 +417,7 @@ class ClosesNever(CounterEnv):
 
 @pytest.mark.slow
 def test_an_env_whose_closing_never_ends_is_described_and_collected_from(tmp_path):
-    seen = preview(ClosesNever, {}, workers=1, timeout=60, seed=5)
+    seen = check_env(ClosesNever, {}, workers=1, timeout=60, seed=5, played=0)
     assert seen.info.frame_shape == (6, 5, 3)
     store, report = gather(tmp_path, ClosesNever, workers=1)
     assert report.failures == () and store.indices == (0,)

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from tests.helpers_scripts import NAMES, schema
 from worldmodel.cli import command, overrides
+from worldmodel.envs.gymnasium_env import GenericConfig
 from worldmodel.io.config import from_mapping
 
 ODD = [
@@ -136,10 +137,35 @@ def test_a_whole_config_has_the_paths_that_were_typed(monkeypatch):
         ("env.kwargs.map.size=3", {"map": {"size": 3}}),
         ("+env.kwargs.kind=a", {"kind": "a"}),
         ("env.kwargs={}", {}),
+        (
+            "env.kwargs={'a': None, 'b': [1, (2.5, True)], 'c d': {'e': 'it\\'s', 3: \"x\"}}",
+            {"a": None, "b": [1, [2.5, True]], "c d": {"e": "it's", 3: "x"}},
+        ),
+        (
+            'env.kwargs={"a": null, "b": [true, false], "c": {"d:e": "${f}, {g}"}}',
+            {"a": None, "b": [True, False], "c": {"d:e": "${f}, {g}"}},
+        ),
+        (
+            "env.kwargs={a: None, b: [None, 'None', null], c: 8x8, d: True}",
+            {"a": None, "b": [None, "None", None], "c": "8x8", "d": True},
+        ),
+        ('env.kwargs={map: é, "b c": x y}', {"map": "é", "b c": "x y"}),
+        ("env.kwargs={id: my.module:Old-v0, path: /a/b.txt}", {"id": "my.module:Old-v0", "path": "/a/b.txt"}),
+        ("env.kwargs.size=(3, 4)", {"size": [3, 4]}),
+        ("env.kwargs.size=None", {"size": None}),
+        ("env.kwargs.size='None'", {"size": "None"}),
+        ("env.kwargs.rows=['ab', 'c,d']", {"rows": ["ab", "c,d"]}),
     ],
 )
 def test_a_mapping_of_free_keys_takes_new_ones_without_a_plus(given, kwargs):
     assert compose("collect", "env=gymnasium", given)["env"]["kwargs"] == kwargs
+
+
+def test_an_id_means_the_environments_of_gymnasium_unless_another_one_is_named():
+    assert compose("collect", "env.id=a:B-v0")["env"]["name"] == "gymnasium"
+    assert compose("check", "preset=maze", "env.id=a:B-v0")["env"]["id"] == "a:B-v0"
+    with pytest.raises(ValueError, match=r"env\.id: unknown key"):
+        compose("collect", "env=maze", "env.id=a:B-v0")
 
 
 def test_references_to_other_keys_stay_references():
@@ -177,3 +203,10 @@ def test_the_error_for_what_hydra_does_not_take_is_one_line(given, message):
     with pytest.raises((ValueError, TypeError)) as caught:
         from_mapping(schema("collect"), compose("collect", given))
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kwargs", ["{a: x,y}", "{'1': 2}", "{a, b}", "{'a': {1, 2}}"])
+def test_what_is_no_mapping_in_any_grammar_is_refused_by_its_key(kwargs):
+    values = compose("collect", "env=gymnasium", f"env.kwargs={kwargs}")["env"]
+    with pytest.raises(TypeError, match=r"env\.kwargs: expected a mapping of keys, got str .\{"):
+        from_mapping(GenericConfig, values, "env")

@@ -55,9 +55,16 @@ def test_an_unknown_action_is_refused_with_the_known_ones(kind):
 
 def test_an_unknown_action_where_none_has_a_name_is_refused_with_the_numbers():
     info = WorldInfo((16, 24, 3), Discrete(3))
-    with pytest.raises(ValueError, match=r"'forward' in Discrete\(3\).* use a number of that space"):
+    with pytest.raises(ValueError, match=r"'forward' in Discrete\(3\).* 0 to 2 \(they have no names\); .*\[0,0,2\]"):
         action_sequence("forward", info, REAL, 3, 0)
     assert action_sequence("2", info, REAL, 2, 0).tolist() == [2, 2]
+
+
+def test_an_action_of_several_numbers_has_a_caption_with_their_names_and_is_not_chosen_by_name():
+    info = WorldInfo((16, 24, 3), Box(-2, 2, (2,), np.float32), ("steer", "gas"))
+    assert name_of(np.array([0.25, -1], np.float32), info) == "steer 0.2 gas -1.0"
+    with pytest.raises(ValueError, match=r"actions: expected episode or random in Box.*, got 'gas'"):
+        action_sequence("gas", info, np.zeros((0, 2), np.float32), 3, 0)
 
 
 @pytest.mark.parametrize("stride", [1, 2])

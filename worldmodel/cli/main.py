@@ -16,7 +16,7 @@ from worldmodel.io.config import suggestion
 from worldmodel.kernels.threads import wait_asleep
 
 GROUPS = {
-    "steps": ("make", "collect", "train_tokenizer", "train_prior", "rollout", "evaluate"),
+    "steps": ("make", "check", "collect", "train_tokenizer", "train_prior", "rollout", "evaluate"),
     "agents": ("train_agent", "evaluate_agent", "improve"),
     "tools": ("data", "bundle", "push"),
 }

@@ -16,6 +16,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 from worldmodel import envs
+from worldmodel.cli.literals import NotWritten, read, write
 
 SETTING = re.compile(r"(\+{0,2})([^\s=+~'\"-][^\s=]*)=(.*)", re.DOTALL)  # key=value, +key=value, ++key=value
 SEVERAL = {"-m", "--multirun"}  # a,b are two values then
@@ -28,7 +29,8 @@ def as_typed(schema: type, arguments: Sequence[str]) -> list[str]:
 
     Paths, URLs and names are taken letter by letter; only `~` at the start is the home folder. The same holds for any
     other value that Hydra cannot read, so that the schema can say what it expected. Values in quotes, null where a
-    key may be null, and ${key} keep their meaning in YAML.
+    key may be null, and ${key} keep their meaning in YAML. Mappings and lists below free keys, such as env.kwargs,
+    may be written as in Python or JSON, too.
 
     Args:
         schema: the dataclass of the whole config; its annotations say what is a path or a name.
@@ -48,8 +50,10 @@ def as_typed(schema: type, arguments: Sequence[str]) -> list[str]:
         if not (match := SETTING.fullmatch(argument)):
             return argument
         plus, key, text = match.groups()
-        plus = plus or ("++" if _is_free(schema, key) else "")
-        return f"{plus}{key}={_value(_hints(schema, key), text, several, literal)}"
+        free, hints = _is_free(schema, key), _hints(schema, key)
+        if free and hints in ((Any,), (dict[str, Any],)) and (value := _anything(text, literal)) is not None:
+            return f"{plus or '++'}{key}={value}"
+        return f"{plus or ('++' if free else '')}{key}={_value(hints, text, several, literal)}"
 
     return [setting(argument) for argument in arguments]
 
@@ -70,6 +74,16 @@ def _value(hints: Sequence[Any], text: str, several: bool, literal: re.Pattern[s
     if readable and not (kinds and kinds <= {str, Path}):
         return text
     return _quoted(text, literal)
+
+
+def _anything(text: str, literal: re.Pattern[str]) -> str | None:
+    """A value of any type in Hydra's grammar, where it is a mapping, a list, a tuple or None; None for any other."""
+    if not text.strip().startswith(("{", "[", "(")) and text != "None":
+        return None
+    try:
+        return write(read(text), literal)
+    except NotWritten:
+        return None
 
 
 def _quoted(text: str, literal: re.Pattern[str]) -> str:

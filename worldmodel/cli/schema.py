@@ -22,6 +22,7 @@ from worldmodel import envs
 from worldmodel.io.config import MISSING, plain
 
 PRESETS = Path(__file__).parents[1] / "configs" / "preset"
+SECTIONS = {"check": "collect"}  # commands that take the section of another one from a preset
 PRESET, ENV = "demo", "vizdoom"  # what a command uses unless preset= or env= chooses another
 PRESETS_OF = {"make": "quick"}  # commands whose preset is another one
 SHARED = "run"  # the one key of a preset that all commands have
@@ -47,7 +48,7 @@ def register(schema: type, name: str) -> None:
 def preset(path: Path, command: str) -> dict[str, Any]:
     """What a preset sets in one command; it chooses the environment where `env.name` is among that."""
     values = read_preset(path)
-    section = values.get(command) or {}
+    section = values.get(SECTIONS.get(command, command)) or {}
     found = {key: value for key, value in values.items() if key == SHARED} | section
     env = (found.get("env") or {}).get("name")
     return found if env is None else {"defaults": [{"override /env": env}], **found}

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 from jaxtyping import UInt8
 
 from worldmodel.data.collect.policies import make_policy
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.video import annotate, contact_sheet, write_gif, write_png
+from worldmodel.nn.actions import action_words
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, Step, WorldInfo, WorldModel
 
@@ -97,17 +99,23 @@ def action_sequence(request: ActionRequest, info: WorldInfo, real: np.ndarray, h
 
 def _action(name: str, info: WorldInfo) -> np.ndarray:
     """One action by name or number. Raises: ValueError if there is none."""
-    assert info.action_space is not None
+    space = info.action_space
+    assert space is not None
+    if not isinstance(space, Discrete):
+        raise ValueError(f"actions: expected episode or random in {space}, got {name!r}")
     if name in info.action_names:
-        start = getattr(info.action_space, "start", 0)
-        return np.asarray(info.action_names.index(name) + start)
+        return np.asarray(info.action_names.index(name) + space.start)
     try:
         action = np.asarray(int(name))
     except ValueError:
         action = None
-    if action is None or not info.action_space.contains(action):
-        names = ", ".join(info.action_names) or "none: use a number of that space, episode or random"
-        raise ValueError(f"actions: no action {name!r} in {info.action_space}; the named ones are {names}")
+    if action is None or not space.contains(action):
+        last = space.start + space.n - 1
+        named = f", or a name: {', '.join(info.action_names)}" if info.action_names else " (they have no names)"
+        raise ValueError(
+            f"actions: no action {name!r} in {space}: expected episode, random, a number {space.start} to "
+            f"{last}{named}; or a list of these, such as [{space.start},{space.start},{last}]"
+        )
     return action
 
 
@@ -127,9 +135,7 @@ def dream(world: WorldModel, state: DreamState, actions: np.ndarray, sampler: Sa
 
 def name_of(action: Any, info: WorldInfo) -> str:
     """The caption of an action: its name, or its values."""
-    if info.action_names and np.ndim(action) == 0:
-        return info.action_names[int(action) - int(getattr(info.action_space, "start", 0))]
-    return np.array2string(np.asarray(action), precision=1, separator=" ")
+    return action_words(action, info.action_space, info.action_names)
 
 
 def render_frames(

@@ -1,7 +1,7 @@
 """Action spaces: to JSON and back, and actions to the float vectors that condition the prior."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,6 +106,28 @@ def _bounds_to_json(bounds: np.ndarray) -> list[Any]:
 def _bounds_from_json(values: list[Any], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     # Through an object array: float("inf") and integers beyond 2**53 both arrive exactly.
     return np.array(values, dtype=object).astype(dtype).reshape(shape)
+
+
+def action_labels(space: Space, names: Sequence[str] = ()) -> tuple[str, ...]:
+    """The names of all choices, or of the numbers of one action; numbers are the names where none are given."""
+    if names:
+        return tuple(names)
+    if isinstance(space, Discrete):
+        return tuple(str(choice) for choice in range(int(space.start), int(space.start + space.n)))
+    return tuple(str(place) for place in range(math.prod(space.shape or ())))
+
+
+def action_words(action: Any, space: Space | None, names: Sequence[str] = ()) -> str:
+    """One action in words: its name, the names of pressed buttons, or its numbers behind their names."""
+    values = np.asarray(action)
+    if isinstance(space, Discrete) and values.ndim == 0:
+        return action_labels(space, names)[int(values) - int(space.start)]
+    if space is None or not names:
+        return np.array2string(values, precision=1, separator=" ")
+    pairs = zip(names, values.reshape(-1).tolist(), strict=True)
+    if isinstance(space, MultiBinary):
+        return "+".join(name for name, pressed in pairs if pressed) or "none"
+    return " ".join(f"{name} {value:.1f}" if isinstance(value, float) else f"{name} {value}" for name, value in pairs)
 
 
 class ActionEncoder:

@@ -84,6 +84,8 @@ def planned_episodes(config: MakeConfig, settings: collect.CollectConfig) -> int
     if path.is_file():
         return int(read_checked_json(path)["episodes"])
     settings.episodes = PROBE
+    collect.look_first(settings, *collect.environment(settings))
+    settings.check = False  # of the next calls; its time is not that of collecting
     begin = time.monotonic()
     inspect.unwrap(collect.main)(settings)
     seconds = (time.monotonic() - begin) / PROBE

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from worldmodel.cli.command import RunConfig, command
+from worldmodel.data.check.check import check_episodes
 from worldmodel.data.convert.convert import export_episodes, import_episodes
 from worldmodel.data.episodes.remote import push
 from worldmodel.data.episodes.repair import find_damaged, quarantine_damaged
@@ -100,6 +101,8 @@ def import_(config: DataConfig) -> None:
     how = {"size": config.size, "actions": config.actions, "show": True, "say": print}
     store = import_episodes(config.from_, folder(config), **how)
     print(f"{count(store)}; actions {store.info.action_space}")
+    for remark in check_episodes(store).remarks:
+        print(f"warning: {remark.text}")
 
 
 def export(config: DataConfig) -> None:

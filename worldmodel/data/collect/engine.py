@@ -20,6 +20,10 @@ from tqdm import tqdm
 MAX_REWARD = float(np.finfo(np.float32).max)  # the largest reward: episodes store float32
 HERE = os.path.dirname(__file__)
 MAX_MESSAGE_CHARS = 500  # of the message of an engine's exception
+OLD_GYM = (
+    'an environment of the old Gym API needs a wrapper: that of shimmy, pip install "shimmy[gym-v21]", or one of yours '
+    "that returns these"
+)
 RESET, STEP = ("observation", "info"), ("observation", "reward", "terminated", "truncated", "info")
 
 
@@ -111,7 +115,7 @@ def checked_step(env: gymnasium.Env, action: Any, number: int, shape: Sequence[i
 def _parts(values: Any, names: Sequence[str]) -> Sequence[Any]:
     if not isinstance(values, tuple | list) or len(values) != len(names):
         got = f"{len(values)} values" if isinstance(values, tuple | list) else _kind(values)
-        old = "" if isinstance(values, dict) else "; an environment of the old Gym API needs a wrapper"
+        old = "" if isinstance(values, dict) else f"; {OLD_GYM}"
         raise EngineError(f"expected to return ({', '.join(names)}), got {got}{old}")
     return values
 

@@ -2,7 +2,10 @@
 
 import copy
 import importlib
+import inspect
 import math
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +15,7 @@ from gymnasium.spaces import Box
 
 Policy = Callable[[Any], Any]  # observation -> action
 NAMES = ("random", "sticky")
+FUNCTION, MAKER = ("observation", "rng", "action_space"), ("text", "rng")  # parameters of one's own
 UNBOUNDED = 1e9  # a bound this far from 0 counts as no bound
 UNBOUNDED_INTEGER_RANGE = 2  # integers without a bound are sampled this far from the one nearest to 0
 
@@ -22,12 +26,13 @@ def make_policy(name: str, action_space: Space, rng: np.random.Generator, hold: 
     - "random": a new action at every step.
     - "sticky": each random action is repeated for a geometric number of steps, `hold` on average. Explores further.
     - "module:function": `function(observation, rng, action_space) -> action`, importable where Python runs.
-      It must keep no state between calls, or episodes depend on the process that collected them.
+      It must keep no state between calls, or episodes depend on the process that collected them. Modules are also
+      looked for in the working directory.
     - "module:maker:text": `maker(text, rng)` makes the policy of one episode, `observation -> action`, which may
       keep state: an agent from a folder is "worldmodel.agents.sb3:load_policy:FOLDER".
 
     Raises:
-        ValueError: no such policy, or `hold` below 1.
+        ValueError: no such policy, one with other parameters, or `hold` below 1.
     """
     if not 1 <= hold < math.inf:
         raise ValueError(f"hold: expected at least 1 step, got {hold}")
@@ -35,6 +40,7 @@ def make_policy(name: str, action_space: Space, rng: np.random.Generator, hold: 
         module, _, rest = name.partition(":")
         attribute, maker, text = rest.partition(":")
         function = _import_function(f"{module}:{attribute}" if rest else name)
+        _check_parameters(name, function, MAKER if maker else FUNCTION)
         if maker:
             return function(text, rng)
         return lambda observation: function(observation, rng, action_space)
@@ -85,6 +91,8 @@ def _import_function(name: str) -> Callable[..., Any]:
     wanted = f'policy: expected one of {", ".join(NAMES)}, "module:function" or "module:maker:text", got {name!r}'
     if not colon:
         raise ValueError(wanted)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # last, so that no package is hidden
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError, TypeError, SyntaxError) as error:
@@ -92,3 +100,23 @@ def _import_function(name: str) -> Callable[..., Any]:
     if not callable(found):
         raise ValueError(f"{wanted}: {found!r} cannot be called")
     return found
+
+
+def _check_parameters(name: str, function: Callable[..., Any], expected: tuple[str, ...]) -> None:
+    """Check that a function can be called with these positional parameters.
+
+    Raises:
+        ValueError: it cannot; the message shows both signatures.
+    """
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # functions in C may have none
+        return
+    try:
+        signature.bind(*expected)
+    except TypeError as error:
+        called = getattr(function, "__name__", name)
+        result = "policy, which maps an observation to an action" if expected == MAKER else "action"
+        raise ValueError(
+            f"policy {name!r}: expected {called}({', '.join(expected)}) -> {result}, got {called}{signature}: {error}"
+        ) from error

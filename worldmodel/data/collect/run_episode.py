@@ -1,7 +1,7 @@
 """Plays one episode, as a function of its index, and describes the episodes of an environment."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -13,9 +13,17 @@ from worldmodel.data.episodes.dataset_info import DatasetInfo
 from worldmodel.data.episodes.episode import Episode
 from worldmodel.nn.actions import space_to_json
 
+MaxSteps = int | Literal["auto"] | None  # the longest episode; None: no limit
+MAX_STEPS = 250  # "auto", for an env that has no limit of its own,
+LONGEST_LIMIT = 10_000  # ... or a longer one than this: frames of one episode are in memory until it ends
 
-def dataset_info_of(env: gymnasium.Env, config: Mapping[str, Any], **settings: Any) -> DatasetInfo:
+
+def dataset_info_of(
+    env: gymnasium.Env, config: Mapping[str, Any], *, max_steps: MaxSteps = None, **settings: Any
+) -> DatasetInfo:
     """The `DatasetInfo` of episodes of an env; `settings` are the other fields (seed, policy, hold, ...).
+
+    max_steps: "auto" is the env's own limit, or `MAX_STEPS` if it has none up to `LONGEST_LIMIT`.
 
     Raises:
         ValueError: observations are not uint8 `h w c`, or the action space has no encoding.
@@ -34,7 +42,24 @@ def dataset_info_of(env: gymnasium.Env, config: Mapping[str, Any], **settings: A
         space_to_json(actions)
     except TypeError as error:
         raise ValueError(f"env: {error}") from error
-    return DatasetInfo(actions, shape, env=dict(config), action_names=_action_names(env), **settings)
+    if max_steps == "auto":
+        limit = episode_limit(env)
+        max_steps = limit if limit is not None and limit <= LONGEST_LIMIT else MAX_STEPS
+    names = _action_names(env)
+    return DatasetInfo(actions, shape, env=dict(config), action_names=names, max_steps=max_steps, **settings)
+
+
+def episode_limit(env: gymnasium.Env) -> int | None:
+    """The steps after which an env itself cuts an episode: its `max_episode_steps`, or that of its spec; None: unknown.
+
+    Raises:
+        EngineError: the env raised an exception.
+    """
+    with engine_errors("max_episode_steps"):
+        name = "max_episode_steps"
+        if env.has_wrapper_attr(name) and (limit := env.get_wrapper_attr(name)) is not None:
+            return int(limit)
+        return None if env.spec is None else env.spec.max_episode_steps
 
 
 def _action_names(env: gymnasium.Env) -> tuple[str, ...]:

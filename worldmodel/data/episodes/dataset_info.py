@@ -26,9 +26,10 @@ MODEL_FIELDS = ("action_space", "frame_shape", "action_names", "info_keys", "fra
 class DatasetInfo:
     """Every setting that decides the content of an episode, except the episode's index.
 
-    `action_names` has one name per discrete choice, or is empty. `frame_shape` is (h, w, c). `env` holds the
-    settings of the environment as plain values. `frame_skip` is the number of game ticks in one step. `hold` is the
-    mean number of steps that the "sticky" policy keeps an action. `max_steps` is the longest episode (None: no limit).
+    `action_names` has one name for each discrete choice, or for each number of an action of another space, or is
+    empty. `frame_shape` is (h, w, c). `env` holds the settings of the environment as plain values. `frame_skip` is the
+    number of game ticks in one step. `hold` is the mean number of steps that the "sticky" policy keeps an action.
+    `max_steps` is the longest episode (None: no limit).
     """
 
     action_space: Space

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -76,8 +77,9 @@ def turning_back(
     these names, or an environment that does not repeat itself, gives only a note.
     """
     config, dreams = config or MemoryConfig(), dreams or DreamSettings()
-    if not {LEFT, RIGHT} <= set(world.info.action_names):
-        known = ", ".join(world.info.action_names) or "none"
+    names = world.info.action_names if isinstance(world.info.action_space, Discrete) else ()
+    if not {LEFT, RIGHT} <= set(names):
+        known = ", ".join(names) or "none"
         return Section(notes=[f"memory: left out, as it needs actions {LEFT} and {RIGHT}; the named ones are {known}"])
     env = make_env()
     try:

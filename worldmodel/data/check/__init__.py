@@ -1,0 +1,1 @@
+"""What a world would see of an environment, before anything is collected."""
