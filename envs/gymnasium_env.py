@@ -1,6 +1,7 @@
 """Any registered Gymnasium environment as frames: its image observation, or its rendering."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal
@@ -50,7 +51,9 @@ class GenericConfig:
 
 
 class GenericEnv(FrameEnv):
-    """Any environment with a plain action space as frames.
+    """Any environment with a plain action space as frames: a registered one, or what `make` returns.
+
+    make: makes an environment; None: the one that the config names. One that is rendered has render mode rgb_array.
 
     Raises:
         ValueError: the id is unknown, the environment cannot give frames in the way the config asks for, or the
@@ -60,13 +63,14 @@ class GenericEnv(FrameEnv):
         ImportError: it needs a package that is not installed.
     """
 
-    def __init__(self, config: GenericConfig) -> None:
-        inner = make_registered(config.id, config.kwargs)
+    def __init__(self, config: GenericConfig, make: Callable[[], gymnasium.Env] | None = None) -> None:
+        inner = make_registered(config.id, config.kwargs) if make is None else make()
+        self._make = make
         try:
             _check_actions(inner.action_space, config)
             source = find_picture(inner, config.id, config.frames, config.key)
-            if source.key is None:
-                inner = _remake_for_rendering(inner, config, source)
+            if source.key is None and (make is None or inner.render_mode != "rgb_array"):
+                inner = _remake_for_rendering(inner, config, source, made=make is not None)
             super().__init__(inner, config, config.action_names or _own_names(inner))
         except BaseException:
             inner.close()
@@ -75,6 +79,9 @@ class GenericEnv(FrameEnv):
         self.unused_observations, self.passed_over, self.frames_from = source.unused, source.passed_over, source.words
         limit = own_limit(inner)
         self.max_episode_steps = None if limit is None else math.ceil(limit / config.frame_skip)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.config, self._make), {"_frame": self._frame}
 
     def image(self, observation: Any) -> np.ndarray | None:
         """The image in the observation, or the rendering."""
@@ -101,7 +108,7 @@ class GenericEnv(FrameEnv):
         return self._to_frame(observation), total, terminated, truncated, info
 
 
-def _remake_for_rendering(inner: gymnasium.Env, config: GenericConfig, source: Source) -> gymnasium.Env:
+def _remake_for_rendering(inner: gymnasium.Env, config: GenericConfig, source: Source, *, made: bool) -> gymnasium.Env:
     """Make the environment again with a render mode that returns frames."""
     inner.close()
     modes = list(inner.metadata.get("render_modes") or ())
@@ -113,6 +120,8 @@ def _remake_for_rendering(inner: gymnasium.Env, config: GenericConfig, source: S
             + ("" if reasons else "; choose another env.id, or give it one")
             + "".join(f"; {reason}" for reason in reasons)
         )
+    if made:
+        raise ValueError("the environment is rendered, so make it with render_mode='rgb_array'")
     return make_registered(config.id, config.kwargs, render_mode="rgb_array")
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 if TYPE_CHECKING:
+    from worldmodel.api import collect, train
     from worldmodel.dream import DreamEnv, DreamVectorEnv
     from worldmodel.prior import SamplerConfig
     from worldmodel.world import WorldModel
 
 __version__ = "0.2.0"
-__all__ = ["DreamEnv", "DreamVectorEnv", "SamplerConfig", "WorldModel", "__version__"]
+__all__ = ["DreamEnv", "DreamVectorEnv", "SamplerConfig", "WorldModel", "__version__", "collect", "train"]
 
 gymnasium.register(
     "worldmodel/Dream-v0",
@@ -38,4 +39,8 @@ def __getattr__(name: str) -> Any:
         from worldmodel import dream
 
         return getattr(dream, name)
+    if name in ("collect", "train"):
+        from worldmodel import api
+
+        return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -69,7 +69,18 @@ class CollectConfig(EpisodesConfig):
 
 @command(CollectConfig)
 def main(config: CollectConfig) -> None:
-    make_env, described = environment(config)
+    collect_into(config, *environment(config))
+
+
+def collect_into(config: CollectConfig, make_env: MakeEnv, described: dict[str, Any]) -> EpisodeStore:
+    """Look at the environment, and collect its episodes into RUN/episodes.
+
+    described: the settings of the environment as plain values, by which another program can make it.
+
+    Raises:
+        ValueError: an environment that cannot be, or pictures that no world can learn from.
+        SystemExit: episodes are missing, status 1; the lines that are printed say why.
+    """
     info = look_first(config, make_env, described)
     store = EpisodeStore.create(config.run / "episodes", info)
     if config.continue_from is not None:
@@ -84,6 +95,7 @@ def main(config: CollectConfig) -> None:
     if report.failures:
         print_failures(report.failures)
         raise SystemExit(1)
+    return store
 
 
 def environment(config: EpisodesConfig) -> tuple[MakeEnv, dict[str, Any]]:
