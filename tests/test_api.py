@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -14,7 +15,7 @@ from tests.helpers_scripts import run
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.envs.gymnasium_env import GenericConfig, GenericEnv
 
-SMALL = {"tokenizer": {"fit.steps": 3, "clip_latents": 3, "tokenizer.width": 8}}
+SMALL: dict[str, Any] = {"tokenizer": {"fit.steps": 3, "clip_latents": 3, "tokenizer.width": 8}}
 SMALL["prior"] = {"fit.steps": 3, "clip_latents": 3, "prior.width": 16, "prior.layers": 2, "starts": 2}
 
 
@@ -46,7 +47,7 @@ class Dot(gymnasium.Env):
 
 
 def test_episodes_of_an_object_equal_those_of_its_id(tmp_path):
-    gymnasium.register("Dot-v0", entry_point=Dot)
+    gymnasium.register("Dot-v0", entry_point=cast(Any, Dot))
     try:
         run(
             "collect",

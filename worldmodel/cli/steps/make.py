@@ -11,7 +11,6 @@ from typing import Any
 
 from worldmodel.cli.command import RunConfig, command, composed
 from worldmodel.cli.steps import collect, evaluate, rollout, train_prior, train_tokenizer
-from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.config import LARGEST, POSITIVE, check_range, from_mapping
 from worldmodel.io.json_files import read_checked_json, write_checked_json
 
@@ -19,8 +18,8 @@ STEPS = {
     "collect": collect, "train_tokenizer": train_tokenizer, "train_prior": train_prior,
     "rollout": rollout, "evaluate": evaluate,
 }  # fmt: skip
-SHARES = {"collect": 0.12, "train_tokenizer": 0.3, "train_prior": 0.35}  # of the minutes; the rest goes to the others
-PROBE = 4  # episodes that show how long one takes
+SHARES = {"collect": 0.1, "train_tokenizer": 0.27, "train_prior": 0.4}  # of the minutes; the rest goes to the others
+LOOK: dict[str, Any] = {"played": 8, "seconds": 5.0}  # limits of the look that shows how long an episode takes
 FEWEST_EPISODES, FRAMES_A_MINUTE = 16, 6000  # of the set, in the end
 PLAN = "make.json"
 
@@ -51,13 +50,22 @@ class MakeConfig(RunConfig):
 def main(config: MakeConfig) -> None:
     start = time.monotonic()
     parts = {name: part(config, name) for name in STEPS}
-    parts["collect"].episodes = planned_episodes(config, parts["collect"])
+    parts["collect"].episodes = episodes = planned_episodes(config, parts["collect"])
+    print(plan(parts), flush=True)
     for name, module in STEPS.items():
         begin = time.monotonic()
         print(f"== {name.replace('_', '-')}", flush=True)
         inspect.unwrap(module.main)(parts[name])
         print(f"== {name.replace('_', '-')} took {time.monotonic() - begin:.0f} s", flush=True)
+        if name == "collect":
+            write_checked_json(config.run / PLAN, {"episodes": episodes})
     print(f"everything took {(time.monotonic() - start) / 60:.1f} minutes; the world is {config.run / 'world'}")
+
+
+def plan(parts: dict[str, Any]) -> str:
+    """What will be done, on one line."""
+    trainings = (f"{name.replace('_', '-')} {parts[name].minutes:.2g} minutes" for name in SHARES if name != "collect")
+    return f"plan: {parts['collect'].episodes} episodes, {', '.join(trainings)}, then a video and a report"
 
 
 def part(config: MakeConfig, name: str) -> Any:
@@ -76,22 +84,16 @@ def part(config: MakeConfig, name: str) -> Any:
 
 
 def planned_episodes(config: MakeConfig, settings: collect.CollectConfig) -> int:
-    """How many episodes the run gets: by the length and time of the first few, which belong to them.
+    """How many episodes the run gets: by the length and time of a few that are only looked at.
 
-    The number stays in RUN/make.json, so a second call plans nothing else.
+    When all are collected, the number is in RUN/make.json, so a second call plans nothing else.
     """
     path = config.run / PLAN
     if path.is_file():
         return int(read_checked_json(path)["episodes"])
-    settings.episodes = PROBE
-    collect.look_first(settings, *collect.environment(settings))
-    settings.check = False  # of the next calls; its time is not that of collecting
-    begin = time.monotonic()
-    inspect.unwrap(collect.main)(settings)
-    seconds = (time.monotonic() - begin) / PROBE
-    frames = sum(EpisodeStore.open(config.run / "episodes").lengths.values()) / PROBE
-    in_time = config.minutes * 60 * SHARES["collect"] / seconds
-    wanted = config.minutes * FRAMES_A_MINUTE / frames
-    episodes = max(FEWEST_EPISODES, int(min(in_time, wanted)))
-    write_checked_json(path, {"episodes": episodes})
-    return episodes
+    findings = collect.examine(settings, *collect.environment(settings), **LOOK)
+    if not findings.look.played:
+        return FEWEST_EPISODES  # the collection will say why nothing can be played
+    steps, seconds, _ = findings.of_an_episode()
+    in_time = config.minutes * 60 * SHARES["collect"] / max(seconds, 1e-9)
+    return max(FEWEST_EPISODES, int(min(in_time, config.minutes * FRAMES_A_MINUTE / steps)))

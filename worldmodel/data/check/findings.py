@@ -95,16 +95,24 @@ class Findings:
         return self.look.seconds / sum(episode.steps for episode in self.look.played)
 
     def _estimate(self) -> str:
-        """Time and disk of all episodes; where a look stopped one, as if it had its full length."""
+        """Time and disk of all episodes."""
         if self.episodes is None or not self.look.seconds or not self.look.played:
             return ""
+        steps, seconds, size = (self.episodes * each for each in self.of_an_episode())
+        stopped = any(each.end == "stopped" for each in self.look.played)
+        least = "at least " if self.info.max_steps is None and stopped else "about "
+        return f"{least}{_time(seconds)} and {_bytes(size)} for {self.episodes:,} episodes, {steps:,.0f} steps"
+
+    def of_an_episode(self) -> tuple[float, float, float]:
+        """Steps, seconds of a collection, and bytes of a mean episode of those that were played.
+
+        Where the look stopped an episode, it counts as one of full length.
+        """
         played, limit = self.look.played, self.info.max_steps
         lengths = [max(each.steps, limit or 0) if each.end == "stopped" else each.steps for each in played]
-        steps = self.episodes * sum(lengths) / len(lengths)
+        steps = sum(lengths) / len(lengths)
         seconds = steps * self._step_seconds() / min(max(self.workers, 1), usable_cores())
-        size = steps * sum(each.size for each in played) / sum(each.steps for each in played)
-        least = "at least " if limit is None and any(each.end == "stopped" for each in played) else "about "
-        return f"{least}{_time(seconds)} and {_bytes(size)} for {self.episodes:,} episodes, {steps:,.0f} steps"
+        return steps, seconds, steps * sum(each.size for each in played) / sum(each.steps for each in played)
 
 
 def _by_number(item: tuple[str, int]) -> float:
