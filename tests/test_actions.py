@@ -8,7 +8,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
 from worldmodel.data.collect.policies import make_policy
 from worldmodel.nn.action_scale import clip_to_space, fit_action_scale, plausible_actions
-from worldmodel.nn.actions import ActionEncoder, space_from_json, space_to_json
+from worldmodel.nn.actions import ActionEncoder, action_labels, action_words, space_from_json, space_to_json
 
 WIDE = Box(np.array([-2, -np.inf], np.float32), np.array([2, 3], np.float32))
 SPACES = [
@@ -252,3 +252,34 @@ def test_actions_far_smaller_than_their_bounds_are_scaled_by_the_data(bound):
 def test_a_space_without_a_number_is_refused(space):
     with pytest.raises(ValueError, match="expected actions of one number or more"):
         space_to_json(space)
+
+
+@pytest.mark.parametrize(
+    ("space", "names", "labels"),
+    [
+        (Discrete(3), (), ("0", "1", "2")),
+        (Discrete(2, start=-1), (), ("-1", "0")),
+        (Discrete(2), ("left", "right"), ("left", "right")),
+        (MultiBinary([2, 2]), (), ("0", "1", "2", "3")),
+        (Box(-1, 1, (2,)), ("steer", "gas"), ("steer", "gas")),
+    ],
+)
+def test_numbers_are_the_names_where_none_are_given(space, names, labels):
+    assert action_labels(space, names) == labels
+
+
+@pytest.mark.parametrize(
+    ("space", "names", "action", "words"),
+    [
+        (Discrete(2, start=-1), (), -1, "-1"),
+        (Discrete(2, start=-1), ("left", "right"), 0, "right"),
+        (MultiBinary(3), ("a", "b", "c"), [1, 0, 1], "a+c"),
+        (MultiBinary(3), ("a", "b", "c"), [0, 0, 0], "none"),
+        (MultiDiscrete([3, 2]), ("dial", "switch"), [2, 1], "dial 2 switch 1"),
+        (Box(-1, 1, (2,)), ("steer", "gas"), [-0.5, 1.0], "steer -0.5 gas 1.0"),
+        (Box(-1, 1, (2,)), (), [-0.5, 1.0], "[-0.5 1. ]"),
+        (None, (), 3, "3"),
+    ],
+)
+def test_an_action_in_words_has_its_name_or_numbers_behind_their_names(space, names, action, words):
+    assert action_words(action, space, names).replace("  ", " ") == words

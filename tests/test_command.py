@@ -68,3 +68,10 @@ def test_environments_and_presets_are_found_below_the_package():
     package = WORLDS.parent
     assert (package / "envs" / "maze.py").samefile(ROOT / "envs" / "maze.py")
     assert (package / "configs" / "preset" / "demo.yaml").samefile(ROOT / "configs" / "preset" / "demo.yaml")
+
+
+def test_what_needs_no_model_needs_no_pytorch():
+    program = "import sys, {}; assert 'torch' not in sys.modules".format(
+        ", ".join(MODULES[name] for name in ("check", "collect"))
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)

@@ -1,24 +1,28 @@
 """Frames for people: mp4, GIF and PNG files, text on frames, contact sheets, and videos in TensorBoard.
 
-All functions take frames as uint8 arrays or tensors `t h w 3`. Files are for viewing: metrics use arrays.
+All functions take frames as uint8 arrays or tensors `t h w 3`. Files are for viewing: metrics use arrays. Nothing here
+imports PyTorch, so commands that need none start at once.
 """
 
 import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
-from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
-from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from worldmodel.io.folders import make_folder
 
-Frames = UInt8[np.ndarray, "t h w 3"] | UInt8[Tensor, "t h w 3"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Frames = UInt8[np.ndarray, "t h w 3"] | UInt8[Tensor, "t h w 3"]
+else:
+    Frames = Any  # checked by `_array`
 ImageArray = UInt8[np.ndarray, "h w 3"]
 
 FONT_SIZE = 12  # pixels
@@ -39,7 +43,7 @@ def write_video(path: str | Path, frames: Frames | Iterable[ImageArray], fps: fl
     from moviepy.video.io.ffmpeg_writer import FFMPEG_VideoWriter  # slow to import, and only this function needs it
 
     path = Path(path)
-    images: Iterator[ImageArray] = iter(_array(frames) if isinstance(frames, np.ndarray | Tensor) else frames)
+    images: Any = iter(_array(frames) if hasattr(frames, "shape") else frames)
     if path.suffix != ".mp4":
         raise ValueError(f"expected a path that ends in .mp4, got {path}")
     _check_fps(fps)
@@ -164,11 +168,13 @@ def text_image(text: str, width: int, height: int) -> ImageArray:
     return np.asarray(image)
 
 
-def log_video(writer: SummaryWriter, tag: str, frames: Frames, step: int, fps: float = 15.0) -> None:
-    """Show a video in TensorBoard, as a GIF in its images tab.
+def log_video(writer: Any, tag: str, frames: Frames, step: int, fps: float = 15.0) -> None:
+    """Show a video in TensorBoard, as a GIF in its images tab; `writer` is a `SummaryWriter`.
 
     Torch's `add_video` does the same, but needs MoviePy 1.
     """
+    from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+
     video = _array(frames)
     _, height, width, channels = video.shape
     image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=gif_bytes(video, fps))
@@ -183,8 +189,8 @@ def _framed(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
     return framed
 
 
-def _array(frames: Frames) -> UInt8[np.ndarray, "t h w 3"]:
-    array = frames.cpu().numpy() if isinstance(frames, Tensor) else np.asarray(frames)
+def _array(frames: Any) -> UInt8[np.ndarray, "t h w 3"]:
+    array = np.asarray(frames if isinstance(frames, np.ndarray | list) else frames.cpu())
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape:
         raise ValueError(f"expected frames uint8 `t h w 3`, none of them 0, got {array.dtype} {array.shape}")
     return array

@@ -106,9 +106,8 @@ def look_at_episodes(store: EpisodeStore) -> Look:
     for episode in map(store.read, chosen):
         for step in np.unique(np.linspace(0, len(episode.frames) - 1, MOMENTS).round().astype(int)).tolist():
             frame, before = episode.frames[step], step - 1
-            seen.look(frame)
             led = (episode.actions[before], float(episode.rewards[before])) if step else (None, None)
-            seen.shots.append(Shot(episode.index, step, frame, frame, *led))
+            seen.add(Shot(episode.index, step, frame, frame, *led))
         end = "terminated" if episode.terminated else "truncated" if episode.truncated else "stopped"
         played.append(_summary(episode, end, store.path(episode.index).stat().st_size))
     return Look(store.info, seen, tuple(played), stored=True)

@@ -34,8 +34,8 @@ class Shot:
 class Seen:
     """What an environment showed.
 
-    shots: some moments, evenly spread over all steps. values: which of the 256 values the pictures have, alpha aside.
-    sizes: shapes of the pictures, (h, w, c). fourth: whether a fourth channel is anything but 255.
+    shots: some moments, evenly spread over all steps. values: which of the 256 values their pictures have, alpha aside.
+    sizes: shapes of their pictures, (h, w, c). fourth: whether a fourth channel of theirs is anything but 255.
     unused, passed_over: entries of the observation that no frame shows, and those of them that look like pictures:
     what each is, and what would make it a picture.
     """
@@ -48,9 +48,11 @@ class Seen:
     sizes: set[tuple[int, ...]] = field(default_factory=set)
     fourth: bool = False
 
-    def look(self, picture: UInt8[np.ndarray, "H W _"]) -> None:
-        """Take note of a picture."""
-        self.values[np.unique(picture[..., :3])] = True
+    def add(self, shot: Shot) -> None:
+        """Keep a moment and take note of its picture."""
+        picture = shot.picture
+        self.shots.append(shot)
+        self.values |= np.bincount(picture[..., :3].ravel(), minlength=256) > 0
         self.sizes.add(picture.shape)
         self.fourth |= picture.shape[2] == 4 and not (picture[..., 3] == 255).all()
 
@@ -94,13 +96,12 @@ class Observer(gymnasium.Wrapper):
         picture = picture[..., None] if picture.ndim == 2 else picture
         if picture.dtype != np.uint8 or picture.ndim != 3 or not picture.size:
             return  # the caller refuses it
-        self.seen.look(picture)
         if self._count % self._stride == 0:
             self._keep(Shot(self._episode, self._step, picture.copy(), frame.copy(), action, reward))
         self._count += 1
 
     def _keep(self, shot: Shot) -> None:
         """Keep a moment, and every second one alone when they are too many."""
-        self.seen.shots.append(shot)
+        self.seen.add(shot)
         if len(self.seen.shots) > MOST_SHOTS:
             self.seen.shots, self._stride = self.seen.shots[::2], 2 * self._stride
