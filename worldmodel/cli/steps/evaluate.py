@@ -3,7 +3,7 @@
 Measured are reconstruction, likelihood, rewards and terminations, and dreams beside real episodes: how long they stay
 close, whether they follow actions, remember, and stay alive. OUT/report.html is the page to read. OUT/report.json has
 all metrics, curves and targets, OUT/report the same for TensorBoard. The trust horizon is saved in the world's folder
-(not in that of a world by name), where it limits dreams by default.
+(not in that of a world by name), for dreams with horizon=trust; it changes no other dream.
 """
 
 from dataclasses import dataclass, field
@@ -73,11 +73,11 @@ def main(config: EvaluateConfig) -> None:
 
 
 def describe_horizon(trust_horizon: int | None) -> str:
-    """Says where the dreams of a world with this trust horizon end by default."""
+    """Says what the trust horizon of a world is, and that dreams do not end there by themselves."""
     if trust_horizon is None:
-        return "trust horizon: the world has none; its dreams are as long as its longest episode"
-    ends = f"trust horizon: {trust_horizon} steps; dreams of this world end after {max(trust_horizon, 1)} by default"
-    return f"{ends}; set horizon= (dream.horizon= in train_agent.py) to change this"
+        return "trust horizon: not kept with this world; its dreams are as long as real episodes"
+    asked = f"horizon=trust (train-agent: dream.horizon=trust) ends them after {max(trust_horizon, 1)}"
+    return f"trust horizon: {trust_horizon} steps; dreams are as long as real episodes, and {asked}"
 
 
 def check_tokenizer(folder: Path, world: WorldModel) -> None:
