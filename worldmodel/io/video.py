@@ -6,6 +6,7 @@ All functions take frames as uint8 arrays or tensors `t h w 3`. Files are for vi
 import io
 import itertools
 import os
+import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ FONT_SIZE = 12  # pixels
 LINE = 16  # pixels from one line of text to the next
 GAP = 2  # pixels between the images of a contact sheet
 QUALITY = 18  # x264's constant rate factor: differences are hardly visible
-SHEET_WIDTH = 1600  # pixels of the widest contact sheet
+SHEET_WIDTH, SMALLEST = 1600, 56  # pixels of the widest contact sheet; of the narrowest frame on it, by enlarging
 INK, PAPER, MARK = (235, 235, 235), (20, 20, 20), (245, 170, 60)
 
 
@@ -61,6 +62,12 @@ def write_video(
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def video_bytes(frames: Frames, fps: float = 15.0, quality: int = QUALITY) -> bytes:
+    """The frames as the bytes of an mp4, see `write_video`."""
+    with tempfile.TemporaryDirectory() as folder:
+        return write_video(Path(folder) / "video.mp4", frames, fps, quality).read_bytes()
 
 
 def _even(image: ImageArray) -> UInt8[np.ndarray, "H W 3"]:
@@ -138,7 +145,7 @@ def contact_sheet(
     marked: Collection[int] = (),
 ) -> UInt8[np.ndarray, "H W 3"]:
     """One image of several videos of one shape, at most 1,600 pixels wide: a labeled row for each, the same times in
-    each column.
+    each column. Small frames are enlarged.
 
     The times are spread evenly from the first frame to the last. Columns that do not fit go on below. `titles`, one per
     frame, head the columns; without them, the frame numbers do. notes: lines of text below the rows, by label, one text
@@ -158,7 +165,8 @@ def contact_sheet(
     moments: list[int] = np.unique(np.linspace(0, t - 1, columns).round().astype(int)).tolist()
     margin = max(_text_width(label) for label in (*labels, *notes)) + 3 * GAP
     shrink = -(-videos[0].shape[2] // (SHEET_WIDTH - margin - GAP))  # frames wider than a whole sheet
-    videos = [video[:, ::shrink, ::shrink] for video in videos]
+    times = -(-SMALLEST // videos[0].shape[2])  # frames too small to see
+    videos = [video[:, ::shrink, ::shrink].repeat(times, axis=1).repeat(times, axis=2) for video in videos]
     width = _column_width(videos[0].shape[2], [lines[m] for lines in notes.values() for m in moments])
     over = [str(m) for m in range(t)] if titles is None else titles
     fit = max(1, (SHEET_WIDTH - margin) // (width + GAP))
