@@ -9,6 +9,7 @@ import pytest
 from tests.helpers_scripts import schema
 from worldmodel.envs import SCHEMAS
 from worldmodel.evaluate.page.advice import ACTIONS, LIKELIHOOD, REWARDS, RULES, SHARP, TRUST, advice
+from worldmodel.evaluate.page.findings import GAIN
 from worldmodel.evaluate.page.results import Results, step_of
 from worldmodel.evaluate.page.verdict import answers
 
@@ -23,7 +24,7 @@ def results(curves=None, **values) -> Results:
         figure = {"value": value, "low": low[0] if low else value, "high": value}
         figures[name.replace("__", "/").replace("_at_", "@")] = figure | ({} if reached is None else {
             "target": "> 0", "reached": reached})  # fmt: skip
-    drawn = {name: {"steps": [1, 8, 16, 24], "mean": mean} for name, mean in (curves or {}).items()}
+    drawn = {name: {"steps": [1, 8, 16, 24], "mean": mean, "low": mean} for name, mean in (curves or {}).items()}
     return Results(figures, drawn)
 
 
@@ -128,8 +129,8 @@ CASES = {
     ),
     "few steps": (results(horizon__steps=(9.0, None, 4.0)), results(horizon__steps=(40.0, None, 25.0)), "of 4 steps"),
     "behind a still picture": (
-        results(rollout__least_gain_over_copy=(-0.2, False), rollout__frames_above_copy=15.0),
-        results(rollout__least_gain_over_copy=(0.5, True), rollout__frames_above_copy=30.0),
+        results({GAIN: [2.0, 0.5, -0.1, -1.0]}, rollout__least_gain_over_copy=(-1.0, False)),
+        results({GAIN: [2.0, 0.5, 0.3, 0.2]}, rollout__least_gain_over_copy=(0.2, True)),
         "From step 16 on",
     ),
     "views are forgotten": (
@@ -222,5 +223,6 @@ def test_a_poor_world_has_a_poor_verdict():
 
 def test_what_was_not_measured_is_neither_good_nor_poor():
     assert not any(each.measured or each.good for each in answers(results()).values())
-    near = answers(results(rollout__frames_above_copy=12.0, rollout__share_above_copy=0.4))[TRUST]
-    assert "still picture for 12 steps" in near.sentence and near.good is None
+    near = results({GAIN: [2.0, 0.5, -0.1, -1.0]}, rollout__least_gain_over_copy=(-1.0, False))
+    answer = answers(near)[TRUST]
+    assert "still picture for 15 of 24 steps" in answer.sentence and answer.good is None

@@ -47,7 +47,7 @@ def test_a_film_has_given_real_and_dreamed_frames_with_actions_and_rewards(strid
     assert 5 in film.moments() and len(film.dream) <= 10
     images = film_images(film)
     assert len({image.shape for image in images}) == 1 and len(images) == 13
-    marked = [bool((image == (245, 170, 60)).all(-1)[60].any()) for image in images]
+    marked = [bool((image == (245, 170, 60)).all(-1)[100].any()) for image in images]
     assert marked == [True] * 3 + [False] * 10  # the edge of the given frames
     assert film_sheet(film).shape[1] <= 1600
 

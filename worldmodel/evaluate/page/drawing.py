@@ -10,7 +10,7 @@ from worldmodel.evaluate.page.film import GIVEN_SHOWN, Film, Track
 from worldmodel.io.video import contact_sheet, video_bytes
 
 WIDTH = 336  # pixels of the film, unless a frame is wider
-BAR, STRIP, TRACK, EDGE = 22, 54, 10, 4  # heights: of a label, of the text and time line below, of a line; an edge
+BAR, STRIP, TRACK, EDGE = 22, 54, 10, 4  # heights: of a label, of the text and time line above, of a line; an edge
 FPS = 8.0
 HOLD = 8  # times that the last image is shown, before the film begins again
 QUALITIES = (20, 26, 32, 38)  # x264's rate factors, tried one after the other until the film is small enough
@@ -57,8 +57,8 @@ def _image(film: Film, n: int) -> UInt8[np.ndarray, "H W 3"]:
     h, w = film.given.shape[1:3]
     times = max(1, (WIDTH - 2 * EDGE) // w)
     width, height = max(WIDTH, w * times + 2 * EDGE), h * times + 2 * EDGE
-    image = Image.new("RGB", (width, len(tracks) * (BAR + height) + STRIP), PAPER)
-    draw, y = ImageDraw.Draw(image), 0
+    image = Image.new("RGB", (width, STRIP + len(tracks) * (BAR + height)), PAPER)
+    draw, y = ImageDraw.Draw(image), STRIP  # the text is above, as a player's buttons cover what is below
     for name, color, track in tracks:
         assert track is not None
         _label(draw, (0, y, width, y + BAR), name if n > 0 else f"{name}: given frame", color, _happens(film, track, n))
@@ -71,10 +71,10 @@ def _image(film: Film, n: int) -> UInt8[np.ndarray, "H W 3"]:
         y += BAR + height
     words = f"step {n} of {film.steps}" if n > 0 else f"given {n + len(film.given)} of {len(film.given)}"
     action = film.actions[n - 1] if n > 0 else ""
-    draw.text((8, y + 5), words, fill=SOFT if n > 0 else GIVEN, font=_font())
-    draw.text((width // 2, y + 5), f"action  {action}" if action else "", fill=INK, font=_font(), anchor="la")
+    draw.text((8, 5), words, fill=SOFT if n > 0 else GIVEN, font=_font())
+    draw.text((width // 2, 5), f"action  {action}" if action else "", fill=INK, font=_font(), anchor="la")
     for i, (_, color, track) in enumerate(tracks):
-        _timeline(draw, (8, y + 28 + i * (TRACK + 2), width - 12), film, track, color, n)
+        _timeline(draw, (8, 28 + i * (TRACK + 2), width - 12), film, track, color, n)
     return np.asarray(image)
 
 

@@ -11,6 +11,8 @@ FORESEEN = 0.8  # share of events that should be predicted, and of predictions t
 CHANGED = 0.1  # of the sharpness: less may be a wide interval alone
 VISIBLE = 1.3  # times the accuracy of guessing that recognizes an action in real frames
 
+GAIN = "rollout/psnr_gained/copy_last_frame"  # the curve of dreams against the last frame held still
+
 Found = Mapping[str, Any] | None  # what a sentence is filled with; None where the rule does not hold
 
 
@@ -108,6 +110,6 @@ def short_horizon(results: Results) -> Found:
 
 def behind_still(results: Results) -> Found:
     """Within the near horizon, dreams fall behind the last frame held still."""
-    if results.missed("rollout/least_gain_over_copy") is None:
-        return None
-    return {"step": int(results.value("rollout/frames_above_copy") or 0) + 1}
+    step = results.first_below(GAIN, 0, "low")
+    applicable = results.value("rollout/least_gain_over_copy") is not None
+    return {"step": step} if applicable and step is not None else None

@@ -23,7 +23,7 @@ p { margin: .4em 0; } .lead, .note, figcaption, summary { color: var(--soft); } 
 code { font-size: .9em; background: var(--card); border-radius: 4px; padding: .1em .3em; }
 .top { display: flex; flex-wrap: wrap; gap: 1.5em; margin: 1.2em 0; align-items: flex-start; }
 .top > figure { flex: 0 1 336px; } .top > .verdict { flex: 1 1 340px; }
-.verdict ul { list-style: none; padding: 0; margin: 0; } .verdict li { display: flex; gap: .6em; margin: .5em 0; }
+.sentences { list-style: none; padding: 0; margin: 0; } .sentences li { display: flex; gap: .6em; margin: .5em 0; }
 .mark { flex: none; width: 1.5em; height: 1.5em; line-height: 1.5em; border-radius: 50%; text-align: center;
         font-weight: 700; font-size: .85em; color: var(--paper); background: var(--soft); }
 .mark.good { background: var(--good); } .mark.poor { background: var(--poor); }
@@ -62,7 +62,8 @@ def document(title: str, body: Iterable[str]) -> str:
 def top(film: str, sentences: Iterable[Answer], below: str = "") -> str:
     """The film beside the verdict, or above it on a phone. below: what stands under the verdict, as HTML."""
     items = "".join(f"<li>{mark(each)}<span>{escape(each.sentence)}</span></li>" for each in sentences)
-    return f"<div class=top>{film}<div class=verdict><h2>Verdict</h2><ul>{items}</ul>{below}</div></div>"
+    verdict = f"<div class=verdict><h2>Verdict</h2><ul class=sentences>{items}</ul>{below}</div>"
+    return f"<div class=top>{film}{verdict}</div>"
 
 
 def mark(answer: Answer) -> str:

@@ -43,11 +43,11 @@ class Results:
         asked = [name for name in self.names(pattern) if "target" in self.figures[name]]
         return None if not asked else self.missed(pattern) is None
 
-    def first_below(self, curve: str, level: float) -> int | None:
-        """The first step at which the mean of a curve is below a level; None if it never is, or there is no curve."""
+    def first_below(self, curve: str, level: float, part: str = "mean") -> int | None:
+        """The first step at which the mean (or `low`) of a curve is not above a level; None if there is none."""
         found = self.curves.get(curve)
-        pairs = [] if found is None else zip(found["steps"], found["mean"], strict=True)
-        return next((step for step, mean in pairs if mean is not None and mean < level), None)
+        pairs = [] if found is None else zip(found["steps"], found[part], strict=True)
+        return next((step for step, value in pairs if value is not None and value <= level), None)
 
 
 def step_of(name: str) -> int:
@@ -57,4 +57,8 @@ def step_of(name: str) -> int:
 
 
 def _values_alone(section: Section) -> Section:
-    return replace(section, metrics={name: replace(x, low=x.mean, high=x.mean) for name, x in section.metrics.items()})
+    metrics, curves = (
+        {name: replace(x, low=x.mean, high=x.mean) for name, x in found.items()}
+        for found in (section.metrics, section.curves)
+    )
+    return replace(section, metrics=metrics, curves=curves)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.data.open import open_episodes
-from worldmodel.evaluate.output.html import number, video_figure
+from worldmodel.evaluate.output.html import video_figure
 from worldmodel.evaluate.page.advice import advice
 from worldmodel.evaluate.page.drawing import film_bytes
 from worldmodel.evaluate.page.film import Film, choose_episode, film_of_context, film_of_episode
@@ -66,9 +66,8 @@ def run_page(info: WorldInfo, film: Film, sections: Mapping[str, Section], found
     results = Results.of(sections, intervals=False)
     title = f"{env_name(info.env)}: a first look at its world"
     shown = video_figure(film_bytes(film, FILM_BYTES), _caption(film), "film")
-    body = [f"<h1>{escape(title)}</h1>", top(shown, found)]
-    body.append(advice_box(itertools.chain(*advice(results).values())))
-    body.append(_numbers(info, results) + sheet_html(film))
+    more = advice_box(itertools.chain(*advice(results).values())) + _numbers(info, results)
+    body = [f"<h1>{escape(title)}</h1>", top(shown, found, more), sheet_html(film)]
     commands = {"play": "step through the dream in the browser", "evaluate": "measure all of it, with 95 % intervals"}
     items = (
         f"<li><code>worldmodel {name} run={escape(str(run))}</code>: {what}</li>" for name, what in commands.items()
@@ -104,6 +103,6 @@ def _numbers(info: WorldInfo, results: Results) -> str:
     }
     for name, (what, unit) in shown.items():
         if (value := results.value(name)) is not None:
-            rows[what] = f"{number(value)} {unit}".strip()
+            rows[what] = f"{value:.3g} {unit}".strip()
     cells = (f"<div><dt>{escape(what)}</dt><dd>{escape(text)}</dd></div>" for what, text in rows.items())
     return f"<dl class=numbers>{''.join(cells)}</dl>"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from worldmodel.evaluate.page.advice import ACTIONS, LIKELIHOOD, REWARDS, SHARP, TRUST
-from worldmodel.evaluate.page.findings import FORESEEN
+from worldmodel.evaluate.page.findings import FORESEEN, GAIN
 from worldmodel.evaluate.page.results import Results, step_of
 
 CLEAR, FAIR = 28.0, 24.0  # dB of decoded frames that look sharp, and a little soft
@@ -142,11 +142,11 @@ def _sharpness(results: Results) -> tuple[float | None, int]:
 
 def _near(results: Results) -> Answer:
     """The answer without a measured trust horizon, from dreams near the given frames."""
-    steps, share = (results.value(f"rollout/{name}_above_copy") for name in ("frames", "share"))
-    if steps is None or share is None:
+    if results.value("rollout/least_gain_over_copy") is None:
         return unmeasured("How long it can be trusted was not measured.")
-    if steps == 0:
+    steps, behind = results.curves[GAIN]["steps"][-1], results.first_below(GAIN, 0, "low")
+    if behind == 1:
         return Answer("Dreams are no nearer to the truth than a still picture, from the first step on.", False)
-    whole = "all " if share == 1 else ""
-    words = f"Dreams are nearer to the truth than a still picture for {whole}{steps:.0f} steps"
-    return Answer(f"{words} that were looked at.", share == 1 or None)
+    far = f"all {steps} steps" if behind is None else f"{behind - 1} of {steps} steps"
+    words = f"Dreams are nearer to the truth than a still picture for {far} that were looked at"
+    return Answer(f"{words}.", behind is None or None)
