@@ -10,6 +10,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
 from tests.helpers_env import CounterEnv, counter_info
 from tests.helpers_models import small_tokenizer, small_world
+from tests.helpers_scripts import module
 from tests.torture.bombs import safetensors, sparse
 from worldmodel.agents import RandomAgent
 from worldmodel.agents.planner import Planner, PlannerConfig, proposal
@@ -194,6 +195,16 @@ def test_dream_returns_are_those_of_dreams_alone_whatever_their_trust_horizon():
     np.testing.assert_array_equal(together, alone)
     world.info.trust_horizon = 0
     np.testing.assert_array_equal(dream_returns(agent, world, 6, seed=4), together)
+
+
+def test_an_agent_learns_in_dreams_as_long_as_real_episodes_or_up_to_the_trust_horizon(tmp_path):
+    train, world = module("train_agent"), small_world()
+    world.info.trust_horizon = 3
+    world.save(tmp_path)
+    for horizon, steps, made in ((None, 9, False), ("trust", 3, True), (5, 5, False)):
+        config = train.TrainAgentConfig(world=tmp_path, dream=train.DreamConfig(horizon=horizon))
+        assert set(train.dreams(config, world).get_attr("limit")) == {steps}
+        assert ("trust_horizon" in train.made_of(config)) == made  # a new measurement makes another agent
 
 
 def test_a_bootstrap_interval_covers_the_mean_as_often_as_it_says():

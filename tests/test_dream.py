@@ -64,7 +64,7 @@ def squeeze_single(record: Record) -> Record:
     """The record of the only dream among vectors, as `DreamEnv` gives it."""
 
     def plain(name: str, value: np.ndarray) -> Any:
-        return value[0] if name == "tokens" else float(value[0])
+        return value[0] if name == "tokens" else value[0].item()
 
     found: Record = []
     for seen, *outcome, infos in record:
@@ -244,23 +244,71 @@ def test_other_actions_branch_and_a_snapshot_serves_other_environments_too():
 # --- when dreams are cut
 
 
-def test_a_dream_is_truncated_at_its_horizon_and_by_default_at_the_longest_episode_of_the_data():
-    world = endless_world(longest=4)
-    cases: list[tuple[dict[str, Any], int]] = [
-        ({}, 4), ({"horizon": 6}, 6), ({"horizon": 6, "max_episode_steps": 3}, 3),
-    ]  # fmt: skip
-    for settings, steps in cases:
-        _, *record = run_episode(DreamEnv(world=world, **settings), np.zeros(steps, int), seed=0)
-        assert [truncated for _, _, _, truncated, _ in record] == [False] * (steps - 1) + [True]
-        assert not any(terminated for _, _, terminated, _, _ in record)
+def cut_after(**settings: Any) -> tuple[int, str]:
+    """The steps after which a dream is truncated in fact, and what says so; at most 12 steps."""
+    env = DreamEnv(**settings)
+    (_, told), *record = run_episode(env, np.zeros(int(min(env.batch.limit, 12)), int), seed=0)
+    truncated = [step[3] for step in record]
+    assert not any(step[2] for step in record) and not any(truncated[:-1])
+    assert told["horizon"] == (len(record) if truncated[-1] else 0)
+    return told["horizon"], env.limit_source
 
 
-def test_the_trust_horizon_of_a_world_comes_before_its_longest_episode_and_zero_means_never():
+def test_a_dream_is_cut_where_real_episodes_end_and_its_reset_says_which_limit_holds():
     world = endless_world(longest=4)
     world.info.trust_horizon = 2
-    assert [step[3] for step in run_episode(DreamEnv(world=world), np.zeros(2, int), seed=0)[1:]] == [False, True]
-    forever = run_episode(DreamEnv(world=world, horizon=0), np.zeros(12, int), seed=0)
-    assert not any(step[3] for step in forever[1:])
+    assert cut_after(world=world) == (4, "longest episode")
+    world.info.env = {"name": "maze", "max_steps": 5}
+    assert cut_after(world=world) == (5, "environment")
+    assert cut_after(world=world, horizon="trust") == (2, "trust")
+    assert cut_after(world=world, horizon=6) == (6, "horizon")
+    assert cut_after(world=world, horizon=0) == (0, "horizon")
+    assert cut_after(world=world, horizon=6, max_episode_steps=3) == (3, "max_episode_steps")
+    assert cut_after(world=world, horizon="trust", max_episode_steps=3) == (2, "trust")
+    assert cut_after(world=endless_world(longest=None)) == (0, "none")
+
+
+def test_a_measured_trust_horizon_changes_no_dream_unless_it_is_asked_for():
+    world, actions = endless_world(longest=5), some_actions(5)
+    before = run_episode(DreamEnv(world=world), actions, seed=1)
+    for measured in (0, 2, 100):
+        world.info.trust_horizon = measured
+        record = run_episode(DreamEnv(world=world), actions, seed=1)
+        assert all(identical(step[:-1], earlier[:-1]) for step, earlier in zip(record, before, strict=True))
+        assert {(step[-1]["horizon"], step[-1]["trust_horizon"]) for step in record} == {(5, measured)}
+        assert DreamEnv(world=world, horizon="trust").batch.limit == max(measured, 1)
+
+
+def test_a_horizon_that_nobody_measured_and_a_length_that_is_none_are_refused():
+    with pytest.raises(ValueError, match=r"horizon=trust: .* never measured; run evaluate first"):
+        DreamEnv(world=small_world(), horizon="trust")
+    world = small_world()
+    world.info.env = {"max_steps": -1}
+    with pytest.raises(ValueError, match=r"max_steps in the world's config.json: expected 1 or more, got -1"):
+        DreamEnv(world=world)
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_a_dream_that_ends_at_its_last_step_is_terminated_and_not_truncated(mode):
+    actions = some_actions(9, 16)
+    free = run_episode(
+        DreamVectorEnv(16, world=lasting_world(), horizon=0, autoreset_mode="Disabled"), actions[:1], seed=2
+    )
+    ends = free[1][2]
+    assert ends.any() and not ends.all()
+    cut = run_episode(DreamVectorEnv(16, world=lasting_world(), horizon=1, autoreset_mode=mode), actions[:1], seed=2)
+    assert cut[1][2].tolist() == ends.tolist() and cut[1][3].tolist() == (~ends).tolist()
+
+
+def test_each_info_has_the_horizon_that_holds_and_the_one_that_was_measured():
+    world = endless_world(longest=3)
+    env = DreamVectorEnv(2, world=world, max_episode_steps=2)
+    for infos in (env.reset(seed=0)[1], *(env.step([0, 0])[-1] for _ in range(3))):
+        assert infos["horizon"].tolist() == [2, 2] and infos["trust_horizon"].tolist() == [-1, -1]
+        assert infos["_horizon"].tolist() == [True, True]
+    assert env.limit_source == "max_episode_steps"
+    told = DreamVectorEnv(2, world=world, tensors=True).reset(seed=0)[1]["horizon"]
+    assert isinstance(told, torch.Tensor) and told.tolist() == [3, 3]
 
 
 def test_make_and_make_vec_take_max_episode_steps():
@@ -521,6 +569,7 @@ def test_settings_that_are_none_are_refused(monkeypatch):
         ({"starts": "ends"}, "starts: expected resets or anywhere, got 'ends'"),
         ({"horizon": -1}, "horizon: expected 0 or more"),
         ({"horizon": np.nan}, "horizon: expected a whole number"),
+        ({"horizon": "trusted"}, "horizon: expected a whole number or trust, got 'trusted'"),
         ({"max_episode_steps": 0}, "max_episode_steps: expected 1 or more"),
         ({"truncate_on_surprise": np.nan}, "truncate_on_surprise: expected 0 bits or more"),
         ({"truncate_on_surprise": -1.0}, "truncate_on_surprise: expected 0 bits or more"),

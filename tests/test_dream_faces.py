@@ -146,7 +146,8 @@ def test_vector_wrappers_take_dreams():
     env.reset(seed=0)
     seen, rewards, *_, infos = env.step(np.array([0, 1]))
     assert seen.shape == (2, 30) and rewards.shape == (2,)
-    assert [sorted(info) for info in infos] == [["end_probability", "surprise", "tokens"]] * 2
+    names = ["end_probability", "horizon", "surprise", "tokens", "trust_horizon"]
+    assert [sorted(info) for info in infos] == [names] * 2
 
 
 # --- Stable-Baselines3

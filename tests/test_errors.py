@@ -244,9 +244,9 @@ def test_a_script_without_a_world_names_the_script_that_makes_one(script, tmp_pa
 @pytest.mark.parametrize(
     ("kept", "expected"),
     [
-        (None, "as long as its longest episode"),
-        (0, "0 steps; .* end after 1 by default"),
-        (7, "end after 7 by default"),
+        (None, "not kept with this world; its dreams are as long as real episodes"),
+        (0, "0 steps; dreams are as long as real episodes, and horizon=trust .* ends them after 1$"),
+        (7, "7 steps; .*after 7$"),
     ],
 )
 def test_an_evaluation_says_where_dreams_will_end(kept, expected):

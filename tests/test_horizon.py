@@ -117,11 +117,12 @@ def test_the_horizon_is_kept_with_the_world_and_its_weights_stay(tmp_path):
     assert config["prior"]["width"] == 10 and config["info"]["longest"] == 9
 
 
-def test_a_dream_of_the_kept_world_is_cut_at_its_horizon(tmp_path):
+def test_a_dream_of_the_kept_world_is_cut_at_its_horizon_if_asked_to(tmp_path):
     small_world().save(tmp_path)
     for kept, steps in ((3, 3), (0, 1)):  # of a world that never held, one step
         keep_horizon(tmp_path, kept)
-        assert DreamEnv(world=tmp_path).batch.limit == steps
+        assert DreamEnv(world=tmp_path, horizon="trust").batch.limit == steps
+        assert DreamEnv(world=tmp_path).batch.limit == 9  # its longest episode
 
 
 def test_the_horizon_is_known_again_of_the_same_weights_alone(tmp_path):

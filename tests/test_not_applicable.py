@@ -15,8 +15,8 @@ from worldmodel.data.episodes.episode import Episode
 from worldmodel.data.episodes.store import DatasetInfo, EpisodeStore
 from worldmodel.evaluate.agents import ranking
 from worldmodel.evaluate.output.catalogue import METRICS, metric_info, verdict
-from worldmodel.evaluate.output.html import html_page
 from worldmodel.evaluate.output.tensorboard import log_report
+from worldmodel.evaluate.page.report_page import html_page
 from worldmodel.evaluate.report import EvaluationContext, measure, to_json
 from worldmodel.evaluate.sections.action_recovery import _accuracy_metrics as accuracies
 from worldmodel.evaluate.sections.drift import DriftConfig, drift

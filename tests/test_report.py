@@ -12,9 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.helpers_evaluate import brightening, brightening_tokens, brightening_world
 from tests.helpers_models import REWARDS
 from worldmodel.evaluate.output.catalogue import RESAMPLED, MetricInfo, metric_info
-from worldmodel.evaluate.output.html import html_page
 from worldmodel.evaluate.output.plots import plot
 from worldmodel.evaluate.output.tensorboard import log_report
+from worldmodel.evaluate.page.report_page import html_page
 from worldmodel.evaluate.report import EvaluationContext, ReportConfig, measure, prefixed, to_json
 from worldmodel.evaluate.sections.action_recovery import InverseConfig
 from worldmodel.evaluate.sections.charts import heat_map
@@ -140,7 +140,7 @@ def test_the_page_needs_no_other_file_and_shows_all_figures_plots_images_and_cli
     assert "A &lt;world&gt;" in text and not re.findall(r'(?:src|href)="(?!data:)', text)
     assert all(name in text for section in sections.values() for name in section.metrics)
     images, clips = (sum(len(getattr(each, kind)) for each in sections.values()) for kind in ("images", "clips"))
-    assert text.count("data:image/png") == images >= 4 and text.count("data:image/gif") == clips >= 4
+    assert text.count("data:image/webp") == images >= 4 and text.count("data:video/mp4") == clips >= 4
     plots = [base64.b64decode(each) for each in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", text)]
     drawn = "".join("".join(ElementTree.fromstring(each).itertext()) for each in plots)
     names = [name for section in sections.values() for name in section.curves]

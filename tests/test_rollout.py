@@ -6,7 +6,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 
 from tests.helpers_dreams import noise_store
-from tests.helpers_models import small_world
+from tests.helpers_models import REWARDS, small_world
 from worldmodel.dream.rollout import (
     Recording,
     action_sequence,
@@ -81,6 +81,24 @@ def test_the_video_shows_real_frames_above_the_dream_as_long_as_it_is_known(stri
     assert np.array_equal(rendered[0].image[:16], store.frames(1, 22, 23)[0])
     assert np.array_equal(start.next_actions, store.actions(1)[21:])
     assert len({each.image.shape for each in rendered}) == 1
+    assert np.array_equal(start.given, given[0]) and [each.action for each in rendered[:2]] == ["forward", "left"]
+    known = [each.real_reward for each in rendered[:3]]
+    assert known == [0, 0, 0] and np.isnan(rendered[3].real_reward) and all(r.reward in (*REWARDS, 0) for r in rendered)
+
+
+def test_the_contact_sheet_has_given_frames_actions_and_rewards_on_at_most_1600_pixels(tmp_path):
+    world, store = small_world(), noise_store(tmp_path)
+    sizes = []
+    for given in (1, 3):
+        start = start_in_episode(world, store, 1, start=0, context=given, horizon=9, seed=4)
+        recording = Recording(9, start.given)
+        steps = dream(world, start.state, store.actions(1)[:9], SamplerConfig())
+        assert len(list(recording.record_frames(render_frames(start, steps, store.actions(1)[:9], world.info, 1)))) == 9
+        sheet = recording.contact_sheet()
+        marked = (sheet == (245, 170, 60)).all(-1)  # the colored edges
+        sizes.append((sheet.shape[1], int(marked.sum())))
+        assert sheet.shape[1] <= 1600
+    assert sizes[1][0] > sizes[0][0] and sizes[1][1] == 2 * sizes[0][1]  # one given frame, and two of three
 
 
 def test_a_start_beyond_the_episode_is_refused(tmp_path):
@@ -90,7 +108,8 @@ def test_a_start_beyond_the_episode_is_refused(tmp_path):
 
 def test_without_real_frames_the_video_shows_the_dream_alone(tmp_path):
     world = small_world()
-    start, recording, actions = start_from_context(world, 3, seed=4), Recording(horizon=4), np.array([1, 2, 3, 1])
+    start, actions = start_from_context(world, 3, seed=4), np.array([1, 2, 3, 1])
+    recording = Recording(4, start.given)
     steps = recording.record_steps(dream(world, start.state, actions, SamplerConfig()))
     images = list(recording.record_frames(render_frames(start, steps, actions, world.info, scale=2)))
     assert np.array_equal(images[0][:32:2, ::2], recording.sheet[0].imagined)

@@ -139,6 +139,7 @@ def test_help_leaves_no_folder_behind(tmp_path, monkeypatch, capsys):
         ("train_agent", "ppo.gamma=-0.5", "ppo: gamma: expected 0 to 1, got -0.5"),
         ("train_agent", "ppo.learning_rate=nan", "ppo.learning_rate: expected a number, got nan"),
         ("train_agent", "dream.horizon=0", "dream: horizon: expected at least 1, got 0"),
+        ("train_agent", "dream.horizon=far", "dream: horizon: expected a number of steps or trust, got 'far'"),
         ("train_prior", "clip_latents=0", "clip_latents: expected at least 1, got 0"),
         ("improve", "rounds=0", "rounds: expected at least 1, got 0"),
         ("improve", "overrides.colect=[a]", "overrides.colect: unknown key; did you mean 'collect'?"),

@@ -133,6 +133,25 @@ def test_a_contact_sheet_of_fewer_frames_than_columns_repeats_none():
     assert contact_sheet([moving(t=2)], ["a"], columns=10).shape == contact_sheet([moving()], ["a"], columns=2).shape
 
 
+def test_a_contact_sheet_is_at_most_1600_pixels_wide_and_goes_on_below():
+    few, many = (contact_sheet([moving(t=8)] * 2, ["real", "dream"], columns=n) for n in (8, 4))
+    wide = contact_sheet([moving(t=8).repeat(6, axis=2)] * 2, ["real", "dream"], columns=8)
+    assert few.shape[1] <= 1600 and wide.shape[1] <= 1600
+    assert few.shape[0] == many.shape[0] and wide.shape[0] == 2 * many.shape[0]
+    huge = contact_sheet([np.zeros((2, 40, 4000, 3), np.uint8)], ["real"])
+    assert huge.shape[1] <= 1600
+
+
+def test_a_contact_sheet_marks_given_frames_and_has_lines_of_text_below():
+    frames, notes = np.zeros((2, 20, 30, 3), np.uint8), {"action": ["left", "strafe_right"], "reward": ["", "+1"]}
+    plain = contact_sheet([frames], ["real"])
+    sheet = contact_sheet([frames], ["real"], notes=notes, marked={0})
+    assert sheet.shape[0] == plain.shape[0] + 2 * 16 and sheet.shape[1] > plain.shape[1]
+    amber = (sheet == (245, 170, 60)).all(-1)
+    rows, columns = np.nonzero(amber)
+    assert rows.max() - rows.min() == 19 and columns.max() - columns.min() == 29  # the edge of the first frame alone
+
+
 def test_a_contact_sheet_asks_for_rows_of_one_shape_and_a_label_each():
     with pytest.raises(ValueError, match="rows of one shape"):
         contact_sheet([moving(t=2), moving(t=3)], ["a", "b"])

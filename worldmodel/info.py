@@ -16,6 +16,7 @@ from worldmodel.prior.categorical import SamplerConfig
 class WorldInfo:
     """What the world imitates: its frames, its actions (None: it has none) and, for the record, its env.
 
+    env: settings of the environment; its `max_steps`, if any, is where its episodes end at the latest.
     longest: steps of the longest training episode. trust_horizon: steps up to which dreams were measured to hold.
     temperature, temperature_until: as in `SamplerConfig`, for samplers that do not set them; the trust horizon was
     measured with these. trained: the courses of the trainings of tokenizer and prior (see `FitResult.course`).

@@ -4,17 +4,18 @@ import copy
 import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
 from worldmodel.dream.spaces import as_array
+from worldmodel.info import WorldInfo
 from worldmodel.io.config import from_mapping
 from worldmodel.prior import SamplerConfig
-from worldmodel.world import WorldModel
 
+Horizon = int | Literal["trust"]
 Seeds = int | np.integer | Sequence[int | None] | np.ndarray  # one for all, which counts up, or one for each
 
 
@@ -36,14 +37,49 @@ def whole_number(name: str, value: Any, least: int) -> int:
     return number
 
 
-def step_limit(world: WorldModel, horizon: int | None, max_episode_steps: int | None) -> float:
-    """Steps after which dreams are truncated; infinity if they never are."""
+class StepLimit(NamedTuple):
+    """Steps after which dreams are truncated (infinity: never), and what says so."""
+
+    steps: float
+    source: str
+
+
+def step_limit(info: WorldInfo, horizon: Horizon | None, max_episode_steps: int | None) -> StepLimit:
+    """The shorter one of `horizon` and `max_episode_steps`, as in `DreamVectorEnv`.
+
+    Raises: ValueError and TypeError for anything but these; ValueError for "trust" where no trust horizon is known.
+    """
+    limit = _horizon(info, horizon)
+    if max_episode_steps is None:
+        return limit
+    shorter = StepLimit(whole_number("max_episode_steps", max_episode_steps, least=1), "max_episode_steps")
+    return min(limit, shorter, key=lambda each: each.steps)
+
+
+def _horizon(info: WorldInfo, horizon: Horizon | None) -> StepLimit:
     if horizon is None:
-        trusted = world.info.trust_horizon
-        horizon = (world.info.longest or 0) if trusted is None else max(trusted, 1)  # 0 would mean: never
-    horizon = whole_number("horizon", horizon, least=0)
-    longest = np.inf if max_episode_steps is None else whole_number("max_episode_steps", max_episode_steps, least=1)
-    return min(horizon or np.inf, longest)
+        return _episode_length(info)
+    if isinstance(horizon, str):
+        return _trust_horizon(info, horizon)
+    return StepLimit(whole_number("horizon", horizon, least=0) or np.inf, "horizon")
+
+
+def _episode_length(info: WorldInfo) -> StepLimit:
+    """The length of the real environment's episodes, or else of the longest one in the data."""
+    own = info.env.get("max_steps")
+    if own is not None:
+        return StepLimit(whole_number("max_steps in the world's config.json", own, least=1), "environment")
+    return StepLimit(info.longest, "longest episode") if info.longest else StepLimit(np.inf, "none")
+
+
+def _trust_horizon(info: WorldInfo, word: str) -> StepLimit:
+    if word != "trust":
+        raise ValueError(f"horizon: expected a whole number or trust, got {word!r}")
+    if info.trust_horizon is None:
+        raise ValueError(
+            "horizon=trust: the world's trust horizon was never measured; run evaluate first, or give a number of steps"
+        )
+    return StepLimit(max(info.trust_horizon, 1), "trust")  # 0 would mean: never
 
 
 def surprise_limit(value: Any) -> float:

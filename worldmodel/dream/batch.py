@@ -14,12 +14,19 @@ from gymnasium.utils import seeding
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from worldmodel.dream.arguments import sampler_config, start_number, step_limit, surprise_limit, whole_number
+from worldmodel.dream.arguments import (
+    Horizon,
+    sampler_config,
+    start_number,
+    step_limit,
+    surprise_limit,
+    whole_number,
+)
 from worldmodel.dream.spaces import Observation, action_space, as_array, observation_space
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, WorldModel
 
-INFOS = ("surprise", "end_probability", "tokens")
+INFOS = ("surprise", "end_probability", "tokens", "horizon", "trust_horizon")
 ALL = slice(None)
 
 if hasattr(os, "register_at_fork"):  # torch's threads do not survive a fork: a child would wait for them forever
@@ -65,7 +72,7 @@ class DreamBatch:
         world: str | Path | WorldModel,
         obs: Observation = "frames",
         starts: Literal["resets", "anywhere"] = "resets",
-        horizon: int | None = None,
+        horizon: Horizon | None = None,
         max_episode_steps: int | None = None,
         truncate_on_surprise: float | None = None,
         sampler: SamplerConfig | Mapping[str, Any] | None = None,
@@ -84,7 +91,7 @@ class DreamBatch:
             raise TypeError(f"tensors: expected True or False, got {tensors!r}")
         self.count, self.obs, self.starts, self.tensors = whole_number("num_envs", count, least=1), obs, starts, tensors
         self.sampler, self.truncate_on_surprise = sampler_config(sampler), surprise_limit(truncate_on_surprise)
-        self.limit = step_limit(self.world, horizon, max_episode_steps)
+        self.limit, self.limit_source = step_limit(self.world.info, horizon, max_episode_steps)
         self.observation_space = observation_space(self.world.tokenizer, obs)
         self.action_space = action_space(self.world)
         pairs = [seeding.np_random() for _ in range(self.count)]
@@ -148,7 +155,8 @@ class DreamBatch:
         assert outcome is not None
         values = (outcome.reward, step.bits.double(), outcome.end, outcome.ended)
         rewards, surprise, end, terminated = (each.cpu().numpy() for each in values)
-        truncated = (self.elapsed[places] >= self.limit) | (surprise > self.truncate_on_surprise)
+        cut = (self.elapsed[places] >= self.limit) & ~terminated  # an end is no cut, also at the last step
+        truncated = cut | (surprise > self.truncate_on_surprise)
         self.over[places] = terminated | truncated
         return DreamStep(rewards, surprise, end, terminated, truncated)
 
@@ -188,8 +196,11 @@ class DreamBatch:
         return self.output(tokens if self.obs == "tokens" else self.world.tokenizer.embed(tokens))
 
     def infos(self, surprise: np.ndarray, end: np.ndarray, places: slice = ALL) -> dict[str, Any]:
-        """The infos of these dreams, `m` values each: "surprise", "end_probability" and "tokens"."""
-        values = (surprise, end, self.state([]).tokens[places])
+        """The infos of these dreams, `m` values each, as in `DreamVectorEnv`."""
+        horizon = int(self.limit) if np.isfinite(self.limit) else 0
+        trusted = -1 if self.world.info.trust_horizon is None else self.world.info.trust_horizon
+        limits = (np.full(len(surprise), number) for number in (horizon, trusted))
+        values = (surprise, end, self.state([]).tokens[places], *limits)
         return {name: self.output(x) for name, x in zip(INFOS, values, strict=True)}
 
     def frames(self, places: Sequence[int]) -> np.ndarray:

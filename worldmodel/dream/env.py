@@ -62,6 +62,11 @@ class DreamEnv(JsonSpec, gymnasium.Env):  # pyright: ignore[reportIncompatibleVa
         self.batch.seeds[self.place] = value
 
     @property
+    def limit_source(self) -> str:
+        """What says after how many steps the dream is truncated, see `DreamVectorEnv`."""
+        return self.batch.limit_source
+
+    @property
     def state(self) -> DreamState:
         """The state of the dream, a copy, from which a planner may branch. Raises: ResetNeeded before a reset."""
         return self.snapshot().state

@@ -1,5 +1,6 @@
 """Long dreams as video: where they start, which actions they take, and the frames that show them."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.spaces import Discrete
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from worldmodel.data.collect.policies import make_policy
 from worldmodel.data.episodes.store import EpisodeStore
@@ -17,27 +18,34 @@ from worldmodel.nn.actions import action_words
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import DreamState, Step, WorldInfo, WorldModel
 
-SHEET = 16  # frames on the contact sheet, evenly spaced
+SHEET = 16  # dreamed frames on the contact sheet, evenly spaced
+GIVEN = 2  # given frames before them
 GIF_FRAMES = 72  # the first frames of the dream
 GIF_BYTES = 1_900_000  # largest size of the GIF
 
 
 @dataclass
 class RolloutStart:
-    """Where a dream starts, and the real frames and actions that followed, if known."""
+    """Where a dream starts: the frames that it was given, and the real frames, actions and rewards that followed, if
+    known."""
 
     state: DreamState
+    given: UInt8[np.ndarray, "k h w c"]
     next_frames: UInt8[np.ndarray, "n h w c"]
     next_actions: np.ndarray  # `m *space`
+    next_rewards: Float32[np.ndarray, "m"]
 
 
 @dataclass
 class RenderedFrame:
-    """One frame of the video: the image to show, and what it was made from."""
+    """One frame of the video: the image to show, and what it was made from. Rewards are NaN where they are unknown."""
 
     image: UInt8[np.ndarray, "H W 3"]
     imagined: UInt8[np.ndarray, "h w c"]
     real: UInt8[np.ndarray, "h w c"]  # black if unknown
+    action: str
+    reward: float = math.nan
+    real_reward: float = math.nan
 
 
 def start_in_episode(
@@ -56,7 +64,8 @@ def start_in_episode(
     video = store.frames(episode, start, stop)
     actions = store.actions(episode)[start : stop - 1]
     state = world.start(torch.from_numpy(video[:context])[None], actions[None, : context - 1], seed)
-    return RolloutStart(state, video[context:], actions[context - 1 :])
+    rewards = store.rewards(episode)[start : stop - 1]
+    return RolloutStart(state, video[:context], video[context:], actions[context - 1 :], rewards[context - 1 :])
 
 
 def start_from_context(world: WorldModel, number: int | None, seed: int) -> RolloutStart:
@@ -68,7 +77,8 @@ def start_from_context(world: WorldModel, number: int | None, seed: int) -> Roll
     chosen = int(np.random.default_rng(seed).integers(max(count, 1))) if number is None else number
     space = world.info.action_space
     none = np.zeros((0, *(getattr(space, "shape", None) or ())), getattr(space, "dtype", None))
-    return RolloutStart(world.start_from_context(chosen, seed), np.zeros((0, *world.info.frame_shape), np.uint8), none)
+    state, unknown = world.start_from_context(chosen, seed), np.zeros((0, *world.info.frame_shape), np.uint8)
+    return RolloutStart(state, state.frame.cpu().numpy(), unknown, none, np.zeros(0, np.float32))
 
 
 ActionRequest = str | int | Sequence[str | int]  # see `action_sequence`
@@ -144,22 +154,35 @@ def render_frames(
     """The dream frame by frame, enlarged and with captions, below the real frames as long as these are known."""
     n, compare = 0, len(start.next_frames) > 0
     for step in steps:
-        for frame in step.frames[0].cpu().numpy():
+        frames = step.frames[0].cpu().numpy()
+        for frame, reward in zip(frames, _rewards(step), strict=True):
             known = n < len(start.next_frames)
             real = start.next_frames[n] if known else np.zeros_like(frame)
-            share = float(step.bits[0]) / step.frames.shape[1]
+            action, share = name_of(actions[n], info), float(step.bits[0]) / len(frames)
             above = annotate(real[None], ["real" if known else "real: not known"], scale)
-            text = f"imagined {n + 1}  {name_of(actions[n], info)}  {share:.0f} bits"
-            below = annotate(frame[None], [text], scale)
-            yield RenderedFrame(np.concatenate([above, below], axis=1)[0] if compare else below[0], frame, real)
+            below = annotate(frame[None], [f"imagined {n + 1}  {action}  {share:.0f} bits"], scale)
+            image = np.concatenate([above, below], axis=1)[0] if compare else below[0]
+            real_reward = float(start.next_rewards[n]) if known else math.nan
+            yield RenderedFrame(image, frame, real, action, reward, real_reward)
             n += 1
+
+
+def _rewards(step: Step) -> list[float]:
+    """The reward of each frame of a step: the last one has it all; NaN if the world predicts none."""
+    if step.outcome is None:
+        return [math.nan] * step.frames.shape[1]
+    return [0.0] * (step.frames.shape[1] - 1) + [float(step.outcome.reward[0])]
 
 
 @dataclass
 class Recording:
-    """What is saved of a dream of `horizon` frames beside the video: all tokens, some frames, and the first frames."""
+    """What is saved of a dream of `horizon` frames beside the video: all tokens, some frames, and the first frames.
+
+    given: the frames that it was given.
+    """
 
     horizon: int
+    given: UInt8[np.ndarray, "k h w c"]
     tokens: list[np.ndarray] = field(default_factory=list)
     sheet: dict[int, RenderedFrame] = field(default_factory=dict)
     opening: list[np.ndarray] = field(default_factory=list)
@@ -183,8 +206,25 @@ class Recording:
     def save(self, folder: Path, fps: float) -> None:
         """Write tokens.npy (`s y x`), sheet.png and rollout.gif."""
         np.save(folder / "tokens.npy", np.stack(self.tokens))
-        labels = ["real", "imagined"] if any(each.real.any() for each in self.sheet.values()) else ["imagined"]
-        rows = [np.stack([getattr(each, label) for each in self.sheet.values()]) for label in labels]
-        titles = [str(n + 1) for n in self.sheet]
-        write_png(folder / "sheet.png", contact_sheet(rows, labels, SHEET, titles))
+        write_png(folder / "sheet.png", self.contact_sheet())
         write_gif(folder / "rollout.gif", np.stack(self.opening), fps, GIF_BYTES)
+
+    def contact_sheet(self) -> UInt8[np.ndarray, "H W 3"]:
+        """The last given frames, with a colored edge, then moments of the dream below the real frames, with the actions
+        into them and their rewards."""
+        given, shown = self.given[-GIVEN:], list(self.sheet.values())
+        labels = ["real", "imagined"] if any(each.real.any() for each in shown) else ["imagined"]
+        rows = [np.stack([*given, *(getattr(each, label) for each in shown)]) for label in labels]
+        titles = [*(str(i + 1 - len(given)) for i in range(len(given))), *(f"+{n + 1}" for n in self.sheet)]
+        notes = {
+            "action": [each.action for each in shown],
+            "reward": [_as_text(each.reward) for each in shown],
+            "really": [_as_text(each.real_reward) for each in shown],
+        }
+        notes = {name: [*[""] * len(given), *texts] for name, texts in notes.items() if any(texts)}
+        return contact_sheet(rows, labels, len(titles), titles, notes, range(len(given)))
+
+
+def _as_text(reward: float) -> str:
+    """A reward as text; "" if it is unknown."""
+    return "" if math.isnan(reward) else f"{reward:.3g}"

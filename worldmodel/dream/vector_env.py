@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from worldmodel.dream.arguments import (
+    Horizon,
     JsonSpec,
     Seeds,
     check_render_mode,
@@ -32,17 +33,22 @@ class DreamVectorEnv(JsonSpec, VectorEnv):  # pyright: ignore[reportIncompatible
     reward is their sum, and the observation is the last frame.
 
     Infos, `b` values each: "surprise", bits of the step (exact, −log2 p of its tokens), "end_probability", the
-    probability that the step ends the episode, and "tokens", int64 `b y x`.
+    probability that the step ends the episode, and "tokens", int64 `b y x`. In each info, that of a reset too, are
+    "horizon", the steps after which the dream is truncated (0: never), and "trust_horizon", the steps up to which
+    dreams of this world were measured to hold (-1: not measured). `limit_source` says where the first comes from.
+
+    A dream that ends at its last step is terminated and not truncated.
 
     Args:
         num_envs: how many dreams.
         world: a folder, a name, or a world in memory.
         obs: what is observed, see `observation_space`.
         starts: "resets" starts where episodes of the data start, "anywhere" also within them.
-        horizon: steps after which a dream is truncated (0: never); by default the world's trust horizon, or its
-            longest episode if it has none.
+        horizon: steps after which a dream is truncated (0: never), or "trust" for the world's trust horizon (at least
+            one step). By default as many as the real environment has (`max_steps` in the world's info); where none are
+            known, as many as the longest episode of the data; where no data are known either, never.
         max_episode_steps: the same, under the name that `gymnasium.make_vec` uses; the shorter one counts.
-        truncate_on_surprise: a dream is truncated at a step that carries more bits than this.
+        truncate_on_surprise: a dream is truncated at a step that carries more bits than this, also if it ends there.
         autoreset_mode: one of Gymnasium's three modes.
         sampler: how tokens are drawn (None: as the world's own settings say).
         tensors: whether observations, rewards, flags and infos stay tensors on the device, with numbers as float32.
@@ -60,7 +66,7 @@ class DreamVectorEnv(JsonSpec, VectorEnv):  # pyright: ignore[reportIncompatible
         world: str | Path | WorldModel,
         obs: Observation = "frames",
         starts: Literal["resets", "anywhere"] = "resets",
-        horizon: int | None = None,
+        horizon: Horizon | None = None,
         max_episode_steps: int | None = None,
         truncate_on_surprise: float | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
@@ -94,6 +100,12 @@ class DreamVectorEnv(JsonSpec, VectorEnv):  # pyright: ignore[reportIncompatible
     def limit(self) -> float:
         """Steps after which dreams are truncated; infinity if they never are."""
         return self.batch.limit
+
+    @property
+    def limit_source(self) -> str:
+        """What says so: "horizon", "max_episode_steps", "trust", "environment", "longest episode" (of the data), or
+        "none"."""
+        return self.batch.limit_source
 
     @property
     def state(self) -> DreamState:
@@ -214,4 +226,4 @@ class DreamVectorEnv(JsonSpec, VectorEnv):  # pyright: ignore[reportIncompatible
 def single(infos: dict[str, Any], place: int) -> dict[str, Any]:
     """The infos of one dream of many, as `DreamEnv` gives them."""
     own = {name: values[place] for name, values in infos.items() if not name.startswith(("_", "final_"))}
-    return {name: float(x) if isinstance(x, np.floating) else x for name, x in own.items()}
+    return {name: x.item() if isinstance(x, np.floating | np.integer) else x for name, x in own.items()}

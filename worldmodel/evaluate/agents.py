@@ -3,7 +3,7 @@ agree."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -95,10 +95,8 @@ def ranking(
 def dream_returns(agent: DreamAgent, world: WorldModel, episodes: int, seed: int) -> Float[np.ndarray, "n"]:
     """The return of each of `episodes` dreams that start where real episodes start.
 
-    They may last as long as the longest real episode: returns of dreams that end at the trust
-    horizon could not be compared with returns of whole episodes."""
-    how: dict[str, Any] = {"autoreset_mode": "Disabled", "horizon": world.info.longest or 0}  # 0: until they end
-    dreams = DreamVectorEnv(episodes, world=world, obs=agent.obs, **how)
+    They last as long as real episodes do, like dreams by default."""
+    dreams = DreamVectorEnv(episodes, world=world, obs=agent.obs, autoreset_mode="Disabled")
     rng = np.random.default_rng(seed)
     seen, _ = dreams.reset(seed=seed)
     total, going = np.zeros(episodes), np.ones(episodes, bool)

@@ -7,7 +7,8 @@ imports PyTorch, so commands that need none start at once.
 import io
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +30,17 @@ FONT_SIZE = 12  # pixels
 LINE = 16  # pixels from one line of text to the next
 GAP = 2  # pixels between the images of a contact sheet
 QUALITY = 18  # x264's constant rate factor: differences are hardly visible
-INK, PAPER = (235, 235, 235), (20, 20, 20)
+SHEET_WIDTH, SMALLEST = 1600, 56  # pixels of the widest contact sheet; of the narrowest frame on it, by enlarging
+INK, PAPER, MARK = (235, 235, 235), (20, 20, 20), (245, 170, 60)
 
 
-def write_video(path: str | Path, frames: Frames | Iterable[ImageArray], fps: float = 15.0) -> Path:
+def write_video(
+    path: str | Path, frames: Frames | Iterable[ImageArray], fps: float = 15.0, quality: int = QUALITY
+) -> Path:
     """Write an H.264 mp4 that every browser plays; odd heights and widths get a copied row or column.
 
-    Frames are written one by one and not kept, so an iterator may yield any number of them.
+    Frames are written one by one and not kept, so an iterator may yield any number of them. quality: x264's constant
+    rate factor; each 6 more halve the file.
 
     Raises:
         ValueError: no frames, a path that does not end in .mp4, or fps that is not positive.
@@ -52,7 +57,7 @@ def write_video(path: str | Path, frames: Frames | Iterable[ImageArray], fps: fl
     make_folder(path.parent)
     temporary = path.with_name(f".{path.stem}.tmp.mp4")
     height, width = _even(first).shape[:2]
-    options = ["-crf", str(QUALITY), "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    options = ["-crf", str(quality), "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
     try:
         with FFMPEG_VideoWriter(str(temporary), (width, height), fps, threads=1, ffmpeg_params=options) as writer:
             for image in itertools.chain([first], images):
@@ -61,6 +66,12 @@ def write_video(path: str | Path, frames: Frames | Iterable[ImageArray], fps: fl
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def video_bytes(frames: Frames, fps: float = 15.0, quality: int = QUALITY) -> bytes:
+    """The frames as the bytes of an mp4, see `write_video`."""
+    with tempfile.TemporaryDirectory() as folder:
+        return write_video(Path(folder) / "video.mp4", frames, fps, quality).read_bytes()
 
 
 def _even(image: ImageArray) -> UInt8[np.ndarray, "H W 3"]:
@@ -130,12 +141,19 @@ def annotate(frames: Frames, texts: Sequence[str], scale: int = 4) -> UInt8[np.n
 
 
 def contact_sheet(
-    rows: Sequence[Frames], labels: Sequence[str], columns: int = 10, titles: Sequence[str] | None = None
+    rows: Sequence[Frames],
+    labels: Sequence[str],
+    columns: int = 10,
+    titles: Sequence[str] | None = None,
+    notes: Mapping[str, Sequence[str]] | None = None,
+    marked: Collection[int] = (),
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """One image of several videos of one shape: a labeled row for each, the same times in each column.
+    """One image of several videos of one shape, at most 1,600 pixels wide: a labeled row for each, the same times in
+    each column. Small frames are enlarged.
 
-    The times are spread evenly from the first frame to the last. `titles`, one per frame, head the columns; without
-    them, the frame numbers do.
+    The times are spread evenly from the first frame to the last. Columns that do not fit go on below. `titles`, one per
+    frame, head the columns; without them, the frame numbers do. notes: lines of text below the rows, by label, one text
+    per frame. marked: frames with a colored edge, such as the given ones.
 
     Raises:
         ValueError: no rows, rows of different shapes, or not one label per row.
@@ -147,16 +165,36 @@ def contact_sheet(
         raise ValueError(f"expected one label per row ({len(videos)}), got {len(labels)}")
     if columns < 1:
         raise ValueError(f"expected at least 1 column, got {columns}")
-    t, h, w, _ = videos[0].shape
+    t, notes = len(videos[0]), notes or {}
     moments: list[int] = np.unique(np.linspace(0, t - 1, columns).round().astype(int)).tolist()
-    margin = max(_text_width(label) for label in labels) + 3 * GAP
-    over = [str(m) if titles is None else titles[m] for m in moments]
-    header = [text_image("", margin, LINE), *(text_image(title, w + GAP, LINE) for title in over)]
-    body = [
-        np.concatenate([text_image(label, margin, h + GAP), *(_framed(video[m]) for m in moments)], axis=1)
-        for label, video in zip(labels, videos, strict=True)
-    ]
-    return np.concatenate([np.concatenate(header, axis=1), *body], axis=0)
+    margin = max(_text_width(label) for label in (*labels, *notes)) + 3 * GAP
+    shrink = -(-videos[0].shape[2] // (SHEET_WIDTH - margin - GAP))  # frames wider than a whole sheet
+    times = -(-SMALLEST // videos[0].shape[2])  # frames too small to see
+    videos = [video[:, ::shrink, ::shrink].repeat(times, axis=1).repeat(times, axis=2) for video in videos]
+    width = _column_width(videos[0].shape[2], [lines[m] for lines in notes.values() for m in moments])
+    over = [str(m) for m in range(t)] if titles is None else titles
+    fit = max(1, (SHEET_WIDTH - margin) // (width + GAP))
+    bands = []
+    for chosen in (moments[i : i + fit] for i in range(0, len(moments), fit)):
+        lines = [_text_row("", [over[m] for m in chosen], margin, width)]
+        for label, video in zip(labels, videos, strict=True):
+            frames = (_framed(video[m], width, m in marked) for m in chosen)
+            lines.append(np.concatenate([text_image(label, margin, video.shape[1] + GAP), *frames], axis=1))
+        lines += [_text_row(name, [texts[m] for m in chosen], margin, width) for name, texts in notes.items()]
+        bands.append(np.concatenate(lines, axis=0))
+    return np.concatenate([_widened(band, bands[0].shape[1]) for band in bands], axis=0)
+
+
+def _column_width(frame: int, texts: Sequence[str]) -> int:
+    """Pixels of a column: those of a frame, or of the widest text below one, but not far more than the frame."""
+    return max(frame, min(max((_text_width(text) + 2 * GAP for text in texts), default=0), frame + 4 * LINE))
+
+
+def _text_row(label: str, texts: Sequence[str], margin: int, width: int) -> UInt8[np.ndarray, "H W 3"]:
+    """A line of a contact sheet: its label, then a text for each column."""
+    return np.concatenate(
+        [text_image(label, margin, LINE), *(text_image(text, width + GAP, LINE) for text in texts)], axis=1
+    )
 
 
 def text_image(text: str, width: int, height: int) -> ImageArray:
@@ -182,11 +220,22 @@ def log_video(writer: Any, tag: str, frames: Frames, step: int, fps: float = 15.
     writer._get_file_writer().add_summary(summary, step)
 
 
-def _framed(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
-    framed = np.empty((frame.shape[0] + GAP, frame.shape[1] + GAP, 3), np.uint8)
-    framed[:] = PAPER
-    framed[: frame.shape[0], : frame.shape[1]] = frame
+def _framed(frame: UInt8[np.ndarray, "h w 3"], width: int, marked: bool) -> UInt8[np.ndarray, "H W 3"]:
+    """The frame at the left of `width` pixels, with a gap below and at its right; a marked one has a colored edge."""
+    framed = _widened(np.pad(frame, ((0, GAP), (0, GAP), (0, 0))), width + GAP)
+    framed[frame.shape[0] :] = framed[:, frame.shape[1] :] = PAPER
+    if marked:
+        edge = np.ones(frame.shape[:2], bool)
+        edge[GAP:-GAP, GAP:-GAP] = False
+        framed[: frame.shape[0], : frame.shape[1]][edge] = MARK
     return framed
+
+
+def _widened(image: ImageArray, width: int) -> UInt8[np.ndarray, "H W 3"]:
+    """The image with empty paper at its right, up to this width."""
+    paper = np.full((image.shape[0], max(width, image.shape[1]), 3), PAPER, np.uint8)
+    paper[:, : image.shape[1]] = image
+    return paper
 
 
 def _array(frames: Any) -> UInt8[np.ndarray, "t h w 3"]:

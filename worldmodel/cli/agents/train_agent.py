@@ -45,13 +45,17 @@ class DreamConfig:
 
     starts: Literal["resets", "anywhere"] = "anywhere"
     """Where dreams start: at the starts of episodes (resets), or anywhere within episodes."""
-    horizon: int | None = None
-    """Steps after which a dream is truncated (null: the world's own)."""
+    horizon: int | str | None = None
+    """Steps after which a dream is truncated; trust: the world's trust horizon, which evaluate measures (null: as many
+    as real episodes have)."""
     truncate_on_surprise: float | None = None
     """A dream is truncated at a step that carries more bits than this (null: never)."""
 
     def __post_init__(self) -> None:
-        check_range(self, 1, LARGEST, "horizon")
+        if not isinstance(self.horizon, str):
+            check_range(self, 1, LARGEST, "horizon")
+        elif self.horizon != "trust":
+            raise ValueError(f"horizon: expected a number of steps or trust, got {self.horizon!r}")
         check_range(self, 0, math.inf, "truncate_on_surprise")
 
 
@@ -107,8 +111,8 @@ def made_of(config: TrainAgentConfig) -> dict[str, Any]:
     made = {"settings": to_dict(config), "world": weights}
     with errors_name(config.world / CONFIG):
         trusted = about["info"].get("trust_horizon")
-    its_own = config.source == "dream" and config.dream.horizon is None and trusted is not None
-    return made | ({"trust_horizon": trusted} if its_own else {})
+    ends_dreams = config.source == "dream" and config.dream.horizon == "trust"
+    return made | ({"trust_horizon": trusted} if ends_dreams else {})
 
 
 def check_world(config: TrainAgentConfig, world: WorldModel) -> None:

@@ -1,9 +1,10 @@
 """Measure a world on held-out episodes, with 95 % intervals.
 
 Measured are reconstruction, likelihood, rewards and terminations, and dreams beside real episodes: how long they stay
-close, whether they follow actions, remember, and stay alive. OUT/report.html is the page to read. OUT/report.json has
+close, whether they follow actions, remember, and stay alive. OUT/report.html is the page to read: a film, a
+verdict in plain words, and figures with advice. OUT/report.json has
 all metrics, curves and targets, OUT/report the same for TensorBoard. The trust horizon is saved in the world's folder
-(not in that of a world by name), where it limits dreams by default.
+(not in that of a world by name), for dreams with horizon=trust; it changes no other dream.
 """
 
 from dataclasses import dataclass, field
@@ -13,8 +14,8 @@ from worldmodel.cli.command import WorldConfig, command
 from worldmodel.cli.models import check_device, is_up_to_date, provenance, real_env
 from worldmodel.data.open import open_episodes
 from worldmodel.evaluate.output.catalogue import verdict
-from worldmodel.evaluate.output.html import html_page
 from worldmodel.evaluate.output.tensorboard import log_report
+from worldmodel.evaluate.page.report_page import report_page
 from worldmodel.evaluate.report import EvaluationContext, ReportConfig, measure, to_json
 from worldmodel.evaluate.sections.horizon import keep_horizon, trusted
 from worldmodel.io.hub.names import world_folder
@@ -59,7 +60,7 @@ def main(config: EvaluateConfig) -> None:
         if own and folder == config.world:  # a world by name keeps its own horizon
             keep_horizon(folder, trusted(sections["Trust horizon"]))
         log_report(sections, log_folder)
-        html_path.write_text(html_page("How good this world is", context.summary(), sections))
+        html_path.write_text(report_page(context, sections))
         write_checked_json(path, {"made_with": made, **to_json(sections)})
     report = read_report(path)
     for name, metric in report["figures"].items():
@@ -73,11 +74,11 @@ def main(config: EvaluateConfig) -> None:
 
 
 def describe_horizon(trust_horizon: int | None) -> str:
-    """Says where the dreams of a world with this trust horizon end by default."""
+    """Says what the trust horizon of a world is, and that dreams do not end there by themselves."""
     if trust_horizon is None:
-        return "trust horizon: the world has none; its dreams are as long as its longest episode"
-    ends = f"trust horizon: {trust_horizon} steps; dreams of this world end after {max(trust_horizon, 1)} by default"
-    return f"{ends}; set horizon= (dream.horizon= in train_agent.py) to change this"
+        return "trust horizon: not kept with this world; its dreams are as long as real episodes"
+    asked = f"horizon=trust (train-agent: dream.horizon=trust) ends them after {max(trust_horizon, 1)}"
+    return f"trust horizon: {trust_horizon} steps; dreams are as long as real episodes, and {asked}"
 
 
 def check_tokenizer(folder: Path, world: WorldModel) -> None:

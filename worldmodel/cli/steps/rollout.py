@@ -112,7 +112,7 @@ def imagine(config: RolloutConfig, store: EpisodeStore | None, video: Path) -> N
     actions = action_sequence(config.actions, world.info, start.next_actions, config.horizon, config.seed)
     if config.actions != "episode":  # the real frames followed other actions
         start.next_frames = start.next_frames[:0]
-    recording = Recording(config.horizon)
+    recording = Recording(config.horizon, start.given)
     steps = recording.record_steps(dream(world, start.state, actions, config.sampling()))
     rendered = render_frames(start, steps, actions, world.info, config.scale)
     shown = progress(recording.record_frames(rendered), "rollout", total=config.horizon, unit="frame")

@@ -136,6 +136,9 @@ METRICS = {
     "*rollout/psnr/*": MetricInfo("against the true frame", "dB", steps="frames ahead"),
     "*rollout/ssim/*": MetricInfo("against the true frame; 1: equal", steps="frames ahead"),
     "*rollout/lpips/*": MetricInfo("against the true frame; 0: equal", steps="frames ahead"),
+    "*rollout/small_objects/*": MetricInfo(
+        "area of what stands out from the background ÷ its true area, counted up to 1", steps="frames ahead"
+    ),
     "*rollout/frechet_encoder/*": MetricInfo(
         "Fréchet distance to the truth by features of this world's own encoder, in deviations of real clips; no FVD"
     ),

@@ -13,6 +13,7 @@ from worldmodel.evaluate.statistics.results import Curve
 
 SIZE = (6.4, 3.6)  # inches of a plot of curves
 MARKER_STEPS = 15  # with fewer steps than this, each has a marker
+GREY = "#808488"  # of text and axes: it can be read on white and on black paper
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "worldmodel",  # without it, each drawing has different names inside
     "svg.fonttype": "none",  # text as text, to search and copy
@@ -21,6 +22,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), GREY),
 }
 
 
@@ -35,7 +37,7 @@ def plot(curves: Mapping[str, Curve], across: str, up: str) -> bytes:
             axes.fill_between(curve.steps, curve.low, curve.high, color=line.get_color(), alpha=0.15, linewidth=0)
         _finish(axes, across, up)
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     return buffer.getvalue()
 
 
@@ -45,4 +47,4 @@ def _finish(axes: Axes, across: str, up: str) -> None:
     if len(axes.get_lines()) > 1:
         axes.legend(frameon=False, ncols=2, fontsize=8)
     if axes.get_ylim()[0] < 0 < axes.get_ylim()[1]:
-        axes.axhline(0, color="black", linewidth=0.8)
+        axes.axhline(0, color=GREY, linewidth=0.8)

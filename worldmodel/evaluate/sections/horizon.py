@@ -107,8 +107,8 @@ def trusted(section: Section) -> int:
 
 
 def keep_horizon(folder: str | Path, steps: int) -> None:
-    """Write the trust horizon into the config of the world in `folder`; its dreams end there by
-    default.
+    """Write the trust horizon into the config of the world in `folder`; dreams of `horizon="trust"`
+    end there.
 
     Raises: ValueError for a folder without a world, or fewer than 0 steps.
     """

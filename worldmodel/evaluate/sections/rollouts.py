@@ -10,7 +10,8 @@ from torch import Tensor
 
 from worldmodel.evaluate.measures.frechet import Features, frechet_interval
 from worldmodel.evaluate.measures.images import FrameMetric
-from worldmodel.evaluate.statistics.bootstrap import Resampler, leading_true
+from worldmodel.evaluate.measures.objects import are_small, background, kept, object_area
+from worldmodel.evaluate.statistics.bootstrap import Resampler, leading_true, share
 from worldmodel.evaluate.statistics.results import Section, exact
 from worldmodel.evaluate.testbed.held_out import HeldOut, decode, same_actions
 from worldmodel.io.config import LARGEST, check_range
@@ -81,6 +82,7 @@ def rollouts(
     section.metrics["least_gain_over_copy"] = gain.at(gain.steps[weakest]).unless(idle)
     section.metrics["frames_above_copy"] = exact(above)
     section.metrics["share_above_copy"] = exact(above / len(gain.steps))
+    _follow_objects(section, clips, continuations)
     for name, extract in features.items():
         _compare_sets(section, clips, continuations, name, extract)
     _show(section, continuations)
@@ -124,6 +126,19 @@ def _compare_frames(
     for source in ("copy_last_frame", "shuffled_actions"):
         gain = resampler.curve(steps, frame_metric.gain, found["dream"], found[source])
         section.curves[f"{name}_gained/{source}"] = gain
+
+
+def _follow_objects(section: Section, clips: HeldOut, continuations: Continuations) -> None:
+    """The share of small objects that the dream and the tokenizer keep; nothing where the background moves."""
+    still = background(clips.frames)
+    area = object_area(continuations.truth, still)
+    if not are_small(area) or (area.mean(0) == 0).any():
+        return
+    videos = {"dream": continuations.dreams[0], "decoded_truth": continuations.baselines["decoded_truth"]}
+    for source, video in videos.items():
+        columns = (clips.unit_means(each) for each in kept(video, continuations.truth, still))
+        curve = clips.resampler.curve(range(1, 1 + area.shape[1]), share, *columns)
+        section.curves[f"small_objects/{source}"] = curve
 
 
 def best(samples: Float[np.ndarray, "m n t"], frame_metric: FrameMetric) -> Float[np.ndarray, "n t"]:

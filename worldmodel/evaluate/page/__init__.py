@@ -1,0 +1,1 @@
+"""The pages that people read: a film, a verdict, and figures by question; each page is one file."""
