@@ -17,7 +17,7 @@ from tests.helpers_models import outcome_head, random_frames, small_world
 from worldmodel.agents.encoded_env import EncodedEnv
 from worldmodel.dream import DreamEnv, DreamVectorEnv
 from worldmodel.envs.maze import MazeConfig, MazeEnv
-from worldmodel.world import WorldModel
+from worldmodel.world import WorldInfo, WorldModel
 
 Record = list[tuple[Any, ...]]  # what reset and every step gave
 
@@ -260,6 +260,10 @@ def test_a_dream_is_cut_where_real_episodes_end_and_its_reset_says_which_limit_h
     assert cut_after(world=world) == (4, "longest episode")
     world.info.env = {"name": "maze", "max_steps": 5}
     assert cut_after(world=world) == (5, "environment")
+    world.info.max_steps = 3
+    assert cut_after(world=world) == (3, "environment")
+    assert WorldInfo.from_json(world.info.to_json()).max_steps == 3
+    world.info.max_steps = None
     assert cut_after(world=world, horizon="trust") == (2, "trust")
     assert cut_after(world=world, horizon=6) == (6, "horizon")
     assert cut_after(world=world, horizon=0) == (0, "horizon")

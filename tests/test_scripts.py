@@ -124,7 +124,7 @@ def test_all_steps_run_one_after_the_other_and_running_again_does_nothing_twice(
         assert names["video"].shape == (2, 10, 16, 24, 3) and names["envs"].num_envs == 64
     figures = json.loads((tmp_path / "report.json").read_text())["figures"]
     assert all(np.isfinite([f["value"], f["low"], f["high"]]).all() for f in figures.values())
-    assert "rollout/psnr/dream@4" in figures and (tmp_path / "report.html").read_text().count("data:image/gif") >= 2
+    assert "rollout/psnr/dream@4" in figures and (tmp_path / "report.html").read_text().count("data:video/mp4") >= 3
     assert len(np.load(tmp_path / "rollout/tokens.npy")) == (4 if tokenizer else 8)
     with Image.open(tmp_path / "rollout/sheet.png") as sheet:
         assert sheet.width > 8 * 16

@@ -16,8 +16,8 @@ from worldmodel.prior.categorical import SamplerConfig
 class WorldInfo:
     """What the world imitates: its frames, its actions (None: it has none) and, for the record, its env.
 
-    env: settings of the environment; its `max_steps`, if any, is where its episodes end at the latest.
-    longest: steps of the longest training episode. trust_horizon: steps up to which dreams were measured to hold.
+    longest: steps of the longest training episode. max_steps: steps after which the environment, or the collection,
+    cuts an episode (None: as `env` says, if it does). trust_horizon: steps up to which dreams were measured to hold.
     temperature, temperature_until: as in `SamplerConfig`, for samplers that do not set them; the trust horizon was
     measured with these. trained: the courses of the trainings of tokenizer and prior (see `FitResult.course`).
     action_scale: center and spread of the axes of a Box whose bounds say nothing (see `fit_action_scale`).
@@ -33,11 +33,14 @@ class WorldInfo:
     temperature_until: int = 0
     trained: dict[str, Any] = field(default_factory=dict)
     action_scale: Scale | None = None
+    max_steps: int | None = None
 
     def __post_init__(self) -> None:
         check_scale(self.action_space, self.action_scale)
         if min(self.frame_shape) < 1:
             raise ValueError(f"frame_shape: expected numbers of 1 or more, got {self.frame_shape}")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"max_steps: expected 1 or more, got {self.max_steps}")
         SamplerConfig(temperature=self.temperature, temperature_until=self.temperature_until)  # checks both
 
     @property
@@ -54,6 +57,7 @@ class WorldInfo:
             "action_names": list(self.action_names),
             "env": self.env,
             "longest": self.longest,
+            **({} if self.max_steps is None else {"max_steps": self.max_steps}),
             "trust_horizon": self.trust_horizon,
             "temperature": self.temperature,
             "temperature_until": self.temperature_until,

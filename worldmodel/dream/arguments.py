@@ -66,7 +66,7 @@ def _horizon(info: WorldInfo, horizon: Horizon | None) -> StepLimit:
 
 def _episode_length(info: WorldInfo) -> StepLimit:
     """The length of the real environment's episodes, or else of the longest one in the data."""
-    own = info.env.get("max_steps")
+    own = info.env.get("max_steps") if info.max_steps is None else info.max_steps
     if own is not None:
         return StepLimit(whole_number("max_steps in the world's config.json", own, least=1), "environment")
     return StepLimit(info.longest, "longest episode") if info.longest else StepLimit(np.inf, "none")

@@ -157,9 +157,9 @@ def course_of(folder: Path) -> list[dict[str, Any]]:
 def world_info(config: TrainPriorConfig, store: EpisodeStore, train: Sequence[int]) -> WorldInfo:
     """The description of the environment, and how the world's dreams are sampled by default."""
     about = store.info
-    how = {"temperature": config.temperature, "temperature_until": config.temperature_until}
+    how: dict[str, Any] = {"temperature": config.temperature, "temperature_until": config.temperature_until}
     longest = max(store.length(index) for index in train) - 1
-    how["action_scale"] = scale_for(config, store, train)
+    how |= {"action_scale": scale_for(config, store, train), "max_steps": about.max_steps}
     return WorldInfo(about.frame_shape, about.action_space, about.action_names, dict(about.env), longest, **how)
 
 
