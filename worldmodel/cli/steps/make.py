@@ -11,6 +11,7 @@ from typing import Any
 
 from worldmodel.cli.command import RunConfig, command, composed
 from worldmodel.cli.steps import collect, evaluate, rollout, train_prior, train_tokenizer
+from worldmodel.evaluate.page.run_page import write_run_page
 from worldmodel.io.config import LARGEST, POSITIVE, check_range, from_mapping
 from worldmodel.io.json_files import read_checked_json, write_checked_json
 
@@ -59,6 +60,7 @@ def main(config: MakeConfig) -> None:
         print(f"== {name.replace('_', '-')} took {time.monotonic() - begin:.0f} s", flush=True)
         if name == "collect":
             write_checked_json(config.run / PLAN, {"episodes": episodes})
+    print(f"page: {write_run_page(config.run)}")
     print(f"everything took {(time.monotonic() - start) / 60:.1f} minutes; the world is {config.run / 'world'}")
 
 
