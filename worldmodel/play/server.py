@@ -1,0 +1,105 @@
+"""The local server of a session: one page, and one WebSocket for each viewer."""
+
+import asyncio
+import contextlib
+import errno
+import mimetypes
+import socket
+import webbrowser
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+
+from worldmodel.play.guard import Guard
+from worldmodel.play.room import Room
+from worldmodel.play.session import Session
+
+mimetypes.add_type("text/javascript", ".js")  # on Windows a program may have changed it
+
+PAGE = Path(__file__).parent / "page"
+LARGEST_MESSAGE = 2**16  # bytes of a command
+PATIENCE = 2  # seconds that connections have to close at the end
+
+
+def make_app(session: Session, host: str = "127.0.0.1", started: Callable[[], None] = lambda: None) -> Starlette:
+    """The application: the page at /, recorded videos at /videos, and the WebSocket at /ws.
+
+    host: the name that the server listens on. started: called when it is ready.
+    """
+    room = Room(session)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        playing = asyncio.create_task(room.run())
+        started()
+        try:
+            yield
+        finally:
+            playing.cancel()
+            await asyncio.gather(playing, return_exceptions=True)
+            await room.close()
+
+    routes = [
+        WebSocketRoute("/ws", room.visit),
+        Mount("/videos", StaticFiles(directory=session.recorder.out / "videos", check_dir=False)),
+        Mount("/", StaticFiles(directory=PAGE, html=True)),
+    ]
+    return Starlette(routes=routes, middleware=[Middleware(Guard, names=[host])], lifespan=lifespan)
+
+
+def serve(session: Session, host: str, port: int, show: bool) -> None:
+    """Serve a session until a signal ends it; the address is printed, and with `show` opened in a browser.
+
+    Where the port is taken, another one is used.
+
+    Raises: OSError for a host that is not this machine.
+    """
+    listening = bind(host, port)
+    address = url(listening)
+
+    def started() -> None:
+        print(f"play: {address}", flush=True)
+        if show:
+            asyncio.get_running_loop().run_in_executor(None, webbrowser.open, address)
+
+    app = make_app(session, host, started)
+    config = uvicorn.Config(
+        app,
+        ws="websockets-sansio",
+        ws_max_size=LARGEST_MESSAGE,
+        timeout_graceful_shutdown=PATIENCE,
+        lifespan="on",
+        log_level="warning",
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens on this port of a host, or on a free one if the port is taken.
+
+    Raises: OSError for a host that is not this machine.
+    """
+    family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind(place)
+    except OSError as error:
+        made.close()
+        if error.errno != errno.EADDRINUSE or port == 0:
+            raise
+        return bind(host, 0)
+    made.listen()
+    return made
+
+
+def url(listening: socket.socket) -> str:
+    """The address of the page behind a socket."""
+    host, port = map(str, listening.getsockname()[:2])
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
