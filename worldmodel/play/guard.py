@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+REFUSED = 1008  # WebSocket's status for a policy
 HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
     "x-content-type-options": "nosniff",
@@ -37,6 +38,8 @@ class Guard:
             await self.app(scope, receive, send)
         elif (problem := self.problem(Headers(scope=scope))) is None:
             await self.app(scope, receive, _with_headers(send))
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": REFUSED, "reason": problem})  # answered with status 403
         else:
             await PlainTextResponse(f"{problem}\n", 403)(scope, receive, send)
 

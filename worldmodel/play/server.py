@@ -14,8 +14,9 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount, WebSocketRoute
 from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket
 
-from worldmodel.play.guard import Guard
+from worldmodel.play.guard import REFUSED, Guard
 from worldmodel.play.room import Room
 from worldmodel.play.session import Session
 
@@ -46,10 +47,16 @@ def make_app(session: Session, host: str = "127.0.0.1", started: Callable[[], No
 
     routes = [
         WebSocketRoute("/ws", room.visit),
+        WebSocketRoute("/{path:path}", refuse),
         Mount("/videos", StaticFiles(directory=session.recorder.out / "videos", check_dir=False)),
         Mount("/", StaticFiles(directory=PAGE, html=True)),
     ]
     return Starlette(routes=routes, middleware=[Middleware(Guard, names=[host])], lifespan=lifespan)
+
+
+async def refuse(socket: WebSocket) -> None:
+    """Close a WebSocket at an address that has none."""
+    await socket.close(REFUSED, "the WebSocket is at /ws")
 
 
 def serve(session: Session, host: str, port: int, show: bool) -> None:
@@ -74,7 +81,8 @@ def serve(session: Session, host: str, port: int, show: bool) -> None:
         ws_max_size=LARGEST_MESSAGE,
         timeout_graceful_shutdown=PATIENCE,
         lifespan="on",
-        log_level="warning",
+        log_level="error",
+        server_header=False,
     )
     uvicorn.Server(config).run(sockets=[listening])
 
