@@ -88,11 +88,11 @@ class Room:
                 await self._take(viewer, message.get("text"))
         finally:
             self.viewers.remove(viewer)
+            if self.holder is viewer:
+                self._worker.submit(self.session.hold, None)
             sending.cancel()
             with contextlib.suppress(*GONE):
                 await sending
-            if self.holder is viewer:
-                await self._call(lambda: self.session.hold(None))
 
     async def _take(self, viewer: Viewer, text: str | None) -> None:
         """Carry out what a viewer asks for; a fault is answered, and play goes on."""

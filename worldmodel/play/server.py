@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import errno
 import mimetypes
+import signal
 import socket
+import threading
 import webbrowser
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import uvicorn
@@ -24,6 +26,7 @@ mimetypes.add_type("text/javascript", ".js")  # on Windows a program may have ch
 
 PAGE = Path(__file__).parent / "page"
 LARGEST_MESSAGE = 2**16  # bytes of a command
+HANG_UP = getattr(signal, "SIGHUP", None)  # Windows has none
 PATIENCE = 2  # seconds that connections have to close at the end
 
 
@@ -84,7 +87,25 @@ def serve(session: Session, host: str, port: int, show: bool) -> None:
         log_level="error",
         server_header=False,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    Server(config).run(sockets=[listening])
+
+
+class Server(uvicorn.Server):
+    """A server that a hang-up ends as other signals do: connections close, and what is recorded is saved."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals inside the block; those that arrived are raised again after it."""
+        with super().capture_signals():
+            before = signal.getsignal(HANG_UP) if HANG_UP is not None else signal.SIG_IGN
+            if HANG_UP is None or before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+                yield
+                return
+            signal.signal(HANG_UP, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(HANG_UP, before)
 
 
 def bind(host: str, port: int) -> socket.socket:
