@@ -1,14 +1,19 @@
 """A small world that is played, and a real environment of its shape."""
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
+import uvicorn
 from gymnasium import Space
 from gymnasium.spaces import Box, Discrete
 
 from tests.helpers_models import small_world
+from worldmodel.play.server import Server, bind, make_app, url
 from worldmodel.play.session import Session
 
 FRAME = (16, 24, 3)
@@ -59,3 +64,18 @@ def play(session: Session, values) -> list[np.ndarray]:
         session.step(value)
         frames.append(next(iter(session.now.sides.values())).frame)
     return frames
+
+
+@contextlib.contextmanager
+def served(session: Session) -> Iterator[str]:
+    """The address of a server of the session, which ends with the block."""
+    listening = bind("127.0.0.1", 0)
+    config = uvicorn.Config(make_app(session), ws="websockets-sansio", log_level="error", timeout_graceful_shutdown=1)
+    server = Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        yield url(listening)
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -237,7 +237,7 @@ onClick("next-seed", () => state && send("reset", { seed: (state.seed + 1) % 2 *
 onClick("own-temperature", () => send("temperature", { temperature: null }));
 byId("fps").oninput = () => send("fps", { fps: Number(byId("fps").value) });
 byId("temperature").oninput = () => send("temperature", { temperature: Number(byId("temperature").value) });
-byId("seed").onchange = () => send("reset", { seed: Math.trunc(Number(byId("seed").value)) });
+byId("seed").onchange = () => byId("seed").value && send("reset", { seed: Math.trunc(Number(byId("seed").value)) });
 byId("tokens").onchange = () => state && drawPlots();
 for (const button of document.querySelectorAll("#modes button")) button.onclick = () => send("switch", { mode: button.dataset.mode });
 
