@@ -16,12 +16,14 @@ from worldmodel.io.config import from_mapping
 from worldmodel.io.hub.names import bundled_worlds
 from worldmodel.play.commands import FASTEST
 from worldmodel.play.messages import read_frame
+from worldmodel.play.moment import Mode
 from worldmodel.play.server import Server, bind, make_app, url
 from worldmodel.play.session import Session
 from worldmodel.world import WorldModel
 
 SECONDS = 3.0
 LEAST = 15  # frames per second
+MODES: dict[Mode, str] = {"dream": "", "both": " beside the real environment"}
 
 
 def playing(folder: Path) -> Iterator[Row]:
@@ -29,7 +31,7 @@ def playing(folder: Path) -> Iterator[Row]:
     for name in bundled_worlds():
         world = WorldModel.load(f"worldmodel:{name}")
         make_env = partial(envs.make, from_mapping(envs.schema(world.info.env["name"]), world.info.env, "env"))
-        for mode, beside in (("dream", ""), ("both", " beside the real environment")):
+        for mode, beside in MODES.items():
             session = Session(world, make_env, name=name, out=folder)
             session.warm_up()
             session.switch(mode)
