@@ -274,8 +274,12 @@ def test_where_the_port_is_taken_another_one_is_used():
         port = taken.getsockname()[1]
         with bind("127.0.0.1", port) as other:
             assert other.getsockname()[1] not in (0, port) and url(other).startswith("http://127.0.0.1:")
-    with pytest.raises(OSError):
-        bind("192.0.2.1", 8000)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])
+def test_a_host_that_is_not_this_machine_is_refused(host):
+    with pytest.raises(OSError, match="host, port: expected a name or address of this machine"):
+        bind(host, 8000)
 
 
 @pytest.mark.parametrize(

@@ -62,14 +62,11 @@ async def refuse(socket: WebSocket) -> None:
     await socket.close(REFUSED, "the WebSocket is at /ws")
 
 
-def serve(session: Session, host: str, port: int, show: bool) -> None:
+def serve(session: Session, listening: socket.socket, host: str, show: bool) -> None:
     """Serve a session until a signal ends it; the address is printed, and with `show` opened in a browser.
 
-    Where the port is taken, another one is used.
-
-    Raises: OSError for a host that is not this machine.
+    listening: the socket that `bind` made for this host.
     """
-    listening = bind(host, port)
     address = url(listening)
 
     def started() -> None:
@@ -111,20 +108,28 @@ class Server(uvicorn.Server):
 def bind(host: str, port: int) -> socket.socket:
     """A socket that listens on this port of a host, or on a free one if the port is taken.
 
-    Raises: OSError for a host that is not this machine.
+    Raises: OSError for a host that is not this machine, or a port that this user may not take.
     """
-    family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    made = socket.socket(family, kind, protocol)
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise _not_here(host, port, error) from error
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind(place)
+        made.listen()
     except OSError as error:
         made.close()
         if error.errno != errno.EADDRINUSE or port == 0:
-            raise
+            raise _not_here(host, port, error) from error
         return bind(host, 0)
-    made.listen()
     return made
+
+
+def _not_here(host: str, port: int, error: OSError) -> OSError:
+    expected = "expected a name or address of this machine, and a port that you may take"
+    return OSError(f"host, port: {expected}, got {host!r} and {port} ({error.strerror})")
 
 
 def url(listening: socket.socket) -> str:

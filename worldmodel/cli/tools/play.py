@@ -17,7 +17,7 @@ from worldmodel.io.config import check_range
 from worldmodel.io.hub.names import world_folder
 from worldmodel.io.model_folder import read_config
 from worldmodel.play.commands import FASTEST, SLOWEST
-from worldmodel.play.server import serve
+from worldmodel.play.server import bind, serve
 from worldmodel.play.session import LARGEST_SEED, Session
 from worldmodel.world import WorldInfo, WorldModel
 
@@ -57,6 +57,7 @@ class PlayConfig(WorldConfig):
 @command(PlayConfig)
 def main(config: PlayConfig) -> None:
     name, folder = str(config.world), world_folder(config.world)
+    listening = bind(config.host, config.port)
     print(PREPARING, file=sys.stderr, flush=True)
     world = WorldModel.load(folder, config.device)
     session = Session(
@@ -69,7 +70,7 @@ def main(config: PlayConfig) -> None:
         out=config.out,
     )
     session.warm_up()
-    serve(session, config.host, config.port, config.open and has_screen())
+    serve(session, listening, config.host, config.open and has_screen())
 
 
 def real_env_of(config: PlayConfig, info: WorldInfo) -> Callable[[], gymnasium.Env] | None:

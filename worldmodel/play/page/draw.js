@@ -55,8 +55,9 @@ export function drawCurve(canvas, curve, steps, trusted) {
     stroke(pen, [[x(trusted), top], [x(trusted), bottom]]);
     pen.setLineDash([]);
   }
-  pen.strokeStyle = color("--accent");
+  pen.strokeStyle = pen.fillStyle = color("--accent");
   pen.lineWidth = 2;
+  if (curve.length) pen.fillRect(x(steps) - 2.5, y(curve.at(-1)) - 2.5, 5, 5);
   stroke(pen, curve.map((value, i) => [x(first + i), y(value)]));
   const newest = curve.length ? `newest ${curve.at(-1)}, largest ${Math.max(...curve)}` : "no step yet";
   canvas.setAttribute("aria-label", `Surprise of the newest ${curve.length} steps in nats: ${newest}`);

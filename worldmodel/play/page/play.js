@@ -248,5 +248,6 @@ document.addEventListener("click", (event) => event.detail > 0 && event.target.c
 document.addEventListener("change", (event) => event.target.matches("input[type=range], input[type=number]") && event.target.blur());
 window.addEventListener("blur", () => actions && actions.releaseAll());
 window.addEventListener("resize", () => state && drawPlots());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => state && drawPlots());
 window.addEventListener("gamepadconnected", () => requestAnimationFrame(readGamepad), { once: true });
 connect();
