@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import uvicorn
 from measure import Row, row
 from websockets.sync.client import ClientConnection, connect
 
@@ -43,7 +42,7 @@ def frames_per_second(session: Session) -> float:
     """Frames that arrive in a second while play runs as fast as it may."""
     listening = bind("127.0.0.1", 0)
     address = url(listening).replace("http", "ws") + "ws"
-    server = Server(uvicorn.Config(make_app(session), ws="websockets-sansio", log_level="error"))
+    server = Server(make_app(session))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

@@ -8,7 +8,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import uvicorn
 from gymnasium import Space
 from gymnasium.spaces import Box, Discrete
 
@@ -70,8 +69,7 @@ def play(session: Session, values) -> list[np.ndarray]:
 def served(session: Session) -> Iterator[str]:
     """The address of a server of the session, which ends with the block."""
     listening = bind("127.0.0.1", 0)
-    config = uvicorn.Config(make_app(session), ws="websockets-sansio", log_level="error", timeout_graceful_shutdown=1)
-    server = Server(config)
+    server = Server(make_app(session))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

@@ -12,6 +12,7 @@ from tests.helpers_play import Echo, endless, play, small_session
 from worldmodel.data.clips.clips import ClipSampler
 from worldmodel.data.collect.engine import EngineError
 from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.data.merge import merge
 from worldmodel.dream import DreamEnv
 from worldmodel.play.session import MOST_KEPT, Session
 from worldmodel.prior import SamplerConfig
@@ -234,6 +235,8 @@ def test_what_is_recorded_opens_as_episodes_of_each_side(tmp_path):
     store.verify(0)
     clips = ClipSampler(store, store.indices, length=3, seed=1, setting="").sample(0, 2)
     assert clips.frames.shape == (2, 3, 16, 24, 3)
+    merged = merge([store, EpisodeStore.open(real)], tmp_path / "merged")
+    assert merged.origins()[0]["env"]["name"] == "dream" and len(merged.indices) == 2
 
 
 def test_a_dreams_episode_says_which_world_dreamed_it_and_how(tmp_path):

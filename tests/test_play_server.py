@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,21 @@ def test_all_viewers_see_the_same_and_all_may_act(client, session):
         assert first.until_frame().pixels == second.pixels and session.now.steps == 2
 
 
+def test_frames_of_a_step_that_play_has_left_are_not_sent(tmp_path):
+    session = small_session(tmp_path, time_stride=4)
+    with TestClient(make_app(session), base_url=HERE) as client, client.websocket_connect(SOCKET) as connection:
+        page = Page(connection)
+        page.send("fps", fps=2).send("pause", on=False)
+        while page.state["steps"] == 0:
+            page.until_frame()
+        page.send("pause", on=True).send("reset", seed=5)
+        assert page.state["steps"] == 0
+        time.sleep(1.2)  # two frames would have come
+        connection.send_text('{"do": "fps", "fps": 3}')
+        while page.state["fps"] != 3:
+            assert page.until_frame().state["steps"] == 0
+
+
 def test_an_action_is_released_when_its_viewer_leaves_and_not_by_another(client, session):
     with client.websocket_connect(SOCKET) as one:
         page = Page(one)
@@ -249,6 +265,7 @@ def test_a_recording_is_announced_once_and_its_video_can_be_fetched(page, client
     saved = [each for each in page.texts if each["type"] == "saved"]
     assert len(saved) == 1 and saved[0]["videos"] == ["/videos/play_000000.mp4"]
     assert client.get(saved[0]["videos"][0]).content[4:8] == b"ftyp"
+    assert {client.get(f"/videos/{name}").status_code for name in ("other.mp4", "..%2f..%2fx", "")} == {404}
     assert EpisodeStore.open(saved[0]["paths"][1]).actions(0).tolist() == [1, 2]
 
 
@@ -316,4 +333,5 @@ def test_a_signal_ends_the_command_in_one_line(tmp_path, signum):
     process.send_signal(signum)
     _, error = process.communicate(timeout=30)
     assert process.returncode == 128 + signum
-    assert error.splitlines()[1:] == ["stopped; the same command starts this work again"]
+    assert error.splitlines()[-1:] == ["stopped; the same command starts this work again"]
+    assert "Traceback" not in error and len(error.splitlines()) <= 2  # the other one: that kernels are compiled

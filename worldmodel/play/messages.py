@@ -16,6 +16,8 @@ from worldmodel.play.moment import Moment
 from worldmodel.play.recording import rgb
 from worldmodel.play.session import Session, Sides
 
+LARGEST_PICTURE = 96  # pixels of a kept moment's picture, per side
+
 
 def hello(session: Session) -> str:
     """What the page has to know about the world; sent once to each viewer."""
@@ -81,6 +83,7 @@ def _state(session: Session, sides: Sides) -> dict[str, Any]:
 def _about(moment: Moment) -> dict[str, Any]:
     """A kept moment in the list: its place, its picture, and whether it can be branched."""
     first = next(iter(moment.sides.values()))
-    picture = base64.b64encode(png_bytes(rgb(first.frame))).decode()
+    every = -(-max(first.frame.shape[:2]) // LARGEST_PICTURE)
+    picture = base64.b64encode(png_bytes(rgb(first.frame[::every, ::every]))).decode()
     about = {"steps": moment.steps, "mode": moment.mode, "parent": moment.parent, "seed": moment.seed}
     return about | {"dream": moment.state is not None, "picture": f"data:image/png;base64,{picture}"}

@@ -59,6 +59,7 @@ class Room:
         self.viewers: list[Viewer] = []
         self.holder: Viewer | None = None  # who pressed the action that is held
         self._announced = 0  # of the files that were saved
+        self._jumps = 0  # to other moments, and changes of their list
         self._worker = ThreadPoolExecutor(1, "play", initializer=set_threads)
         self._wake = asyncio.Event()
 
@@ -100,18 +101,22 @@ class Room:
             command = read_command(text)
             if command.releases and self.holder is not viewer:  # somebody else presses
                 return
-            self._broadcast(*await self._call(lambda: self._done(command)))
-            if command.holds or command.releases:
-                self.holder = viewer if command.holds else None
         except Exception as error:
             viewer.put(messages.note(_explained(error), error=True))
-            self._broadcast(*await self._call(self._all))
+            viewer.put(await self._call(lambda: messages.frame(self.session)))
+            return
+        news, problem = await self._call(lambda: self._done(command))
+        if problem is not None:
+            viewer.put(messages.note(_explained(problem), error=True))
+        elif command.holds or command.releases:
+            self.holder = viewer if command.holds else None
+        self._broadcast(*news)
         self._announce()
         self._wake.set()
 
     async def _tick(self) -> None:
         """One step of play and its frames, each at its time; or wait until something happens."""
-        due = _seconds()
+        due, jumps = _seconds(), self._jumps
         try:
             frames = await self._call(lambda: [messages.frame(self.session, sides) for sides in self.session.tick()])
         except Exception as error:
@@ -119,6 +124,8 @@ class Room:
             self._broadcast(messages.note(_explained(error), error=True), *await self._call(self._all))
             return
         for frame in frames:
+            if self._jumps != jumps:  # the others belong to a moment that play has left
+                break
             self._broadcast(frame)
             due += 1 / self.session.fps
             await asyncio.sleep(max(0.0, due - _seconds()))
@@ -131,13 +138,19 @@ class Room:
         """The result of some work in the thread of the session."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
-    def _done(self, command: Command) -> list[str | bytes]:
-        """Carry out a command; returns what viewers have to know then."""
-        before, kept = self.session.now, len(self.session.kept)
-        if frames := command.run(self.session):
-            return [messages.frame(self.session, sides) for sides in frames]
-        changed = self.session.now is not before or len(self.session.kept) != kept
-        return self._all() if changed else [messages.frame(self.session)]
+    def _done(self, command: Command) -> tuple[list[str | bytes], Exception | None]:
+        """Carry out a command; returns what viewers have to know then, and what went wrong."""
+        before, kept, frames, problem = self.session.now, len(self.session.kept), [], None
+        try:
+            frames = command.run(self.session)
+        except Exception as error:
+            problem = error
+        if frames:
+            return [messages.frame(self.session, sides) for sides in frames], problem
+        if self.session.now is before and len(self.session.kept) == kept:
+            return [messages.frame(self.session)], problem
+        self._jumps += 1
+        return self._all(), problem
 
     def _all(self) -> list[str | bytes]:
         """All that changes: the curve, the kept moments and the newest frame."""

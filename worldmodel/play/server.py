@@ -14,8 +14,11 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Mount, WebSocketRoute
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from worldmodel.play.guard import REFUSED, Guard
@@ -48,10 +51,14 @@ def make_app(session: Session, host: str = "127.0.0.1", started: Callable[[], No
             await asyncio.gather(playing, return_exceptions=True)
             await room.close()
 
+    async def video(request: Request) -> Response:
+        paths = [path for path in session.recorder.saved if path.name == request.path_params["name"]]
+        return FileResponse(paths[0]) if paths else PlainTextResponse("no such recording\n", 404)
+
     routes = [
         WebSocketRoute("/ws", room.visit),
         WebSocketRoute("/{path:path}", refuse),
-        Mount("/videos", StaticFiles(directory=session.recorder.out / "videos", check_dir=False)),
+        Route("/videos/{name}", video),
         Mount("/", StaticFiles(directory=PAGE, html=True)),
     ]
     return Starlette(routes=routes, middleware=[Middleware(Guard, names=[host])], lifespan=lifespan)
@@ -74,21 +81,25 @@ def serve(session: Session, listening: socket.socket, host: str, show: bool) -> 
         if show:
             asyncio.get_running_loop().run_in_executor(None, webbrowser.open, address)
 
-    app = make_app(session, host, started)
-    config = uvicorn.Config(
-        app,
-        ws="websockets-sansio",
-        ws_max_size=LARGEST_MESSAGE,
-        timeout_graceful_shutdown=PATIENCE,
-        lifespan="on",
-        log_level="error",
-        server_header=False,
-    )
-    Server(config).run(sockets=[listening])
+    Server(make_app(session, host, started)).run(sockets=[listening])
 
 
 class Server(uvicorn.Server):
     """A server that a hang-up ends as other signals do: connections close, and what is recorded is saved."""
+
+    def __init__(self, app: ASGIApp):
+        super().__init__(
+            uvicorn.Config(
+                app,
+                ws="websockets-sansio",
+                ws_max_size=LARGEST_MESSAGE,
+                ws_per_message_deflate=False,  # packing a frame takes longer than sending it to this machine
+                timeout_graceful_shutdown=PATIENCE,
+                lifespan="on",
+                log_level="error",
+                server_header=False,
+            )
+        )
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -22,7 +22,6 @@ from worldmodel.play.session import LARGEST_SEED, Session
 from worldmodel.world import WorldInfo, WorldModel
 
 LARGEST_PORT = 65535
-PREPARING = "preparing the world; the first time on a machine, its kernels are compiled: about half a minute"
 
 
 @dataclass
@@ -58,7 +57,6 @@ class PlayConfig(WorldConfig):
 def main(config: PlayConfig) -> None:
     name, folder = str(config.world), world_folder(config.world)
     listening = bind(config.host, config.port)
-    print(PREPARING, file=sys.stderr, flush=True)
     world = WorldModel.load(folder, config.device)
     session = Session(
         world,
