@@ -203,7 +203,10 @@ def test_space_plays_and_a_key_is_held_until_it_is_released(page):
     page.until(lambda: page("#actions button[data-value='1']").get_attribute("aria-pressed") == "true")
     ActionChains(page.driver).key_up(Keys.ARROW_UP).perform()
     page.until(lambda: page.session.held is None)
+    spoken = "return document.querySelector('#spoken').textContent"
+    assert page.script(spoken) == "playing"
     page.keys(" ").until(lambda: page("#pause").text == "Play" and page.session.paused)
+    page.until(lambda: page.script(spoken) == "paused")
 
 
 def test_a_button_is_held_by_the_mouse_and_by_a_finger(page):

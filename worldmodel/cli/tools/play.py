@@ -1,6 +1,6 @@
-"""Play a world in the browser: a page on this machine, with the real environment beside the dream.
+"""Play a world in the browser, with the real environment beside the dream.
 
-The page is printed as an address. Everything that is recorded goes to OUT: videos, and episodes that training can use.
+The address of the page is printed. Everything that is recorded goes to OUT: videos, and episodes that training can use.
 """
 
 import os

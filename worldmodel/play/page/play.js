@@ -96,6 +96,7 @@ function drawState() {
   if (document.activeElement !== byId("seed")) byId("seed").value = state.seed;
   byId("surprise").textContent = state.surprise === null ? "" : state.surprise.toFixed(1);
   setStatus(describe(), state.over);
+  speak();
   actions.showPressed(state.paused ? null : state.pressed);
   drawPlots();
 }
@@ -134,8 +135,14 @@ function show(id, value, text) {
 }
 
 function setStatus(text, warn = false) {
-  if (byId("status").textContent !== text) byId("status").textContent = text;
+  byId("status").textContent = text;
   byId("status").classList.toggle("warn", warn);
+}
+
+// Steps change too often to be read aloud; this changes seldom.
+function speak() {
+  const text = state.over ? "play is over" : state.paused ? "paused" : "playing";
+  if (byId("spoken").textContent !== text) byId("spoken").textContent = text;
 }
 
 function drawMoments(parent) {
