@@ -198,6 +198,27 @@ def test_a_running_session_takes_the_action_that_is_held_or_waits(tmp_path):
         waiting.step()
 
 
+def test_a_short_press_counts_for_one_step_of_play_and_for_none_while_it_is_paused(tmp_path):
+    session = small_session(tmp_path)
+    session.hold(2)
+    session.hold(None)
+    assert session.pressed == 0
+    session.paused = False
+    session.hold(2)
+    session.hold(None)
+    assert session.pressed == 2
+    session.tick()
+    assert session.pressed == 0
+
+
+def test_a_world_without_contexts_starts_beside_the_real_environment(tmp_path):
+    session = small_session(tmp_path, world=small_world(starts=0))
+    session.step(1)
+    assert session.now.mode == "both" and session.now.steps == 1
+    with pytest.raises(ValueError, match="this world came with 0 contexts"):
+        small_session(tmp_path, make_env=None, world=small_world(starts=0))
+
+
 def test_a_seed_out_of_range_and_a_value_that_is_no_action_are_refused(tmp_path):
     session = small_session(tmp_path)
     with pytest.raises(ValueError, match="seed: expected 0 to 2147483647, got -1"):

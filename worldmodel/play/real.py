@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import gymnasium
 import numpy as np
@@ -43,7 +44,8 @@ class RealPlayer:
 
     def step(self, action: np.ndarray) -> Step:
         """One step of the environment."""
-        assert self.env is not None and not self.over
+        if self.env is None:
+            raise EngineError("the real environment has failed: start again")
         with self._closed_on_failure():
             taken = action.item() if action.ndim == 0 else action.copy()
             step = checked_step(self.env, taken, len(self.actions), self.info.frame_shape)
@@ -99,3 +101,8 @@ class RealPlayer:
         except EngineError:
             self.close()
             raise
+
+
+def end_of(step: Step) -> Literal["", "terminated", "truncated"]:
+    """How the episode ended with a step; "" if it goes on."""
+    return "terminated" if step.terminated else "truncated" if step.truncated else ""

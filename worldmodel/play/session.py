@@ -17,7 +17,7 @@ from worldmodel.data.collect.engine import EngineError
 from worldmodel.play.controls import Controls
 from worldmodel.play.dreaming import another_future, dream_step, dreaming, start_after, start_from_world
 from worldmodel.play.moment import Mode, Moment, Side
-from worldmodel.play.real import RealPlayer
+from worldmodel.play.real import RealPlayer, end_of
 from worldmodel.play.recording import Recorder
 from worldmodel.world import WorldModel
 
@@ -27,14 +27,15 @@ Sides = dict[str, Side]
 
 
 class Session:
-    """A world that is played, from the start that `seed` determines. It begins with the dream alone, paused.
+    """A world that is played, from the start that `seed` determines. It begins paused, with the dream alone or, if
+    the world has no context to start from, beside the real environment.
 
     Args:
         make_env: makes the real environment of the world; None where it is not known or not wanted.
         name: of the world, for the page. origin: what a recorded episode says about the world that dreamed it.
         fps: frames per second while play runs. out: folder of recordings.
 
-    Raises: ValueError for a world without contexts to start from.
+    Raises: ValueError for a world without a context to start from and without a real environment.
     """
 
     def __init__(
@@ -56,19 +57,24 @@ class Session:
         self.paused = True
         self.temperature: float | None = None  # None: the world's own
         self.held: Any = None  # the value of the action that is pressed; None: the one that does nothing
+        self._tapped: Any = None  # of one that was pressed since the last step, even if it is released already
         self.kept: dict[int, Moment] = {}
         self._last_number = self._branches = 0
-        self.now = self._start("dream", seed)
+        self.now = self._start("dream" if world.starts or self.player is None else "both", seed)
 
     @property
     def pressed(self) -> Any:
         """The value of the action that the next step takes; None if the world waits for one."""
-        return self.controls.idle if self.held is None else self.held
+        return next((each for each in (self.held, self._tapped) if each is not None), self.controls.idle)
 
     def hold(self, value: Any) -> None:
-        """Press an action, or release it with None. Raises: ValueError for a value that is no action."""
+        """Press an action, or release it with None. While play runs, a short press counts for one step.
+
+        Raises: ValueError for a value that is no action.
+        """
         if value is not None:
             self.controls.action(value)
+            self._tapped = None if self.paused else value
         self.held = value
 
     def warm_up(self) -> None:
@@ -91,7 +97,7 @@ class Session:
             raise ValueError("play is over: start again, or go back to a moment that you kept")
         if value is None:
             raise ValueError("every action of this world does something: press one")
-        action = self.controls.action(value)
+        action, self._tapped = self.controls.action(value), None
         real = self._step_real(action)
         dream, changes = dream_step(self.world, self.now, action, self.temperature)
         columns = {name: column for name, column in (("dream", dream), ("real", real)) if column}
@@ -232,12 +238,8 @@ class Session:
         sides: list[Side] = []
         try:
             for _ in range(self.world.frames_per_step):
-                if side.over:
-                    side = side.waits()
-                else:
-                    step = self.player.step(action)
-                    cut = "truncated" if step.truncated else ""
-                    side = side.after(step.frame, step.reward, "terminated" if step.terminated else cut)
+                step = None if side.over else self.player.step(action)
+                side = side.waits() if step is None else side.after(step.frame, step.reward, end_of(step))
                 sides.append(side)
         except EngineError:
             self.recorder.end()

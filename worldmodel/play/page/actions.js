@@ -17,10 +17,11 @@ function add(place, tag, name = "") {
   return element;
 }
 
-// `send(command, values)` sends a command, `isPaused()` says whether a press is a step of its own.
+// `send(command, values)` sends a command, `isPaused()` says whether a press is a step of its own, and `isReady()`
+// whether the last such step has come.
 export class Actions {
-  constructor(place, controls, send, isPaused) {
-    Object.assign(this, { place, controls, send, isPaused });
+  constructor(place, controls, send, isPaused, isReady) {
+    Object.assign(this, { place, controls, send, isPaused, isReady });
     this.choices = []; // of a single row: { value, name, button }
     this.values = []; // of several rows, or of sliders
     this.sources = []; // what is pressed now, the newest last: { source, choice }
@@ -148,7 +149,7 @@ export class Actions {
     const choice = this.choices.length ? this.controls.keys[key] : undefined;
     if (choice === undefined) return false;
     if (!isRepeat) this.press(`key ${key}`, choice);
-    else if (this.isPaused()) this.send("step", { action: this.choices[this.together()].value });
+    else if (this.isPaused() && this.isReady()) this.send("step", { action: this.choices[choice].value });
     return true;
   }
 

@@ -17,6 +17,7 @@ let curve = []; // surprise of the newest steps
 let kept = []; // moments
 let tokens = null; // of the newest latent, and of the one before it
 let tokensBefore = null;
+let asked = false; // whether a step was asked for, and no frame came since
 let arrivals = []; // times of the newest steps
 
 // ---- connection -------------------------------------------------------------------------------
@@ -33,6 +34,7 @@ function connect() {
 
 function send(command, values = {}) {
   if (socket && socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ do: command, ...values }));
+  asked = asked || command === "step";
 }
 
 function onText(message) {
@@ -60,7 +62,7 @@ function onFrame(data) {
     paint(byId(name), new Uint8Array(data, at, 3 * height * width), height, width);
     at += 3 * height * width;
   }
-  [state, fresh] = [next, false];
+  [state, fresh, asked] = [next, false, false];
   drawState();
 }
 
@@ -75,7 +77,7 @@ function greet(message) {
     if (button.disabled) button.title = "The real environment of this world is not known here";
   }
   setStatus("");
-  actions = new Actions(byId("actions"), world.controls, send, () => state && state.paused);
+  actions = new Actions(byId("actions"), world.controls, send, () => state && state.paused, () => !asked);
   byId("help").textContent = actions.help();
 }
 
@@ -212,8 +214,8 @@ const keyOf = (event) => (event.key.length === 1 ? event.key.toLowerCase() : eve
 function onKeyDown(event) {
   if (!state || event.ctrlKey || event.altKey || event.metaKey) return;
   const [target, key] = [event.target, keyOf(event)];
-  if (target.matches("input:not([type=checkbox])")) return;
-  if (target.matches("button, summary, input, a") && (key === " " || key === "Enter")) return;
+  const isNative = target.matches("button, summary, input, a") && (key === " " || key === "Enter");
+  if (isNative || target.matches("input:not([type=checkbox])")) return;
   if (actions.keyDown(key, event.repeat)) return event.preventDefault();
   if (COMMANDS[key] && !event.repeat) {
     COMMANDS[key]();
@@ -231,9 +233,7 @@ function readGamepad() {
   if (pad && state) actions.readPad(pad, COMMANDS[" "], COMMANDS.r);
 }
 
-function onClick(id, work) {
-  byId(id).addEventListener("click", work);
-}
+const onClick = (id, work) => byId(id).addEventListener("click", work);
 
 onClick("pause", () => state && COMMANDS[" "]());
 onClick("step", () => send("step"));
