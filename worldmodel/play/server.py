@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import errno
 import mimetypes
+import os
 import signal
 import socket
 import threading
+import time
 import webbrowser
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -85,7 +88,10 @@ def serve(session: Session, listening: socket.socket, host: str, show: bool) -> 
 
 
 class Server(uvicorn.Server):
-    """A server that a hang-up ends as other signals do: connections close, and what is recorded is saved."""
+    """A server that any signal ends: connections close, and what is recorded is saved.
+
+    A second signal after `PATIENCE` seconds ends the process at once, for an engine that hangs.
+    """
 
     def __init__(self, app: ASGIApp):
         super().__init__(
@@ -100,6 +106,15 @@ class Server(uvicorn.Server):
                 server_header=False,
             )
         )
+        self.asked: float | None = None  # when the first signal came
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End in an orderly way; the same signal again, as wrappers send it, changes nothing."""
+        if self.asked is None:
+            self.asked = time.monotonic()
+            super().handle_exit(sig, frame)
+        elif time.monotonic() - self.asked > PATIENCE:
+            os._exit(128 + sig)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
