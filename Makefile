@@ -4,12 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help demo evaluate test coverage check bench torture audit clean
+.PHONY: help demo evaluate test coverage check bench screenshots torture audit clean
 .DEFAULT_GOAL := test
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*  ## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r name text; do \
-		printf '  make %-9s%s\n' "$$name" "$$text"; done
+		printf '  make %-12s%s\n' "$$name" "$$text"; done
 
 demo: $(INSTALLED)  ## collect, train both models and dream, with the defaults of each script
 	$(BIN)/python scripts/collect.py
@@ -28,6 +28,9 @@ coverage: $(INSTALLED)  ## the lines that the tests reach, by file; coverage/ind
 
 bench: $(INSTALLED)  ## the table of docs/results/speed.md; nothing else should run beside it
 	$(BIN)/python benchmarks/run.py
+
+screenshots: $(INSTALLED)  ## docs/play.png, from the test of the page in headless Chromium
+	WORLDMODEL_SCREENSHOTS=docs $(BIN)/python -m pytest -q -k picture_of_the_documentation tests/test_play_page.py
 
 check: $(INSTALLED)  ## linter, format, types, import rules, and the laws of folders and settings
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from pathlib import Path
 from beside import beside
 from collection import collection
 from measure import Row, copy_speed, gemm_flops, row, write
+from playing import playing
 from sampling import dreaming, endurance, imagining, launches, sampling
 from training import quantizer, training
 
@@ -29,6 +30,7 @@ def rows() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         yield from collection(Path(folder))
         yield from training(EpisodeStore.open(Path(folder) / "by_2"))
+        yield from playing(Path(folder))
     yield from beside()
 
 

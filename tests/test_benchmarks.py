@@ -15,8 +15,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from beside import beside_busy, share
 from measure import ROOT, extra_memory, markdown, preset, row, typical, versus, write
+from playing import frames_per_second
 from presets import ACTIONS, FRAME, PARTS, PRESETS, built, prior_of, random_batch, tokenizer_of
 
+from tests.helpers_play import small_session
 from worldmodel.prior import SamplerConfig
 from worldmodel.world import WorldInfo, WorldModel
 
@@ -89,3 +91,9 @@ def test_busy_processes_run_beside_the_measurement_and_end_with_it():
 
 def test_a_share_of_the_cores_is_what_is_left_to_a_thread_on_each():
     assert [share(2, busy) for busy in (0, 1, 2)] == [1, 2 / 3, 1 / 2]
+
+
+def test_the_speed_of_play_is_that_of_frames_which_arrive(tmp_path, monkeypatch):
+    monkeypatch.setattr("playing.SECONDS", 0.3)
+    session = small_session(tmp_path)
+    assert 1 < frames_per_second(session) < 130 and session.now.steps > 1

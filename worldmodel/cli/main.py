@@ -18,7 +18,7 @@ from worldmodel.kernels.threads import wait_asleep
 GROUPS = {
     "steps": ("make", "check", "collect", "train_tokenizer", "train_prior", "rollout", "evaluate"),
     "agents": ("train_agent", "evaluate_agent", "improve"),
-    "tools": ("data", "bundle", "push"),
+    "tools": ("play", "data", "bundle", "push"),
 }
 MODULES = {name: f"worldmodel.cli.{group}.{name}" for group, names in GROUPS.items() for name in names}
 HELP = ("--help", "-h", "help")
