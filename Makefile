@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help demo evaluate test coverage check bench screenshots torture audit clean
+.PHONY: help demo evaluate test long coverage check bench screenshots torture audit clean
 .DEFAULT_GOAL := test
 
 help:  ## this list
@@ -20,8 +20,11 @@ demo: $(INSTALLED)  ## collect, train both models and dream, with the defaults o
 evaluate: $(INSTALLED)  ## measure the demo's world: runs/demo/report.html
 	$(BIN)/python scripts/evaluate.py
 
-test: $(INSTALLED)  ## the whole test suite, on two processes
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+test: $(INSTALLED)  ## the tests, on two processes; those that take minutes are `make long`
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not long"
+
+long: $(INSTALLED)  ## the tests that take minutes: kills of real trainings, a wheel in an empty folder, notebooks
+	$(BIN)/python -m pytest -q -n 2 -m long
 
 coverage: $(INSTALLED)  ## the lines that the tests reach, by file; coverage/index.html
 	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered --cov-report=html:coverage
