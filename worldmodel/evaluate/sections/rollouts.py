@@ -186,10 +186,9 @@ def _show(section: Section, clips: HeldOut, continuations: Continuations, info: 
     context = continuations.context
     rows = [torch.cat([clips.frames[0, context - 1 : context], video[0, moments]]) for video in videos.values()]
     titles, taken = ["0", *(f"+{moment + 1}" for moment in moments)], clips.actions[0, context - 1 :]
-    notes = {"action": ["", *(action_words(taken[m], info.action_space, info.action_names) for m in moments)]}
-    sheet = contact_sheet(
-        rows, list(videos), COLUMNS + 1, titles, notes if info.action_space is not None else None, [0]
-    )
+    words = [action_words(taken[m], info.action_space, info.action_names) for m in moments]
+    notes = {} if info.action_space is None else {"action": ["", *words]}
+    sheet = contact_sheet(rows, list(videos), COLUMNS + 1, titles, notes, [0])
     section.images["a dream beside what truly happened, by frames ahead"] = sheet
     for clip in np.unique(np.linspace(0, len(truth) - 1, VIDEOS + 1).astype(int)[:VIDEOS]):
         name = f"clip {clip + 1}: {', '.join(videos)}"
