@@ -32,7 +32,8 @@ coverage: $(INSTALLED)  ## the lines that the tests reach, by file; coverage/ind
 bench: $(INSTALLED)  ## the table of docs/results/speed.md; nothing else should run beside it
 	$(BIN)/python benchmarks/run.py
 
-screenshots: $(INSTALLED)  ## docs/play.png, from the test of the page in headless Chromium
+screenshots: $(INSTALLED)  ## docs/play.png and docs/report.png, from the pages in headless Chromium
+	$(BIN)/python -m tests.screenshots_report
 	WORLDMODEL_SCREENSHOTS=docs $(BIN)/python -m pytest -q -k picture_of_the_documentation tests/test_play_page.py
 
 check: $(INSTALLED)  ## linter, format, types, import rules, and the laws of folders and settings

@@ -196,7 +196,7 @@ def test_a_good_world_has_a_good_verdict_in_plain_words():
     found = answers(results(
         curves, tokenizer__psnr=31.3, drift__sharpness_24_over_10=(0.97, True),
         control__action_accuracy_imagined=0.9, control__action_accuracy_real=0.95,
-        control__action_accuracy_commonest=0.2, outcome__end_count=4.0,
+        control__action_accuracy_ratio=(0.95, True), outcome__end_count=4.0,
         outcome__end_recall=1.0, outcome__end_precision=1.0,
         outcome__rare_reward_count=0.0, horizon__steps=(60.0, None, 31.0), prior__bits_per_token=0.66,
         prior__bits_saved__copy_coder=(4.5, True), prior__calibration_error__top_code=(0.01, True),
@@ -219,6 +219,13 @@ def test_a_poor_world_has_a_poor_verdict():
     assert [found[question].good for question in (SHARP, ACTIONS, REWARDS, TRUST, LIKELIHOOD)] == [False] * 5
     assert "blurry" in found[SHARP].sentence and "25.0% of the dreams show almost nothing" in found[SHARP].sentence
     assert "0.5 more than copying" in found[LIKELIHOOD].sentence
+
+
+def test_actions_that_nobody_could_recognize_are_judged_by_what_they_change():
+    seen = {"control__action_accuracy_imagined": 0.58, "control__action_accuracy_real": 0.58}
+    changed = results(**seen, rollout__psnr_gained__shuffled_actions_at_1=(7.0, True))
+    answer = answers(changed)[ACTIONS]
+    assert answer.good and "1 frame ahead, the right ones bring the dream 7.0 dB nearer" in answer.sentence
 
 
 def test_what_was_not_measured_is_neither_good_nor_poor():

@@ -149,7 +149,7 @@ def test_a_contact_sheet_marks_given_frames_and_has_lines_of_text_below():
     assert sheet.shape[0] == plain.shape[0] + 2 * 16 and sheet.shape[1] > plain.shape[1]
     amber = (sheet == (245, 170, 60)).all(-1)
     rows, columns = np.nonzero(amber)
-    assert rows.max() - rows.min() == 39 and columns.max() - columns.min() == 59  # of the first, twice as large
+    assert rows.max() - rows.min() == 39 and columns.max() - columns.min() == 59  # the first one alone, doubled
 
 
 def test_a_contact_sheet_asks_for_rows_of_one_shape_and_a_label_each():

@@ -6,6 +6,7 @@ from html import escape
 
 from worldmodel.evaluate.page.verdict import Answer
 
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"  # nothing from elsewhere
 MARKS = {True: ("good", "✓"), False: ("poor", "!"), None: ("open", "–")}  # class and sign of an answer
 
 STYLE = """
@@ -53,7 +54,8 @@ figure.clip video { image-rendering: pixelated; width: 256px; } summary { cursor
 def document(title: str, body: Iterable[str]) -> str:
     """A whole page."""
     head = (
-        "<meta charset=utf-8><meta name=viewport content='width=device-width, initial-scale=1'>"
+        f'<meta charset=utf-8><meta http-equiv=Content-Security-Policy content="{POLICY}">'
+        "<meta name=viewport content='width=device-width, initial-scale=1'>"
         f"<title>{escape(title)}</title><style>{STYLE}</style>"
     )
     return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(body)}</body></html>\n"

@@ -53,10 +53,8 @@ def frames(results: Results) -> Answer:
 
 def actions(results: Results) -> Answer:
     """Do actions do what they should?"""
-    imagined, real, guess = (
-        results.value(f"control/action_accuracy_{name}") for name in ("imagined", "real", "commonest")
-    )
-    if imagined is not None and real is not None and real > (guess or 0):
+    imagined, real, ratio = (results.value(f"control/action_accuracy_{name}") for name in ("imagined", "real", "ratio"))
+    if imagined is not None and real is not None and ratio is not None:  # recognized better than by guessing
         good = results.reached("control/action_accuracy_ratio") is not False
         start = "Actions do what they should" if good else "Actions are followed only in part"
         seen = f"a network recognizes {imagined:.0%} of them in dreams, {real:.0%} in real frames"

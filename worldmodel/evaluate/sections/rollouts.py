@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
@@ -16,8 +17,9 @@ from worldmodel.evaluate.statistics.results import Section, exact
 from worldmodel.evaluate.testbed.held_out import HeldOut, decode, same_actions
 from worldmodel.io.config import LARGEST, check_range
 from worldmodel.io.video import contact_sheet
+from worldmodel.nn.actions import action_words
 from worldmodel.prior import SamplerConfig
-from worldmodel.world import WorldModel
+from worldmodel.world import WorldInfo, WorldModel
 
 NOTHING_MOVED = "nothing moved up to there: the last real frame is the truth"
 SET_FRAMES = 16  # the last frames of each dream, by which sets of clips are compared
@@ -43,9 +45,10 @@ class RolloutsConfig:
 
 @dataclass(frozen=True)
 class Continuations:
-    """What truly followed, the dreams by sample, and the baselines by name: uint8 `n t h w c`
-    each."""
+    """What truly followed after `context` frames, the dreams by sample, and the baselines by name:
+    uint8 `n t h w c` each."""
 
+    context: int
     truth: UInt8[Tensor, "n t h w c"]
     dreams: list[Tensor]
     baselines: dict[str, Tensor]
@@ -85,7 +88,7 @@ def rollouts(
     _follow_objects(section, clips, continuations)
     for name, extract in features.items():
         _compare_sets(section, clips, continuations, name, extract)
-    _show(section, continuations)
+    _show(section, clips, continuations, world.info)
     return section
 
 
@@ -104,7 +107,7 @@ def imagine(
         "shuffled_actions": world.imagine(given, wrong, horizon, sampler, seed),
         "decoded_truth": decode(world.tokenizer, clips)[:, future],
     }
-    return Continuations(truth, dreams, baselines)
+    return Continuations(context, truth, dreams, baselines)
 
 
 def _compare_frames(
@@ -175,13 +178,17 @@ def _compare_sets(section: Section, clips: HeldOut, continuations: Continuations
         section.metrics[f"{name}/{source}"] = frechet_interval(resampler, extract(video[:, -SET_FRAMES:]), real)
 
 
-def _show(section: Section, continuations: Continuations) -> None:
-    """A contact sheet of the first clip, and some clips as videos."""
+def _show(section: Section, clips: HeldOut, continuations: Continuations, info: WorldInfo) -> None:
+    """A contact sheet of the first clip with its last given frame and its actions, and some clips as videos."""
     truth, wrong = continuations.truth, continuations.baselines["shuffled_actions"]
     videos = {"real": truth, "dream": continuations.dreams[0], "other actions": wrong}
     moments = np.unique(np.linspace(0, truth.shape[1] - 1, COLUMNS).round().astype(int))
-    rows = [video[0, moments] for video in videos.values()]
-    sheet = contact_sheet(rows, list(videos), COLUMNS, [f"+{moment + 1}" for moment in moments])
+    context = continuations.context
+    rows = [torch.cat([clips.frames[0, context - 1 : context], video[0, moments]]) for video in videos.values()]
+    titles, taken = ["0", *(f"+{moment + 1}" for moment in moments)], clips.actions[0, context - 1 :]
+    words = [action_words(taken[m], info.action_space, info.action_names) for m in moments]
+    notes = {} if info.action_space is None else {"action": ["", *words]}
+    sheet = contact_sheet(rows, list(videos), COLUMNS + 1, titles, notes, [0])
     section.images["a dream beside what truly happened, by frames ahead"] = sheet
     for clip in np.unique(np.linspace(0, len(truth) - 1, VIDEOS + 1).astype(int)[:VIDEOS]):
         name = f"clip {clip + 1}: {', '.join(videos)}"
