@@ -30,12 +30,6 @@ def test_commands_name_scripts_presets_and_targets_that_exist(page: Path) -> Non
     assert [name for name in targets if f"\n{name}:" not in makefile] == []
 
 
-def test_every_page_is_reached_from_the_index() -> None:
-    index = (ROOT / "docs" / "README.md").read_text()
-    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES[2:]} - {"README.md"}
-    assert {page for page in pages if f"({page})" not in index} == set()
-
-
 def test_the_front_page_has_at_most_170_lines() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 170
 
