@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 from worldmodel import envs
 from worldmodel.cli.main import GROUPS, MODULES, entry
-from worldmodel.cli.schema import PRESETS, defaults, explained
+from worldmodel.cli.schema import PRESETS, PRESETS_OF, defaults, explained
 from worldmodel.io.config import MISSING
 
 CODE = re.compile(r"(`[^`]*`)")
@@ -24,6 +24,8 @@ def _command(name: str) -> Iterator[str]:
     schema = get_type_hints(inspect.unwrap(entry(name)))["config"]
     about = inspect.getdoc(importlib.import_module(MODULES[name])) or ""
     yield from [f"## {name.replace('_', '-')}", "", *_prose(about), ""]
+    if name in PRESETS_OF:
+        yield from [f"Its preset is `{PRESETS_OF[name]}`, unless `preset=` names another.", ""]
     yield from _keys(schema, defaults(schema))
 
 
