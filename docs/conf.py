@@ -35,3 +35,4 @@ add_module_names = False
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {"top_of_page_buttons": []}
+smartquotes_action = "D"  # dashes alone: quotes are those of a shell or of Python
