@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help demo evaluate test long coverage check bench screenshots torture audit clean
+.PHONY: help demo evaluate test long coverage check docs bench screenshots torture audit clean
 .DEFAULT_GOAL := test
 
 help:  ## this list
@@ -42,6 +42,10 @@ check: $(INSTALLED)  ## linter, format, types, import rules, and the laws of fol
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/test_house.py tests/test_settings.py
+
+docs: $(INSTALLED)  ## the documentation site, warnings are errors; build/docs/index.html
+	$(BIN)/python docs/_ext/tables.py
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 torture: $(INSTALLED)  ## kills, crashes and full disks at length, and what was lost; a quarter of an hour, torture.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture

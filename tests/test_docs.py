@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+from tests.helpers_docs import PAGES, ROOT, name_of
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_and_pictures_lead_to_files(page: Path) -> None:
     prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     targets = re.findall(r"\]\(([^)#\s]+)", prose)
@@ -18,7 +16,7 @@ def test_links_and_pictures_lead_to_files(page: Path) -> None:
     assert [target for target in inside if not (page.parent / target).exists()] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_name_scripts_presets_and_targets_that_exist(page: Path) -> None:
     text = page.read_text()
     scripts = re.findall(r"\b(?:scripts|benchmarks|examples)/\w+\.py\b", text)
@@ -28,12 +26,6 @@ def test_commands_name_scripts_presets_and_targets_that_exist(page: Path) -> Non
     assert [name for name in scripts if not (ROOT / name).is_file()] == []
     assert [name for name in presets if not (ROOT / f"configs/preset/{name}.yaml").is_file()] == []
     assert [name for name in targets if f"\n{name}:" not in makefile] == []
-
-
-def test_every_page_is_reached_from_the_index() -> None:
-    index = (ROOT / "docs" / "README.md").read_text()
-    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES[2:]} - {"README.md"}
-    assert {page for page in pages if f"({page})" not in index} == set()
 
 
 def test_the_front_page_has_at_most_170_lines() -> None:
@@ -48,7 +40,7 @@ def test_the_table_of_what_was_tried_names_tests_that_exist() -> None:
     assert gone == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_module_paths_exist(page: Path) -> None:
     named = re.findall(r"\b(?:worldmodel|envs)/[\w/]+\.py\b", page.read_text())
     assert [name for name in named if not (ROOT / name).is_file()] == []

@@ -97,21 +97,21 @@ def help_text(schema: type, command: str, about: str, values: Mapping[str, Any])
     lines += _entry("preset", f"A named set of values, a file in configs/preset. One of {presets}.", width)
     if takes_env(schema):
         lines += _entry("env", f"The environment. One of {', '.join(envs.SCHEMAS)}.", width)
-    for key, value, text in _explained(schema, values, ""):
+    for key, value, text in explained(schema, values, ""):
         lines += _entry(f"{key}={value}", text, width)
     return "\n".join([*lines, "", "Lists are written as key=[a,b], and nothing as key=null."])
 
 
-def _explained(schema: type, values: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any, str]]:
+def explained(schema: type, values: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any, str]]:
     """Each key of a config, in order, with the value it has and its explanation."""
     hints, texts = typing.get_type_hints(schema), field_docs(schema)
     for field in dataclasses.fields(schema):
         key, hint = key_of(field), hints[field.name]
         value, text = values.get(key), texts.get(field.name, "")
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            yield from _explained(hint, value or {}, f"{above}{key}.")
+            yield from explained(hint, value or {}, f"{above}{key}.")
         elif key == "env" and isinstance(value, Mapping) and value.get("name") in envs.SCHEMAS:
-            yield from _explained(envs.SCHEMAS[value["name"]], value, "env.")
+            yield from explained(envs.SCHEMAS[value["name"]], value, "env.")
         elif f"{above}{key}" not in ("preset", "env.name"):  # these are explained before
             yield f"{above}{key}", _written(value), " ".join([text, *_choices(hint)])
 
