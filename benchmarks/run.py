@@ -12,6 +12,7 @@ from collection import collection
 from measure import Row, copy_speed, gemm_flops, row, write
 from playing import playing
 from sampling import dreaming, endurance, imagining, launches, sampling
+from starting import starting
 from training import quantizer, training
 
 from worldmodel.data.episodes.store import EpisodeStore
@@ -21,6 +22,7 @@ def rows() -> Iterator[Row]:
     """All figures, one after the other: nothing else should run beside them."""
     yield row("machine: float32 GEMM", gemm_flops() / 1e9, "GFLOP/s")
     yield row("machine: memory copy", copy_speed() / 1e9, "GB/s")
+    yield from starting()
     yield from sampling()
     yield from imagining()
     yield from launches()
