@@ -18,7 +18,7 @@ copyright = "The worldmodel authors, MIT license"
 version = release = worldmodel.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "_ext.docstrings", "_ext.generated", "_ext.notebooks"]
-exclude_patterns = ["README.md", "_ext", "_static"]  # README.md: the list of the pages for readers on GitHub
+exclude_patterns = ["README.md", "_ext", "_static"]  # README.md: the list of pages on GitHub
 html_theme = "furo"
 html_title = f"worldmodel {release}"
 html_static_path = ["_static"]

@@ -1,4 +1,4 @@
-"""The documentation site: it builds without a warning, its tables are those of their JSON, its notebooks run."""
+"""The documentation site: it builds without a warning, and its notebooks run."""
 
 import json
 import re
@@ -19,7 +19,7 @@ MAX_BYTES = 300_000  # of a notebook, its pictures included
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built site. Warnings are errors: pages that no list has, links that lead nowhere, docstrings that break."""
+    """The built site. Warnings are errors: pages in no list, dead links, broken docstrings."""
     out = tmp_path_factory.mktemp("site")
     options = ["-q", "-W", "--keep-going", "-E", "-b", "html", "-d", str(out / "doctrees")]
     command = [sys.executable, "-m", "sphinx", *options, str(DOCS), str(out / "html")]

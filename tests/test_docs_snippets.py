@@ -1,4 +1,4 @@
-"""What the pages show is right: their Python runs, and their commands have keys and values that exist."""
+"""What the pages show is right: their Python runs, and their commands have keys that exist."""
 
 import inspect
 import re
@@ -24,7 +24,7 @@ SHELLS = [page for page in PAGES if SHELL.search(page.read_text())]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the runs that pages speak of: the world of the maze, and a few of its episodes."""
+    """A folder with the runs that pages speak of: the maze's world, and a few episodes."""
     folder = tmp_path_factory.mktemp("pages")
     for run in ("demo", "mine"):
         shutil.copytree(WORLDS / "maze", folder / "runs" / run / "world")
@@ -56,7 +56,10 @@ def test_the_commands_of_a_page_have_keys_and_values_that_exist(page):
 
 @cache
 def check(name: str, arguments: tuple[str, ...]) -> None:
-    """Compose the config of a command. Raises: ValueError for a key that does not exist, or a wrong value."""
+    """Compose the config of a command.
+
+    Raises: ValueError for a key that does not exist, or a wrong value.
+    """
     schema = get_type_hints(inspect.unwrap(entry(name)))["config"]
     for values in composed(schema, name, arguments):
         config = from_mapping(schema, values)

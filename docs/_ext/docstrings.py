@@ -1,7 +1,7 @@
 """Docstrings and signatures of this project as Sphinx reads them.
 
-A block of lines `name: text`, below `Args:` or alone, becomes a list of arguments. Below `Raises:` it becomes a list
-of errors. Types lose the modules that they come from.
+A block of lines `name: text`, below `Args:` or alone, becomes a list of arguments. Below `Raises:`
+it becomes a list of errors. Types lose the modules that they come from.
 """
 
 import re
@@ -13,7 +13,7 @@ from sphinx.application import Sphinx
 
 FIELDS = {"Args:": "param", "Raises:": "raises"}
 ENTRY = re.compile(r"(?!Raises|Args|Returns)(\w+(?:, \w+)*): (.*)")
-INLINE = re.compile(r"^(Raises|Args|Returns): ", re.MULTILINE)  # `Raises: ValueError for …` stays a sentence
+INLINE = re.compile(r"^(Raises|Args|Returns): ", re.MULTILINE)  # `Raises: ValueError for …`
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def rewrite(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: 
 def shorten(
     app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """The signature and the return type, without `~` and the modules after it; none for a protocol."""
+    """Signature and return type, without `~` and the modules after it; none for a protocol."""
     if getattr(value, "_is_protocol", False):
         return "", None
     short = [each and re.sub(r"~[\w.]*\.(?=\w)", "", each) for each in (signature, returns)]

@@ -1,4 +1,6 @@
-"""Text that is made when the site is built, in the place of a comment `<!-- generated: NAME arguments -->` of a page.
+"""Text that is made when the site is built, in the place of a comment of a page.
+
+The comment is `<!-- generated: NAME arguments -->`, alone on its line.
 
 On GitHub the comment is invisible, so a page says in a sentence what stands there.
 """

@@ -1,4 +1,4 @@
-"""Notebooks as pages: their text, their code, and the pictures and prints that are stored in them. Nothing runs."""
+"""Notebooks as pages: text, code, and the pictures and prints that are stored. Nothing runs."""
 
 import json
 from collections.abc import Iterator

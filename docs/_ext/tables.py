@@ -1,8 +1,9 @@
 """The tables of results, from JSON: `python docs/_ext/tables.py` rewrites them in the pages.
 
-A page has a table between `<!-- table: NAME.json -->` and `<!-- end of table -->`. Its JSON is beside it, with the
-commit, the machine, and the rows that the command has written (`make bench`: benchmarks/results.json, `make torture`:
-torture.json). The table of worlds is made of the reports that come with the package.
+A page has a table between `<!-- table: NAME.json -->` and `<!-- end of table -->`. Its JSON is
+beside it, with the commit, the machine, and the rows that the command has written (`make bench`:
+benchmarks/results.json, `make torture`: torture.json). The table of worlds is made of the reports
+that come with the package.
 """
 
 import json
@@ -22,7 +23,10 @@ MARKS = {None: "", True: "yes", False: "**no**"}
 
 
 def refreshed(page: Path) -> str:
-    """The text of a page, with its tables as their JSON says. Raises: KeyError for a table of an unknown name."""
+    """The text of a page, with its tables as their JSON says.
+
+    Raises: KeyError for a table of an unknown name.
+    """
     return BLOCK.sub(lambda found: found[1] + table(found[2]) + found[3], page.read_text(encoding="utf-8"))
 
 

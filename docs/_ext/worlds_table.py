@@ -12,7 +12,8 @@ from worldmodel.evaluate.statistics.results import Interval
 WORLDS = Path(__file__).resolve().parents[2] / "worldmodel" / "worlds"
 Figures = dict[str, dict[str, Any]]
 
-# What, the names of its figures (patterns, as some have a step of their world in them), and how numbers are written.
+# What, the names of its figures, and how numbers are written. Names are patterns, as some have a
+# step of their world in them.
 ROWS = [
     ("reconstruction, PSNR in dB", ["tokenizer/psnr"], "{:.1f}"),
     ("reconstruction, SSIM", ["tokenizer/ssim"], "{:.2f}"),
@@ -42,7 +43,7 @@ ROWS = [
 
 
 def worlds() -> Iterator[str]:
-    """The lines of the table: a value has its interval, several values have the lowest end of theirs."""
+    """The lines of the table: a value has its interval, several have the lowest end of theirs."""
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(WORLDS.glob("*/report.json"))]
     yield from ["| held out | target | maze | MyWayHome |", "|---|---|---|---|"]
     for what, patterns, form in ROWS:
