@@ -7,6 +7,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import gymnasium
 import pytest
 
 from tests.helpers_docs import PAGES, PYTHON, SHELL, code_spans, commands_in, keys_of, name_of
@@ -38,6 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("page", RUNS, ids=name_of)
 def test_the_python_of_a_page_runs(page, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", {**gymnasium.registry})  # pages may use one id
     names: dict[str, Any] = {"__name__": "__main__"}
     for snippet in PYTHON.finditer(page.read_text()):
         line = page.read_text()[: snippet.start()].count("\n")
