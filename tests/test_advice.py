@@ -112,6 +112,11 @@ CASES = {
         results(outcome__rare_reward_count=0.0, outcome__rare_reward_precision=0.5),
         "50% of the foreseen rewards do not come",
     ),
+    "rewards unexplained": (
+        results(outcome__rare_reward_rate=0.9, outcome__reward_explained=0.4),
+        results(outcome__rare_reward_rate=0.01, outcome__reward_explained=0.4),
+        "Only 40% of what varies",
+    ),
     "ends unforeseen": (
         results(outcome__end_count=9.0),  # without a recall none was foreseen
         results(outcome__end_count=9.0, outcome__end_recall=1.0),
@@ -219,6 +224,15 @@ def test_a_poor_world_has_a_poor_verdict():
     assert [found[question].good for question in (SHARP, ACTIONS, REWARDS, TRUST, LIKELIHOOD)] == [False] * 5
     assert "blurry" in found[SHARP].sentence and "25.0% of the dreams show almost nothing" in found[SHARP].sentence
     assert "0.5 more than copying" in found[LIKELIHOOD].sentence
+
+
+def test_rewards_of_every_step_are_judged_by_what_varies_in_them():
+    dense = {"outcome__rare_reward_rate": 0.98, "outcome__rare_reward_count": 500.0, "outcome__end_count": 0.0}
+    for explained, good in ((0.93, True), (0.2, False)):
+        found = results(**dense, outcome__rare_reward_recall=0.1, outcome__reward_explained=explained)
+        answer = answers(found)[REWARDS]
+        assert answer.good is good and f"{explained:.0%} of what varies in the rewards" in answer.sentence
+        assert ("rewards come unforeseen" in str(advice(found))) is False
 
 
 def test_actions_that_nobody_could_recognize_are_judged_by_what_they_change():

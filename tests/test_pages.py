@@ -110,4 +110,14 @@ def test_a_run_page_of_episodes_too_short_to_measure_says_so(tmp_path):
         frames, rewards = np.zeros((3, 16, 24, 3), np.uint8), np.zeros(2, np.float32)
         store.write(Episode(frames, np.zeros(2, int), rewards, False, True, seed=index, index=index))
     small_world().save(tmp_path / "world")
-    assert "not measured" in write_run_page(tmp_path).read_text()
+    page = write_run_page(tmp_path).read_text()
+    assert "not measured" in page and "<video" in page
+
+
+def test_a_run_page_of_episodes_of_one_step_judges_nothing(tmp_path):
+    store = EpisodeStore.create(tmp_path / "episodes", DatasetInfo(Discrete(4), (16, 24, 3), seed=0))
+    for index in range(2):
+        frames, rewards = np.zeros((2, 16, 24, 3), np.uint8), np.zeros(1, np.float32)
+        store.write(Episode(frames, np.zeros(1, int), rewards, True, False, seed=index, index=index))
+    small_world(2).save(tmp_path / "world")  # a latent of two frames: nothing can be dreamed of one
+    assert "too short to judge anything" in write_run_page(tmp_path).read_text()

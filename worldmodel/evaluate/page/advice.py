@@ -18,6 +18,7 @@ from worldmodel.evaluate.page.findings import (
     poorly_foreseen,
     sharpness,
     short_horizon,
+    unexplained,
 )
 from worldmodel.evaluate.page.results import Results
 
@@ -148,6 +149,12 @@ RULES = {
         poorly_foreseen("rare_reward", "precision"),
         "{rest:.0%} of the foreseen rewards do not come, and an agent will seek them: train the prior on more episodes "
         "(`episodes=`), and keep an agent's dreams short (`dream.horizon=`).",
+    ),
+    "rewards unexplained": Rule(
+        REWARDS,
+        unexplained,
+        "Only {share:.0%} of what varies in the rewards is predicted: collect more episodes (`episodes=`), train the "
+        "prior longer (`fit.steps=`), and give its head more room (`prior.outcome_width=`).",
     ),
     "ends unforeseen": Rule(
         REWARDS,

@@ -68,8 +68,8 @@ class Film:
         found = np.zeros(self.steps, bool)
         for track in filter(None, (self.real, self.dream)):
             found[: len(track)] |= self.events(track)
-        rare = np.flatnonzero(found)[: SHEET // 3].tolist()
-        evenly = np.linspace(0, self.steps - 1, SHEET - len(rare)).round().astype(int).tolist()
+        rare = np.flatnonzero(found)[: SHEET // 3].tolist() if found.sum() <= SHEET else []
+        evenly = np.linspace(0, self.steps - 1, SHEET - len(rare)).round().astype(int).tolist() if self.steps else []
         return sorted({*rare, *evenly})
 
 

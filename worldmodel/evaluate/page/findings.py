@@ -49,13 +49,25 @@ def poorly_foreseen(name: str, what: str) -> Callable[[Results], Found]:
     """The precision or recall of an event is low, where there are events."""
 
     def when(results: Results) -> Found:
-        if not results.value(f"outcome/{name}_count"):
+        if not results.value(f"outcome/{name}_count") or (name == "rare_reward" and are_dense(results)):
             return None
         value = results.value(f"outcome/{name}_{what}")
         value = 0.0 if value is None and what == "recall" else value
         return None if value is None or value >= FORESEEN else {"share": value, "rest": 1 - value}
 
     return when
+
+
+def are_dense(results: Results) -> bool:
+    """Whether most steps have a reward of their own, so that rewards are amounts and not events."""
+    return (results.value("outcome/rare_reward_rate") or 0.0) > 0.5
+
+
+def unexplained(results: Results) -> Found:
+    """Dense rewards are predicted poorly."""
+    explained = results.value("outcome/reward_explained")
+    poor = explained is not None and explained < FORESEEN and are_dense(results)
+    return {"share": max(0.0, explained or 0.0)} if poor else None
 
 
 def objects_vanish(results: Results) -> Found:

@@ -58,7 +58,8 @@ def page_of_run(world: WorldModel, store: EpisodeStore, run: Path) -> str:
     film = film_of_episode(world, store, choose_episode(store, context.held_out), QUICK)
     sections = {title: _measured(context, title) for title in MEASURED}
     judged = [each for each in answers(Results.of(sections, intervals=False)).values() if each.measured]
-    return run_page(world.info, film, sections, judged, run)
+    short = Answer("The held-out episodes are too short to judge anything.", None)
+    return run_page(world.info, film, sections, judged or [short], run)
 
 
 def run_page(info: WorldInfo, film: Film, sections: Mapping[str, Section], found: list[Answer], run: Path) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from worldmodel.evaluate.page.advice import ACTIONS, LIKELIHOOD, REWARDS, SHARP, TRUST
-from worldmodel.evaluate.page.findings import FORESEEN, GAIN
+from worldmodel.evaluate.page.findings import FORESEEN, GAIN, are_dense
 from worldmodel.evaluate.page.results import Results, step_of
 
 CLEAR, FAIR = 28.0, 24.0  # dB of decoded frames that look sharp, and a little soft
@@ -73,17 +73,10 @@ def rewards(results: Results) -> Answer:
     """Are rewards and ends right?"""
     if results.value("outcome/end_count") is None:
         return unmeasured("This world predicts no rewards and ends.")
-    parts, good = [], []
-    for name, one, many in (("rare_reward", "reward", "rewards"), ("end", "end", "ends")):
-        count = int(results.value(f"outcome/{name}_count") or 0)
-        if not count:
-            parts.append(f"no {one} happens in the held-out clips")
-            continue
-        recall = results.value(f"outcome/{name}_recall") or 0.0
-        precision = results.value(f"outcome/{name}_precision")
-        good.append(recall >= FORESEEN and (precision or 0.0) >= FORESEEN)
-        came = "" if precision is None else f", and {precision:.0%} of those foreseen come"
-        parts.append(f"{recall:.0%} of the {count} {one if count == 1 else many} are foreseen{came}")
+    found = [_amounts(results) if are_dense(results) else _events(results, "rare_reward", "reward")]
+    found.append(_events(results, "end", "end"))
+    good = [each for _, each in found if each is not None]
+    parts = [words for words, _ in found]
     start = "are right" if all(good) else "are not right yet"
     start = start if good else "cannot be judged"
     return Answer(f"Rewards and ends {start}: {'; '.join(parts)}.", all(good) if good else None)
@@ -125,6 +118,23 @@ QUESTIONS: Mapping[str, Callable[[Results], Answer]] = {
     TRUST: trust,
     LIKELIHOOD: likelihood,
 }
+
+
+def _events(results: Results, name: str, word: str) -> tuple[str, bool | None]:
+    """How well an event is foreseen, in words, and whether that is good; None where it does not happen."""
+    count = int(results.value(f"outcome/{name}_count") or 0)
+    if not count:
+        return f"no {word} happens in the held-out clips", None
+    recall, precision = (results.value(f"outcome/{name}_{what}") or 0.0 for what in ("recall", "precision"))
+    came = f", and {precision:.0%} of those foreseen come" if precision else ""
+    words = f"{recall:.0%} of the {count} {word}{'s' * (count != 1)} are foreseen{came}"
+    return words, recall >= FORESEEN and precision >= FORESEEN
+
+
+def _amounts(results: Results) -> tuple[str, bool | None]:
+    """How well rewards of nearly every step are predicted."""
+    explained = max(0.0, results.value("outcome/reward_explained") or 0.0)
+    return f"{explained:.0%} of what varies in the rewards is predicted", explained >= FORESEEN
 
 
 def _sharpness(results: Results) -> tuple[float | None, int]:
