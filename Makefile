@@ -24,7 +24,7 @@ test: $(INSTALLED)  ## the tests, on two processes; those that take minutes are 
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not long"
 
 long: $(INSTALLED)  ## the tests that take minutes: kills of real trainings, a wheel in an empty folder, notebooks
-	$(BIN)/python -m pytest -q -n 2 -m long
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m long
 
 coverage: $(INSTALLED)  ## the lines that the tests reach, by file; coverage/index.html
 	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered --cov-report=html:coverage

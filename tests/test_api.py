@@ -14,6 +14,7 @@ import worldmodel
 from tests.helpers_scripts import run
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.envs.gymnasium_env import GenericConfig, GenericEnv
+from worldmodel.tokenizer import load_tokenizer
 
 SMALL: dict[str, Any] = {"tokenizer": {"fit.steps": 3, "clip_latents": 3, "tokenizer.width": 8}}
 SMALL["prior"] = {"fit.steps": 3, "clip_latents": 3, "prior.width": 16, "prior.layers": 2, "starts": 2}
@@ -130,3 +131,12 @@ def test_a_misspelt_setting_of_a_training_is_refused(tmp_path, given):
     worldmodel.collect(Dot, tmp_path, episodes=3, height=16, width=16)
     with pytest.raises((ValueError, TypeError)):
         worldmodel.train(tmp_path, **{**SMALL, **given})
+
+
+def test_a_training_that_makes_the_tokenizer_worse_keeps_its_start(tmp_path):
+    store = worldmodel.collect(Dot, tmp_path, episodes=6, height=16, width=16)
+    settings = ("fit.steps=20", "fit.learning_rate=0.02", "clip_latents=3", "tokenizer.width=8")
+    assert "its start is kept" in run("train_tokenizer", *settings, folder=tmp_path)
+    frames = torch.from_numpy(store.read(0).frames[None, :4])
+    tokenizer = load_tokenizer(tmp_path / "tokenizer")
+    assert torch.equal(tokenizer.decode(tokenizer.encode(frames)), frames)  # few patches: the start is exact

@@ -39,6 +39,7 @@ def clock(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_report_of_the_clock_says_that_its_world_is_right(clock):
     page = (clock / "report.html").read_text()
@@ -58,6 +59,7 @@ def test_the_report_of_the_clock_says_that_its_world_is_right(clock):
     assert set(advice(results)) <= {SHARP}  # of 64 codes some are idle
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_film_of_the_clock_strikes_when_the_clock_does(clock):
     store, world = EpisodeStore.open(clock / "episodes"), WorldModel.load(clock / "world")
@@ -69,6 +71,7 @@ def test_the_film_of_the_clock_strikes_when_the_clock_does(clock):
     assert "Rewards and ends are right: 100%" in page and len(page) < 500_000
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_dream_of_the_clock_ends_with_the_third_hour_also_after_it_was_evaluated(clock):
     env = DreamEnv(world=clock / "world")

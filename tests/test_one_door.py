@@ -12,6 +12,9 @@ METHODS = {"read_bytes", "read_text", "cat_file"}  # of a Path, or of a file sys
 
 # Who opens what, and why; what strangers gave has passed `worldmodel.io.untrusted` before.
 KNOWN = {
+    "cli/errors.py": {"os.open"},  # the null device, for output that nobody takes
+    "cli/main.py": {"read_text"},  # the package's own modules, for their first sentences
+    "io/video.py": {"read_bytes"},  # a video that it has just written
     "kernels/threads.py": {"read_text"},  # what the system says of its cores, in /proc and /sys
     "data/convert/formats/npz.py": {"zipfile.ZipFile"},  # over a file that open_regular opened
     "data/convert/formats/png.py": {"Image.open"},  # bytes in memory, as PNG alone

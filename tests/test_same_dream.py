@@ -89,6 +89,7 @@ def environment(world: WorldModel, steps: int = 12):
         yield from rest
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="tells libraries of x86 processors")
 def test_a_dream_has_one_hash_on_any_number_of_threads_and_any_instruction_set(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from tests.torture import Row, __main__, collection, rows
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("row", "often"), [pytest.param(row, few, id=row.__name__) for row, few, _ in rows.ROWS])
 def test_nothing_is_lost_and_nothing_is_wrong_after(row, often, tmp_path, capsys):

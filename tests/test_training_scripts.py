@@ -84,6 +84,7 @@ def returns_of(folder: Path) -> dict[str, float]:
     return json.loads((folder / "agent.json").read_text())["real_returns"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_an_agent_that_was_stopped_ends_as_one_that_was_not(trained, signum):
     run("train_agent", *AGENT, f"out={trained / 'whole'}", folder=trained)

@@ -3,6 +3,7 @@
 If it is stopped or killed, the same command continues the training.
 """
 
+import copy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,9 +22,9 @@ from worldmodel.evaluate import reconstruction
 from worldmodel.io.config import LARGEST, POSITIVE, check_range, to_dict
 from worldmodel.io.video import log_video
 from worldmodel.tokenizer import VQVAE, TokenizerConfig, fingerprint, load_tokenizer, save_tokenizer
-from worldmodel.training.fit import FitConfig, fit, on_rank_zero, sole_training
+from worldmodel.training.fit import FitConfig, FitResult, fit, on_rank_zero, sole_training
 
-INIT_BATCHES = 16  # batches that initialise the tokenizer
+INIT_BATCHES, CHECKS = 16, 16  # batches that initialise the tokenizer, and that measure it
 
 
 @dataclass
@@ -73,18 +74,33 @@ def train_tokenizer(config: TrainTokenizerConfig, store: EpisodeStore) -> None:
         both = torch.cat([frames, model.decode(tokens)], dim=2)  # real above decoded
         log_video(writer, "reconstruction", torch.cat(list(both), dim=2).cpu().numpy(), step, fps=8)
         writer.add_histogram("codebook/use", tokens.flatten(), step, bins="auto")
-        return {f"held_out/{name}": value for name, value in reconstruction(model, checks, count=16).items()}
+        return {f"held_out/{name}": value for name, value in reconstruction(model, checks, count=CHECKS).items()}
 
     signature = {"tokenizer": to_dict(config.tokenizer), "data": store.fingerprint(), "clip": frames}
     signature["init"] = None if config.init is None else fingerprint(load_tokenizer(config.init / "tokenizer"))
+    start = copy.deepcopy(tokenizer)
     how: dict[str, Any] = {"evaluate": evaluate, "signature": signature, "minutes": config.minutes}
     result = fit(tokenizer, batches, config.fit, config.run / "tokenizer", **how)
 
     def finish() -> None:
-        save_tokenizer(result.model, config.run / "tokenizer")
-        print(
-            f"tokenizer: {config.run / 'tokenizer'}, {parameters(tokenizer):,} parameters; "
-            f"{format_metrics(result.metrics)}"
-        )
+        kept, metrics = better(start, result, checks)
+        save_tokenizer(kept, config.run / "tokenizer")
+        print(f"tokenizer: {config.run / 'tokenizer'}, {parameters(tokenizer):,} parameters; {format_metrics(metrics)}")
 
     on_rank_zero(finish, config.fit)
+
+
+def better(start: VQVAE, result: FitResult[VQVAE], checks: ClipBatches) -> tuple[VQVAE, dict[str, float]]:
+    """The trained tokenizer, or its start where that decodes held-out clips better, and the metrics of it.
+
+    Where frames have few different patches, the codebook of the start is exact already, and training can only blur it.
+    """
+    device = result.model.device
+    before = reconstruction(start.to(device).eval(), checks, count=CHECKS)
+    if not before["psnr"] > result.metrics["held_out/psnr"]:
+        return result.model, result.metrics
+    after = result.metrics["held_out/psnr"]
+    print(
+        f"tokenizer: its start is kept, as it decodes at {before['psnr']:.1f} dB, and after training at {after:.1f} dB"
+    )
+    return start, {f"held_out/{name}": value for name, value in before.items()}
