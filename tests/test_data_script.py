@@ -60,11 +60,11 @@ def test_choices_that_start_elsewhere_have_their_names_and_few_rewards_are_count
 def test_the_sheet_shows_each_episode_from_its_first_frame_to_its_last(tmp_path, channels):
     store = odd_store(tmp_path, SPACES["choices"], channels)
     sheet = episode_sheet(store)
-    shown = sheet[:, -5 - 2 :].reshape(-1, 7 * 3)  # the last column: frames 5 wide, with a gap of 2
+    shown = sheet[:, -5 * 12 - 2 : -2 : 12].reshape(-1, 5 * 3)  # the last column: frames 5 wide, enlarged, then a gap
     for index in store.indices:
         last = store.read(index).frames[-1]
         row = np.repeat(last[0], 3, axis=-1) if channels == 1 else last[0, :, :3]
-        assert (shown[:, : 5 * 3] == row.reshape(-1)).all(axis=1).any(), index
+        assert (shown == row.reshape(-1)).all(axis=1).any(), index
 
 
 def test_merged_episodes_are_numbered_anew_keep_their_seeds_and_all_else(tmp_path):

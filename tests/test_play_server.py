@@ -325,7 +325,12 @@ def test_the_real_environment_is_left_out_where_it_is_unknown_or_the_world_is_a_
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_command_in_one_line(tmp_path, signum):
     command = [sys.executable, "-m", "worldmodel", "play", "world=maze", "port=0", "open=false", f"run={tmp_path}"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def heard() -> None:  # a shell's & leaves SIGINT ignored, and nohup SIGHUP
+        signal.signal(signum, signal.SIG_DFL)
+
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=ROOT, **pipes, preexec_fn=heard)
     assert process.stdout is not None
     address = process.stdout.readline().removeprefix("play: ").strip()
     host, port = address.removeprefix("http://").strip("/").split(":")
