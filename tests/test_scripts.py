@@ -102,6 +102,7 @@ def shared() -> Iterator[int]:
 def run_the_readme(folder: Path) -> dict:
     """What the README's pieces of Python leave behind when they run on this run folder."""
     pieces = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    pieces = [code for code in pieces if "runs/demo" in code]  # the other one is a sketch of an environment
     assert len(pieces) == 2
     names: dict = {}
     for code in pieces:
