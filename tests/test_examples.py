@@ -16,7 +16,7 @@ from worldmodel.io.config import to_dict
 from worldmodel.world import WorldInfo, WorldModel
 
 ROOT = Path(__file__).parents[1]
-MAZE = MazeConfig(height=40, width=48)  # large enough for Stable-Baselines3's network for images
+MAZE = MazeConfig(height=40, width=48, max_steps=20)  # large enough for Stable-Baselines3's network for images
 
 
 @pytest.fixture(scope="module")

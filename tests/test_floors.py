@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 def rooms() -> set[str]:
     """Every module and package that lies directly in worldmodel."""
     found = (ROOT / "worldmodel").iterdir()
-    return {p.stem for p in found if (p.suffix == ".py" or (p / "__init__.py").is_file()) and p.stem != "__init__"}
+    return {p.stem for p in found if (p.suffix == ".py" or (p / "__init__.py").is_file()) and "__" not in p.stem}
 
 
 def test_imports_keep_the_floors(capsys, monkeypatch):
@@ -24,11 +24,12 @@ def test_every_room_has_its_floor():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (layers,) = (c["layers"] for c in contracts if c["type"] == "layers" and "containers" not in c)
     names = " ".join(layers).translate(str.maketrans("():|", "    ")).split()
-    planned = {name.removeprefix("worldmodel.") for name in names} | {"training"}
+    planned = {name.removeprefix("worldmodel.") for name in names} | {"training", "envs"}  # these have contracts
     assert rooms() <= planned, f"give these a floor in pyproject.toml: {rooms() - planned}"
 
 
 def test_no_room_but_training_knows_training():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (contract,) = (c for c in contracts if c.get("forbidden_modules") == ["worldmodel.training"])
-    assert {name.removeprefix("worldmodel.") for name in contract["source_modules"]} == rooms() - {"training"}
+    free = {"training", "cli", "api", "envs"}  # commands train, and environments know nothing at all
+    assert {name.removeprefix("worldmodel.") for name in contract["source_modules"]} == rooms() - free
