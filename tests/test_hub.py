@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -185,6 +186,14 @@ def test_pushing_without_the_hub_says_so_in_one_line(hub, world, monkeypatch, ho
     with pytest.raises(OSError, match=rf"hf://{REPO}: .*the Hub cannot be reached") as caught:
         push(world, REPO)
     assert "\n" not in str(caught.value)
+
+
+def test_a_push_to_a_server_that_does_not_answer_ends_within_the_limit(world, monkeypatch):
+    monkeypatch.setattr(transfer, "TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(OSError, match=rf"^hf://{REPO}: timed out .*the Hub cannot be reached"):
+            push(world, REPO, endpoint=endpoint)
 
 
 @pytest.mark.parametrize("repo", ["a", "a/b/c", "a/..b", "a b/c", ""])
