@@ -121,7 +121,7 @@ def merge_(config: DataConfig) -> None:
         raise ValueError("from: expected folders of runs, or URLs of episodes, such as from=[runs/a,runs/b]")
     places = (config.from_,) if isinstance(config.from_, str) else config.from_
     stores = [open_episodes(place if is_url(place) else Path(place) / "episodes") for place in places]
-    store = merge(stores, folder(config), show=True)
+    store = merge(stores, folder(config), show=True, say=print)
     twice = sum(len(each.indices) for each in stores) - len(store.indices)
     print(count(store) + (f"; {twice} were duplicates and are kept once" if twice else ""))
 

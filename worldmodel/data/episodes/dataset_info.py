@@ -18,6 +18,7 @@ from worldmodel.nn.actions import space_from_json, space_to_json
 
 SCHEMA = 1
 FILE = "dataset.json"
+IMPORTED = "imported"  # not a policy of `worldmodel collect`, which therefore adds no episodes to imported ones
 # One model needs the same values of these fields in all its data. Datasets that differ here are never merged.
 MODEL_FIELDS = ("action_space", "frame_shape", "action_names", "info_keys", "frame_skip")
 
