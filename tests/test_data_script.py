@@ -184,7 +184,7 @@ def test_the_script_shows_exports_imports_and_merges(tmp_path):
     ("settings", "error"),
     [
         (["burn"], "command: expected one of 'info', 'verify'"),
-        (["import"], "from: expected a folder or a URL"),
+        (["import"], "from: expected a folder, a URL or minari:ID"),
         (["export", "format=npz"], "export: expected to=FOLDER"),
         (["merge"], "from: expected folders of runs"),
         (["repair", "episodes=s3://bucket/x"], "episodes: expected a folder on this machine"),
