@@ -5,6 +5,7 @@ episodes within a run) go to OUT. So do, for the agents of one training, Spearma
 returns, regret@1, and the agents that exploit the dream.
 """
 
+import shlex
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -87,12 +88,20 @@ def format_metric(value: float | None) -> str:
 def weights(config: EvaluateAgentConfig) -> dict[str, str]:
     """The hash of the weights of each world and agent, by folder."""
     parts = [part for group in config.agents.values() for part in group]
-    folders = [path for run in config.runs for path in (world_of(config, run), *(run / part for part in parts))]
-    if missing := [folder for folder in folders if not (folder / "config.json").exists()]:
-        raise ValueError(
-            f"{missing[0]} holds no agent; run `worldmodel train-agent`, or set agents.NAME= to other folders"
-        )
+    worlds = [world_of(config, run) for run in config.runs]
+    agents = [(run, run / part) for run in config.runs for part in parts]
+    for run, folder in agents:
+        if not (folder / "config.json").exists():
+            command = shlex.join(["worldmodel", "train-agent", *settings_of(config, run, folder)])
+            raise ValueError(f"{folder} holds no agent; `{command}` makes it, or set agents.NAME= to other folders")
+    folders = [*worlds, *(folder for _, folder in agents)]
     return {str(folder): read_config(folder)[1] for folder in folders}
+
+
+def settings_of(config: EvaluateAgentConfig, run: Path, folder: Path) -> list[str]:
+    """The settings of `worldmodel train-agent` that make the agent in a folder."""
+    world = [] if config.world is None else [f"world={config.world}"]
+    return [f"run={run}", *world, *([] if folder == run / "agent" else [f"out={folder}"])]
 
 
 def world_of(config: EvaluateAgentConfig, run: Path) -> Path:

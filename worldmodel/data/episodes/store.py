@@ -18,7 +18,7 @@ from worldmodel.data.episodes.episode_file import EpisodeFile
 from worldmodel.data.episodes.hdf5 import MAX_FILE_BYTES, EpisodeError, Header, to_bytes
 from worldmodel.data.episodes.origins import Origins, read_origins, settings, write_origins
 from worldmodel.io.files import LRUCache, remove_partial, write_atomic
-from worldmodel.io.folders import make_folder
+from worldmodel.io.folders import make_folder, maker
 from worldmodel.io.lock import writer_lock
 from worldmodel.io.untrusted import read_bytes
 
@@ -70,7 +70,8 @@ class EpisodeStore:
         folder = Path(folder)
         store = cls(folder, DatasetInfo.load(folder))
         if not store.indices:
-            raise ValueError(f"{folder} holds no finished episode; run `worldmodel collect` to collect some")
+            command = maker(folder) or "`worldmodel collect`"
+            raise ValueError(f"{folder} holds no finished episode; {command} collects some")
         return store
 
     @property
