@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from worldmodel.agents import Agent, RandomAgent
+from worldmodel.agents import Agent, Policy, RandomAgent
 from worldmodel.agents.planner import Planner, PlannerConfig
 from worldmodel.agents.sb3 import PolicyAgent
 from worldmodel.cli.command import RunConfig, command
@@ -123,13 +124,25 @@ def play(config: EvaluateAgentConfig) -> dict[str, Any]:
         agents += [("sticky", RandomAgent(space, "sticky", config.hold), config.episodes)]
         agents += [(name, PolicyAgent.load(run / path), config.episodes) for name in trained for path in trained[name]]
         agents += [(name, Planner(world, planners[name]), config.planner_episodes) for name in planners]
-        for name, agent, episodes in progress(agents, f"{run}", total=len(agents), unit="agent"):
-            found.setdefault(name, []).append(playing(agent, episodes))
+        with progress(name=f"{run}", total=sum(each[-1] for each in agents), unit="episode") as bar:
+            for name, agent, episodes in agents:
+                found.setdefault(name, []).append(playing(Counted(agent, bar), episodes))
         if config.rank is not None:
             ranked[str(run)] = rank(config, world, run / config.rank, playing)
     intervals = {name: to_dict(nested_bootstrap(groups)) for name, groups in found.items()}
     episodes = {name: [group.tolist() for group in groups] for name, groups in found.items()}
     return {"returns": intervals, "ranking": ranked, "episodes": episodes}
+
+
+class Counted:
+    """An agent that moves a progress bar by one at the start of each of its episodes."""
+
+    def __init__(self, agent: Agent, bar: tqdm):
+        self.agent, self.bar = agent, bar
+
+    def episode(self, rng: np.random.Generator) -> Policy:
+        self.bar.update()
+        return self.agent.episode(rng)
 
 
 def rank(config: EvaluateAgentConfig, world: WorldModel, folder: Path, playing: Any) -> dict[str, float | None]:

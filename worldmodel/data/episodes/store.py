@@ -144,8 +144,12 @@ class EpisodeStore:
         except ValueError as error:
             raise EpisodeError(f"{error}; no model can learn from it") from error
 
+    def fetch(self) -> None:
+        """Bring all episodes to this machine, with a progress bar if that takes long; here they are."""
+
     def fingerprint(self) -> str:
         """One hash of the content of all episodes, made from the checksums in their headers."""
+        self.fetch()
         digest = hashlib.sha256()
         for index in self.indices:
             digest.update(f"{index} {self.header(index).sha256}\n".encode())
@@ -169,6 +173,7 @@ class EpisodeStore:
             FolderInUse: another process writes here.
         """
         self._check_linkable(earlier)
+        earlier.fetch()
         with writer_lock(self.folder, "collection"):
             check_unchanged(self.folder, self.info)
             new = sorted(set(earlier.indices) - set(self.indices))
