@@ -240,6 +240,14 @@ def test_a_step_without_the_one_before_it_names_the_command(script, settings, ma
     assert not [*tmp_path.iterdir()]
 
 
+def test_a_missing_folder_of_agents_to_rank_is_refused_before_any_agent_plays(tmp_path):
+    folder = tmp_path / "agent"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    refused = run("evaluate_agent", "world=maze", folder=tmp_path, ok=False)
+    assert refused == f"error: {folder / 'checkpoints'} holds no agents to rank; rank=null ranks none\n"
+
+
 def test_a_missing_tokenizer_and_a_missing_earlier_run_name_their_commands(tmp_path):
     store = EpisodeStore.create(tmp_path / "my run/episodes", counter_info())
     store.write(run_episode(CounterEnv(), counter_info(), 0))

@@ -95,6 +95,8 @@ def weights(config: EvaluateAgentConfig) -> dict[str, str]:
         if not (folder / "config.json").exists():
             command = shlex.join(["worldmodel", "train-agent", *settings_of(config, run, folder)])
             raise ValueError(f"{folder} holds no agent; `{command}` makes it, or set agents.NAME= to other folders")
+    if config.rank is not None and (absent := [run for run in config.runs if not (run / config.rank).is_dir()]):
+        raise ValueError(f"{absent[0] / config.rank} holds no agents to rank; rank=null ranks none")
     folders = [*worlds, *(folder for _, folder in agents)]
     return {str(folder): read_config(folder)[1] for folder in folders}
 
