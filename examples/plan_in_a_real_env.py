@@ -10,6 +10,7 @@ import numpy as np
 from worldmodel import WorldModel, envs
 from worldmodel.agents.planner import Planner, PlannerConfig
 from worldmodel.io.config import from_mapping
+from worldmodel.io.progress import SLOW, progress
 from worldmodel.io.video import write_video
 
 world = WorldModel.load(sys.argv[1] if len(sys.argv) > 1 else "maze")
@@ -22,7 +23,7 @@ policy = planner.episode(np.random.default_rng(0))  # frame → action
 
 frame, _ = env.reset(seed=0)
 frames, total = [frame], 0.0
-for _ in range(steps):
+for _ in progress(range(steps), "plan", total=steps, unit="step", delay=SLOW):
     frame, reward, terminated, truncated, _ = env.step(policy(frame))
     frames.append(frame)
     total += reward

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers_env import counter_info
+from tests.helpers_scripts import run
 from tests.test_episode_store import make_episode
 from worldmodel.data.episodes.store import EpisodeStore
 
@@ -36,6 +37,18 @@ def test_an_environment_that_cannot_be_is_one_line_and_status_two(tmp_path, sett
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert done.returncode == 2 and words in line and "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) < 12
+
+
+def test_another_environment_in_a_run_is_refused_before_it_is_played_and_a_free_run_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = ["episodes=1", "workers=0", "max_steps=3", "env.height=16", "env.width=16"]
+    run("collect", "env=maze", *small)
+    for expected in ("cart_pole", "cart_pole_2"):
+        refused = run("collect", "env.id=CartPole-v1", *small, ok=False)
+        assert refused == (
+            f"error: runs/demo/episodes holds episodes of maze; for CartPole-v1 name another run: run=runs/{expected}\n"
+        )
+        Path(f"runs/{expected}").mkdir()
 
 
 @pytest.mark.slow

@@ -94,8 +94,6 @@ def test_an_episode_that_is_there_twice_comes_once(tmp_path):
         ({"frame_shape": (6, 5, 1)}, r"frame_shape: \[6, 5, 3\] -> \[6, 5, 1\]"),
         ({"action_space": Discrete(4)}, r"action_space\.n: 3 -> 4"),
         ({"action_names": ("left", "jump", "right")}, "action_names"),
-        ({"info_keys": ()}, "info_keys"),
-        ({"frame_skip": 4}, "frame_skip: None -> 4"),
     ],
 )
 def test_stores_that_no_one_model_is_made_for_are_not_merged(tmp_path, settings, error):
@@ -104,6 +102,35 @@ def test_stores_that_no_one_model_is_made_for_are_not_merged(tmp_path, settings,
     with pytest.raises(ValueError, match=f"other: cannot be merged with .*{error}"):
         merge([stores[0], other], tmp_path / "both")
     assert not (tmp_path / "both").exists()
+
+
+def test_imported_and_collected_data_of_the_same_spaces_become_one(tmp_path):
+    one, other = two_stores(tmp_path, frame_skip=2)
+    unknown = {"frame_skip": None, "action_names": (), "info_keys": (), "policy": "imported"}
+    imported = EpisodeStore.create(tmp_path / "imported", replace(counter_info(), **unknown))
+    for index in other.indices:
+        imported.write(replace(other.read(index), index=index, infos={}))
+    said: list[str] = []
+    merged = merge([imported, one, other], tmp_path / "all", say=said.append)
+    names = one.info.action_names
+    assert (merged.info.action_names, merged.info.frame_skip, merged.info.info_keys) == (names, 2, ())
+    assert len(merged.indices) == len(one.indices) + len(other.indices)  # the imported ones are duplicates
+    assert said == [
+        f"action_names: {imported.folder} has none; that of the others is taken",
+        f"frame_skip: {imported.folder} has none; that of the others is taken",
+        "left out: infos that not all of the datasets have: now",
+    ]
+
+
+def test_two_frame_skips_and_imported_actions_of_another_number_are_not_merged(tmp_path):
+    one, _ = two_stores(tmp_path, frame_skip=2)
+    other = EpisodeStore.create(tmp_path / "other", counter_info(frame_skip=4))
+    with pytest.raises(ValueError, match=r"merged with .*: frame_skip: 2 -> 4$"):
+        merge([one, other], tmp_path / "both")
+    info = replace(counter_info(), action_space=Discrete(2), policy="imported")
+    fewer = EpisodeStore.create(tmp_path / "fewer", info)
+    with pytest.raises(ValueError, match=r"action_space\.n: 3 -> 2; the keys actions= and size= of `worldmodel data"):
+        merge([one, fewer], tmp_path / "both")
 
 
 def test_a_damaged_episode_stops_a_merge_and_leaves_nothing(tmp_path):
@@ -157,7 +184,7 @@ def test_the_script_shows_exports_imports_and_merges(tmp_path):
     ("settings", "error"),
     [
         (["burn"], "command: expected one of 'info', 'verify'"),
-        (["import"], "from: expected a folder or a URL"),
+        (["import"], "from: expected a folder, a URL or minari:ID"),
         (["export", "format=npz"], "export: expected to=FOLDER"),
         (["merge"], "from: expected folders of runs"),
         (["repair", "episodes=s3://bucket/x"], "episodes: expected a folder on this machine"),

@@ -246,7 +246,7 @@ def test_folders_without_data_say_how_to_get_some(tmp_path):
     with pytest.raises(ValueError, match=r"`worldmodel collect`"):
         EpisodeStore.open(tmp_path / "nowhere")
     EpisodeStore.create(tmp_path, counter_info())
-    with pytest.raises(ValueError, match=r"no finished episode; run `worldmodel collect`"):
+    with pytest.raises(ValueError, match=r"no finished episode; `worldmodel collect`"):
         EpisodeStore.open(tmp_path)
 
 

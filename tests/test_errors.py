@@ -237,7 +237,8 @@ def test_a_script_without_a_world_names_the_script_that_makes_one(script, tmp_pa
     more = ["repo=a/b"] if script == "push" else []
     monkeypatch.setattr("sys.argv", [f"{script}.py", f"run={tmp_path / 'none'}", *more])
     assert leaves(entry(script)) == 2
-    words = "none/world holds no world (config.json is missing); make one with `worldmodel train-prior run=…`"
+    command = f"`worldmodel train-prior run={tmp_path / 'none'}`"
+    words = f"none/world holds no world (config.json is missing); make one with {command}"
     assert words in capsys.readouterr().err
 
 
@@ -266,7 +267,7 @@ def test_an_evaluation_of_agents_that_are_not_there_names_the_script_that_makes_
     small_world().save(tmp_path / "world")
     monkeypatch.setattr("sys.argv", ["evaluate_agent.py", f"run={tmp_path}"])
     assert leaves(entry("evaluate_agent")) == 2
-    assert "agent holds no agent; run `worldmodel train-agent`" in capsys.readouterr().err
+    assert f"agent holds no agent; `worldmodel train-agent run={tmp_path}` makes it" in capsys.readouterr().err
 
 
 def test_the_error_for_half_a_name_of_the_hub_says_what_a_whole_one_is(monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import yaml
 
 from tests.helpers_hub import Door, Hub, hub_server
 from tests.helpers_models import small_world
+from tests.helpers_scripts import run
 from worldmodel.evaluate.report import to_json
 from worldmodel.evaluate.statistics.results import Interval, Section
 from worldmodel.io.hub import names, transfer
@@ -187,6 +189,14 @@ def test_pushing_without_the_hub_says_so_in_one_line(hub, world, monkeypatch, ho
     assert "\n" not in str(caught.value)
 
 
+def test_a_push_to_a_server_that_does_not_answer_ends_within_the_limit(world, monkeypatch):
+    monkeypatch.setattr(transfer, "TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(OSError, match=rf"^hf://{REPO}: timed out .*the Hub cannot be reached"):
+            push(world, REPO, endpoint=endpoint)
+
+
 @pytest.mark.parametrize("repo", ["a", "a/b/c", "a/..b", "a b/c", ""])
 def test_a_name_that_can_be_none_is_a_value_error(hub, world, repo):
     with pytest.raises(ValueError, match=r"(?i)repo"):
@@ -258,6 +268,11 @@ def test_the_script_pushes_and_tells_the_figures_of_the_report(hub: Hub, world, 
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"WorldModel.load('hf://{REPO}')" in done.stdout and b"| bits | 2.44 |" in hub.repos[REPO]["README.md"]
+
+
+def test_a_push_without_a_report_names_the_command_that_makes_one(hub, world, tmp_path):
+    printed = run("push", f"repo={REPO}", f"endpoint={hub.url}", folder=tmp_path)
+    assert f"report.json is missing; `worldmodel evaluate run={tmp_path}` makes it, then push again" in printed
 
 
 @pytest.mark.parametrize("repo", ["x/y/z", "x/\u00fc", "a b/c", "", "../x", "x/" + "y" * 200, "hf://x/y"])

@@ -10,7 +10,7 @@ from typing import get_type_hints
 
 import pytest
 
-from tests.helpers_scripts import NAMES, schema
+from tests.helpers_scripts import NAMES, module, schema
 from worldmodel import envs
 
 ROOT = Path(__file__).parents[1]
@@ -67,3 +67,11 @@ def test_a_setting_that_does_not_exist_is_found():
     ((_, text), *_) = messages(ast.parse('raise ValueError("too short; lower clip_lenght= or fit.steps=8")'))
     assert NAMED.findall(text) == ["clip_lenght", "fit.steps"]
     assert "clip_lenght" not in known() and "fit.steps" in known()
+
+
+@pytest.mark.parametrize("name", ["train_tokenizer", "train_prior"])
+def test_make_hands_fresh_to_both_trainings(name):
+    make = module("make")
+    for fresh in (False, True):
+        config = make.MakeConfig(preset="quick", fresh=fresh)
+        assert make.part(config, name).fresh == fresh

@@ -80,6 +80,16 @@ def test_an_episode_is_fetched_when_it_is_first_asked_for_and_only_then(bucket, 
     assert fetched == [f"{URL}/episode_000003.h5"]
 
 
+def test_downloading_all_episodes_shows_progress_and_none_if_they_are_here(bucket, store, monkeypatch, capsys):
+    push(store, URL)
+    monkeypatch.setattr(remote, "SLOW", 0.0)
+    there = RemoteStore.connect(URL)
+    assert there.fingerprint() == store.fingerprint() and len(kept()) == 3
+    assert "download: 100%" in capsys.readouterr().err
+    there.fetch()
+    assert "download" not in capsys.readouterr().err
+
+
 def test_what_is_kept_can_be_read_when_the_bucket_is_gone(bucket, store):
     push(store, URL)
     there = open_episodes(URL)

@@ -19,6 +19,8 @@ from tests.helpers_env import CounterEnv, counter_info
 from tests.helpers_modes import umask, wrong_modes
 from tests.helpers_scripts import module, run
 from worldmodel.data.collect.collect import run_episode
+from worldmodel.data.episodes.store import EpisodeStore
+from worldmodel.world import WorldModel
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -221,6 +223,36 @@ def test_a_script_without_its_inputs_leaves_no_folder_behind(script, tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_step_without_the_one_before_it_says_which_to_run(tmp_path):
-    assert "`worldmodel collect`" in run("train_tokenizer", folder=tmp_path, ok=False)
-    assert "error:" in run("rollout", folder=tmp_path, ok=False)
+@pytest.mark.parametrize(
+    ("script", "settings", "maker"),
+    [
+        *((name, [], "collect run={}") for name in ("train_tokenizer", "train_prior", "evaluate", "data")),
+        *((name, [], "train-prior run={}") for name in ("rollout", "play", "train_agent", "evaluate_agent")),
+        ("bundle", ["to={}/out", "commands=[]"], "train-prior run={}"),
+        ("push", ["repo=a/b"], "train-prior run={}"),
+        ("evaluate", ["world=maze"], "collect run={}"),
+        ("evaluate_agent", ["world=maze"], "train-agent run={} world=maze"),
+        ("evaluate_agent", ["world=maze", "agents.dream=[a/b]"], "train-agent run={} world=maze out={}/a/b"),
+    ],
+)
+def test_a_step_without_the_one_before_it_names_the_command(script, settings, maker, tmp_path):
+    printed = run(script, *(each.replace("{}", str(tmp_path)) for each in settings), folder=tmp_path, ok=False)
+    assert f"`worldmodel {maker.replace('{}', str(tmp_path))}`" in printed and len(printed.splitlines()) == 1
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_missing_folder_of_agents_to_rank_is_refused_before_any_agent_plays(tmp_path):
+    folder = tmp_path / "agent"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    refused = run("evaluate_agent", "world=maze", folder=tmp_path, ok=False)
+    assert refused == f"error: {folder / 'checkpoints'} holds no agents to rank; rank=null ranks none\n"
+
+
+def test_a_missing_tokenizer_and_a_missing_earlier_run_name_their_commands(tmp_path):
+    store = EpisodeStore.create(tmp_path / "my run/episodes", counter_info())
+    store.write(run_episode(CounterEnv(), counter_info(), 0))
+    printed = run("train_prior", folder=tmp_path / "my run", ok=False)
+    assert f"`worldmodel train-tokenizer 'run={tmp_path / 'my run'}'` makes it" in printed
+    with pytest.raises(ValueError, match=r"`worldmodel train-prior run=.*before` makes it"):
+        WorldModel.load(tmp_path / "before/world")

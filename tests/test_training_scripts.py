@@ -69,6 +69,26 @@ def test_other_bounds_of_the_actions_are_another_run(trained):
     assert "identity.actions" in run("train_prior", *TINY["train_prior"], folder=trained, ok=False)
 
 
+def test_a_tokenizer_trained_again_needs_a_fresh_prior_and_nothing_is_deleted(trained):
+    tokenizer = [*WORLDS["continuous"][1], *TINY["train_tokenizer"], "fit.seed=1"]
+    assert "fit.seed: 0 there, 1 here); choose another run name, or start anew with fresh=true" in run(
+        "train_tokenizer", *tokenizer, folder=trained, ok=False
+    )
+    before = (trained / "tokenizer/weights.safetensors").read_bytes()
+    assert "tokenizer.old-1" in run("train_tokenizer", *tokenizer, "fresh=true", folder=trained)
+    assert (trained / "tokenizer.old-1/weights.safetensors").read_bytes() == before
+    prior = TINY["train_prior"]
+    refused = run("train_prior", *prior, folder=trained, ok=False)
+    assert "prior holds another run (the tokenizer was trained again, or the episodes changed" in refused
+    assert "start anew with fresh=true, which keeps this one as prior.old-1" in refused
+    assert "fresh: " in run("train_prior", *prior, "fresh=true", folder=trained)
+    assert "fresh: " not in run("train_prior", *prior, "fresh=true", folder=trained)  # it has these settings
+    assert "fresh: " in run("train_prior", *prior, "fresh=true", "fit.steps=4", folder=trained)
+    kept = sorted(path.name for path in trained.glob("*.old-*"))
+    assert kept == ["prior.old-1", "prior.old-2", "tokenizer.old-1", "world.old-1", "world.old-2"]
+    assert (trained / "world/weights.safetensors").is_file()
+
+
 @pytest.mark.parametrize(("script", "part"), [("train_tokenizer", "tokenizer"), ("train_prior", "prior")])
 def test_a_second_training_of_a_run_ends_in_one_line_that_says_who_trains(trained, script, part):
     settings = WORLDS["continuous"][1] if script == "train_tokenizer" else []

@@ -176,6 +176,6 @@ def name_run(values: DictConfig, command: str) -> None:
 
 def slug(env: Any) -> str:
     """A name for the runs of an environment: "my_env" for the id my_module:MyEnv-v0."""
-    text = str(env.get("id", env.name)).rpartition(":")[2].rpartition("/")[2]
+    text = str(env.get("id") or env.get("name")).rpartition(":")[2].rpartition("/")[2]
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"-v\d+$", "", text))
     return re.sub(r"\W+", "_", words).strip("_").lower() or "made"

@@ -24,6 +24,7 @@ def summarize(store: EpisodeStore) -> dict[str, Any]:
     Raises:
         EpisodeError: an episode is damaged.
     """
+    store.fetch()
     headers = [store.header(index) for index in store.indices]
     frames = sum(header.frames for header in headers)
     disk = sum(store.path(index).stat().st_size for index in store.indices)

@@ -1,9 +1,22 @@
-"""Makes folders, also where a link leads to a place that is not there yet, and flushes them to the disk."""
+"""Makes folders, also where a link leads to a place that is not there yet, and flushes them to the disk.
+
+Also says which command makes a part of a run.
+"""
 
 import contextlib
 import errno
 import os
+import shlex
 from pathlib import Path
+
+MAKERS = {"episodes": "collect", "tokenizer": "train-tokenizer", "world": "train-prior", "agent": "train-agent"}
+
+
+def maker(folder: str | Path) -> str:
+    """The command that makes a part of a run, as it is typed; empty for a folder of another name."""
+    folder = Path(folder)
+    name = MAKERS.get(folder.name)
+    return f"`worldmodel {name} {shlex.quote(f'run={folder.parent}')}`" if name else ""
 
 
 def make_folder(folder: str | Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.io.files import write_files
-from worldmodel.io.folders import make_folder
+from worldmodel.io.folders import make_folder, maker
 from worldmodel.io.json_files import json_bytes, read_checked_json, with_digest
 from worldmodel.io.tensors_file import Shapes, read_tensors, tensor_shapes, tensors_to_bytes
 from worldmodel.io.untrusted import errors_name
@@ -54,7 +54,8 @@ def load_weights(
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).exists():
-            raise ValueError(f"{folder}: expected a model with {CONFIG} and {WEIGHTS}, but {name} is missing")
+            remedy = f"; {command} makes it" if (command := maker(folder)) else ""
+            raise ValueError(f"{folder}: expected a model with {CONFIG} and {WEIGHTS}, but {name} is missing{remedy}")
     config, digest = read_config(folder)
     if fits is not None:
         shapes = tensor_shapes(folder / WEIGHTS)

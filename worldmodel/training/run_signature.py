@@ -22,6 +22,13 @@ from worldmodel.training.run_state import Checkpoint
 # others decide when a run logs and saves, not what it computes.
 RESUMABLE = {"steps", "log_every", "eval_every", "checkpoint_every", "workers", "accelerator", "accumulate"}
 
+# What a difference means where the values are hashes, which say nothing.
+IN_WORDS = {
+    "identity.tokens": "the tokenizer was trained again, or the episodes changed, after this training began",
+    "identity.data": "the episodes changed after this training began",
+    "identity.init": "it began with another init",
+}
+
 Course = list[dict[str, Any]]  # each has `from_step`, and the conditions from there on
 
 
@@ -34,13 +41,14 @@ def run_signature_of(config: FitConfig, signature: Mapping[str, Any], ranks: int
 
 def refuse_other_run(found: Checkpoint, run_signature: Mapping[str, Any], steps: int, folder: Path) -> None:
     """Raises ValueError where a checkpoint is of another run, or beyond `steps`."""
-    remedy = f"choose another run name, or delete {folder} to start again"
+    remedy = f"choose another run name, or start anew with fresh=true, which keeps this one as {folder.name}.old-1"
     theirs = {part: found.progress.get(part, {}) for part in run_signature}
     if "batches_per_step" not in theirs["fit"]:  # an older run, which mentions accumulate where it is not 1
         theirs["fit"] = {**theirs["fit"], "batches_per_step": theirs["fit"].get("accumulate", 1)}
         theirs["fit"].pop("accumulate", None)
     differing = [
-        f"{part}.{name}: {theirs[part].get(name)!r} there, {run_signature[part].get(name)!r} here"
+        IN_WORDS.get(f"{part}.{name}")
+        or f"{part}.{name}: {theirs[part].get(name)!r} there, {run_signature[part].get(name)!r} here"
         for part in run_signature
         for name in sorted({*run_signature[part], *theirs[part]})
         if run_signature[part].get(name) != theirs[part].get(name)

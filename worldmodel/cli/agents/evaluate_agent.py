@@ -5,14 +5,16 @@ episodes within a run) go to OUT. So do, for the agents of one training, Spearma
 returns, regret@1, and the agents that exploit the dream.
 """
 
+import shlex
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from worldmodel.agents import Agent, RandomAgent
+from worldmodel.agents import Agent, Policy, RandomAgent
 from worldmodel.agents.planner import Planner, PlannerConfig
 from worldmodel.agents.sb3 import PolicyAgent
 from worldmodel.cli.command import RunConfig, command
@@ -87,12 +89,22 @@ def format_metric(value: float | None) -> str:
 def weights(config: EvaluateAgentConfig) -> dict[str, str]:
     """The hash of the weights of each world and agent, by folder."""
     parts = [part for group in config.agents.values() for part in group]
-    folders = [path for run in config.runs for path in (world_of(config, run), *(run / part for part in parts))]
-    if missing := [folder for folder in folders if not (folder / "config.json").exists()]:
-        raise ValueError(
-            f"{missing[0]} holds no agent; run `worldmodel train-agent`, or set agents.NAME= to other folders"
-        )
+    worlds = [world_of(config, run) for run in config.runs]
+    agents = [(run, run / part) for run in config.runs for part in parts]
+    for run, folder in agents:
+        if not (folder / "config.json").exists():
+            command = shlex.join(["worldmodel", "train-agent", *settings_of(config, run, folder)])
+            raise ValueError(f"{folder} holds no agent; `{command}` makes it, or set agents.NAME= to other folders")
+    if config.rank is not None and (absent := [run for run in config.runs if not (run / config.rank).is_dir()]):
+        raise ValueError(f"{absent[0] / config.rank} holds no agents to rank; rank=null ranks none")
+    folders = [*worlds, *(folder for _, folder in agents)]
     return {str(folder): read_config(folder)[1] for folder in folders}
+
+
+def settings_of(config: EvaluateAgentConfig, run: Path, folder: Path) -> list[str]:
+    """The settings of `worldmodel train-agent` that make the agent in a folder."""
+    world = [] if config.world is None else [f"world={config.world}"]
+    return [f"run={run}", *world, *([] if folder == run / "agent" else [f"out={folder}"])]
 
 
 def world_of(config: EvaluateAgentConfig, run: Path) -> Path:
@@ -114,13 +126,25 @@ def play(config: EvaluateAgentConfig) -> dict[str, Any]:
         agents += [("sticky", RandomAgent(space, "sticky", config.hold), config.episodes)]
         agents += [(name, PolicyAgent.load(run / path), config.episodes) for name in trained for path in trained[name]]
         agents += [(name, Planner(world, planners[name]), config.planner_episodes) for name in planners]
-        for name, agent, episodes in progress(agents, f"{run}", total=len(agents), unit="agent"):
-            found.setdefault(name, []).append(playing(agent, episodes))
+        with progress(name=f"{run}", total=sum(each[-1] for each in agents), unit="episode") as bar:
+            for name, agent, episodes in agents:
+                found.setdefault(name, []).append(playing(Counted(agent, bar), episodes))
         if config.rank is not None:
             ranked[str(run)] = rank(config, world, run / config.rank, playing)
     intervals = {name: to_dict(nested_bootstrap(groups)) for name, groups in found.items()}
     episodes = {name: [group.tolist() for group in groups] for name, groups in found.items()}
     return {"returns": intervals, "ranking": ranked, "episodes": episodes}
+
+
+class Counted:
+    """An agent that moves a progress bar by one at the start of each of its episodes."""
+
+    def __init__(self, agent: Agent, bar: tqdm):
+        self.agent, self.bar = agent, bar
+
+    def episode(self, rng: np.random.Generator) -> Policy:
+        self.bar.update()
+        return self.agent.episode(rng)
 
 
 def rank(config: EvaluateAgentConfig, world: WorldModel, folder: Path, playing: Any) -> dict[str, float | None]:

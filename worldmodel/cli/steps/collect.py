@@ -1,5 +1,6 @@
 """Collect episodes from an environment into RUN/episodes. Run it again to collect the ones that are missing."""
 
+import itertools
 import math
 import sys
 from dataclasses import dataclass, field
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from worldmodel import envs
-from worldmodel.cli.command import RunConfig, command
+from worldmodel.cli.command import RunConfig, command, slug
 from worldmodel.data.check.check import check_env
 from worldmodel.data.check.findings import Findings
 from worldmodel.data.collect.collect import CollectReport, EngineError, Failure, MakeEnv, collect
+from worldmodel.data.episodes.claim import is_unused
+from worldmodel.data.episodes.dataset_info import FILE as DATASET
 from worldmodel.data.episodes.dataset_info import DatasetInfo
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.io.config import LARGEST, POSITIVE, check_range, from_mapping, to_dict
@@ -81,6 +84,7 @@ def collect_into(config: CollectConfig, make_env: MakeEnv, described: dict[str, 
         ValueError: an environment that cannot be, or pictures that no world can learn from.
         SystemExit: episodes are missing, status 1; the lines that are printed say why.
     """
+    refuse_other_env(config.run, described)
     info = look_first(config, make_env, described)
     store = EpisodeStore.create(config.run / "episodes", info)
     if config.continue_from is not None:
@@ -108,6 +112,26 @@ def environment(config: EpisodesConfig) -> tuple[MakeEnv, dict[str, Any]]:
     except TypeError as error:
         raise ValueError(str(error)) from error
     return partial(envs.make, env_config), to_dict(env_config)
+
+
+def refuse_other_env(run: Path, described: dict[str, Any]) -> None:
+    """Refuse a run that holds episodes of another environment, before any is played.
+
+    Raises: ValueError; the message names a run that is free.
+    """
+    episodes = run / "episodes"
+    if is_unused(episodes) or not (episodes / DATASET).is_file():
+        return
+    there, here = (env.get("id") or env.get("name") for env in (DatasetInfo.load(episodes).env, described))
+    if there and here and there != here:
+        raise ValueError(f"{episodes} holds episodes of {there}; for {here} name another run: {free_run(described)}")
+
+
+def free_run(env: dict[str, Any]) -> str:
+    """A run for an environment, such as run=runs/my_env, whose folder does not exist."""
+    name = slug(env)
+    names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    return "run=" + next(f"runs/{each}" for each in names if not Path("runs", each).exists())
 
 
 def settings(config: EpisodesConfig) -> dict[str, Any]:

@@ -7,6 +7,7 @@ all metrics, curves and targets, OUT/report the same for TensorBoard. The trust 
 (not in that of a world by name), for dreams with horizon=trust; it changes no other dream.
 """
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,4 +85,5 @@ def describe_horizon(trust_horizon: int | None) -> str:
 def check_tokenizer(folder: Path, world: WorldModel) -> None:
     """Raises: ValueError if the tokenizer was trained again after the world was made."""
     if fingerprint(load_tokenizer(folder)) != fingerprint(world.tokenizer):
-        raise ValueError(f"{folder}: the world was made with another tokenizer; run `worldmodel train-prior` again")
+        command = f"`worldmodel train-prior {shlex.quote(f'run={folder.parent}')} fresh=true`"
+        raise ValueError(f"{folder}: the world was made with another tokenizer; {command} makes it anew")

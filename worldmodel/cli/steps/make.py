@@ -35,6 +35,8 @@ class MakeConfig(RunConfig):
     """Settings of the environment; `name` says which one it is."""
     minutes: float = 10
     """Time for everything together, about; on a machine that is busy it takes longer."""
+    fresh: bool = False
+    """Move other trainings that are there to NAME.old-1 and start anew (false: refuse them)."""
     seed: int = 0
     """Everything is a function of the seed, and of the numbers of episodes and steps."""
     overrides: dict[str, tuple[str, ...]] = field(default_factory=lambda: {name: () for name in STEPS})
@@ -79,6 +81,7 @@ def part(config: MakeConfig, name: str) -> Any:
         values |= {"env": config.env, "seed": config.seed}
     elif name in SHARES:
         values["minutes"] = config.minutes * SHARES[name]
+        values["fresh"] = config.fresh
         values["fit"]["seed"] = config.seed
     elif name == "rollout":
         values["seed"] = config.seed

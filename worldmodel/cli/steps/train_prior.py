@@ -33,6 +33,7 @@ from worldmodel.nn.actions import ActionEncoder, space_to_json
 from worldmodel.prior import PixelCNN, PriorConfig, SamplerConfig, reward_values
 from worldmodel.tokenizer import VQVAE, load_tokenizer, tokenize
 from worldmodel.training.fit import FitConfig, fit, on_rank_zero, sole_training
+from worldmodel.training.fresh import move_other_run
 from worldmodel.world import WorldInfo, WorldModel
 
 CONTEXT, HORIZON = 5, 24  # frames of the video in TensorBoard: whole latents at any time stride
@@ -48,6 +49,8 @@ class TrainPriorConfig(RunConfig):
     """Folder of an earlier run whose prior is trained further (null: none)."""
     minutes: float | None = None
     """Time for the training; its number of steps is measured at the start (null: fit.steps says how many)."""
+    fresh: bool = False
+    """Move another training that is there to NAME.old-1 and start anew (false: refuse it)."""
     clip_latents: int = 12
     """Latent frames of each training clip."""
     starts: int = 128
@@ -107,6 +110,8 @@ def train_prior(config: TrainPriorConfig, store: EpisodeStore, tokenizer: VQVAE)
     signature["actions"] = action_coding(info)
     signature["init"] = None if config.init is None else read_config(config.init / "world")[1]
     how: dict[str, Any] = {"evaluate": evaluate, "signature": signature, "minutes": config.minutes}
+    if config.fresh:
+        move_other_run(config.run / "prior", config.fit, signature, config.minutes, config.run / "world")
     result = fit(prior, batches, config.fit, config.run / "prior", **how)
 
     def finish() -> None:

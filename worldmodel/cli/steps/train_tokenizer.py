@@ -23,6 +23,7 @@ from worldmodel.io.config import LARGEST, POSITIVE, check_range, to_dict
 from worldmodel.io.video import log_video
 from worldmodel.tokenizer import VQVAE, TokenizerConfig, fingerprint, load_tokenizer, save_tokenizer
 from worldmodel.training.fit import FitConfig, FitResult, fit, on_rank_zero, sole_training
+from worldmodel.training.fresh import move_other_run
 
 INIT_BATCHES, CHECKS = 16, 16  # batches that initialise the tokenizer, and that measure it
 
@@ -37,6 +38,8 @@ class TrainTokenizerConfig(RunConfig):
     """Folder of an earlier run whose tokenizer is trained further (null: none)."""
     minutes: float | None = None
     """Time for the training; its number of steps is measured at the start (null: fit.steps says how many)."""
+    fresh: bool = False
+    """Move another training that is there to NAME.old-1 and start anew (false: refuse it)."""
     clip_latents: int = 8
     """Latent frames of each training clip."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -80,6 +83,8 @@ def train_tokenizer(config: TrainTokenizerConfig, store: EpisodeStore) -> None:
     signature["init"] = None if config.init is None else fingerprint(load_tokenizer(config.init / "tokenizer"))
     start = copy.deepcopy(tokenizer)
     how: dict[str, Any] = {"evaluate": evaluate, "signature": signature, "minutes": config.minutes}
+    if config.fresh:
+        move_other_run(config.run / "tokenizer", config.fit, signature, config.minutes)
     result = fit(tokenizer, batches, config.fit, config.run / "tokenizer", **how)
 
     def finish() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from worldmodel.cli.command import WorldConfig, command
 from worldmodel.evaluate.sections.horizon import kept_horizon
 from worldmodel.io.hub.card import model_card
+from worldmodel.io.hub.names import world_folder
 from worldmodel.io.hub.report import REPORT, load_report
 from worldmodel.io.hub.transfer import CARD
 from worldmodel.io.json_files import read_checked_json, write_checked_json
@@ -39,7 +40,7 @@ class BundleConfig(WorldConfig):
 
 @command(BundleConfig)
 def main(config: BundleConfig) -> None:
-    world = WorldModel.load(config.world)
+    world = WorldModel.load(world_folder(config.world))
     world.round_weights()
     world.info.trust_horizon = kept_horizon(config.to, world)  # a horizon measured before rounding is not this world's
     world.save(config.to)

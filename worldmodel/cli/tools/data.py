@@ -8,6 +8,7 @@ repair  move damaged episodes to RUN/episodes/quarantine; `worldmodel collect` c
 import  from=FOLDER run=RUN: make RUN/episodes of a Minari dataset, of .npz files with video and actions, or of videos
         or folders of PNG images beside an actions.csv (columns episode,action,reward; one row per step, each leading
         from one frame to the next) or one NAME.csv each. What was exported, or lies behind a URL, comes back unchanged.
+        from=minari:ID reads a Minari dataset by its id, and downloads it if it is not on this machine.
         One line names what is missing (rewards become 0) or left out.
 export  format=minari, frames or npz to=FOLDER: without loss; to=s3://bucket/folder: the episodes as they are
 merge   from=[RUN,RUN,...] run=NEW: all their episodes in one run, with new numbers
@@ -39,7 +40,7 @@ class DataConfig(RunConfig):
     episodes: str = "${run}/episodes"
     """Folder or URL of the episodes."""
     from_: str | tuple[str, ...] | None = None
-    """Where `import` and `merge` read from."""
+    """Where `import` and `merge` read from: folders, URLs, or minari:ID."""
     to: str | None = None
     """Where `export` writes to."""
     format: Literal["minari", "frames", "npz"] | None = None
@@ -97,7 +98,7 @@ def repair(config: DataConfig) -> None:
 
 def import_(config: DataConfig) -> None:
     if not isinstance(config.from_, str):
-        raise ValueError("from: expected a folder or a URL, such as from=data/mine")
+        raise ValueError("from: expected a folder, a URL or minari:ID, such as from=data/mine")
     how = {"size": config.size, "actions": config.actions, "show": True, "say": print}
     store = import_episodes(config.from_, folder(config), **how)
     print(f"{count(store)}; actions {store.info.action_space}")
@@ -121,7 +122,7 @@ def merge_(config: DataConfig) -> None:
         raise ValueError("from: expected folders of runs, or URLs of episodes, such as from=[runs/a,runs/b]")
     places = (config.from_,) if isinstance(config.from_, str) else config.from_
     stores = [open_episodes(place if is_url(place) else Path(place) / "episodes") for place in places]
-    store = merge(stores, folder(config), show=True)
+    store = merge(stores, folder(config), show=True, say=print)
     twice = sum(len(each.indices) for each in stores) - len(store.indices)
     print(count(store) + (f"; {twice} were duplicates and are kept once" if twice else ""))
 

@@ -4,6 +4,7 @@ Its folder there holds weights, config, and a card with the metrics of RUN/repor
 "worldmodel[hub]" and, once, `hf auth login`.
 """
 
+import shlex
 from dataclasses import dataclass
 
 from worldmodel.cli.command import WorldConfig, command
@@ -25,7 +26,10 @@ class PushConfig(WorldConfig):
 
 @command(PushConfig)
 def main(config: PushConfig) -> None:
-    report = config.run / "report.json"
+    world, report = world_folder(config.world), config.run / "report.json"
     settings = {"private": config.private, "endpoint": config.endpoint}
-    address = push(world_folder(config.world), config.repo, report=report if report.is_file() else None, **settings)
+    address = push(world, config.repo, report=report if report.is_file() else None, **settings)
     print(f"pushed: {address}\nload it: WorldModel.load('hf://{config.repo}')")
+    if not report.is_file():
+        command = f"`worldmodel evaluate {shlex.quote(f'run={config.run}')}`"
+        print(f"the card has no results: {report} is missing; {command} makes it, then push again")

@@ -16,6 +16,7 @@ import numpy as np
 from worldmodel.data.convert.action_space import ActionSpec
 from worldmodel.data.convert.formats import FORMATS, ImportedEpisode, detect
 from worldmodel.data.convert.importing import Notes, Size, convert_episodes, infer_dataset_info
+from worldmodel.data.convert.minari_id import is_minari_id, minari_folder
 from worldmodel.data.episodes.claim import is_unused
 from worldmodel.data.episodes.dataset_info import FILE as INFO_FILE
 from worldmodel.data.episodes.dataset_info import DatasetInfo
@@ -78,7 +79,7 @@ def import_episodes(
     converted as `importing` describes. `say` is called with one line if something was missing or left out.
 
     Args:
-        folder: a folder in one of `FORMATS`, or a folder or URL of a store.
+        folder: a folder in one of `FORMATS`, a folder or URL of a store, or minari:ID for a dataset of Minari's.
         target: a folder that does not exist yet, or is unused.
         size: the (height, width) that frames are resized to; only for episodes from other software.
         actions: the number of choices, or the (least, greatest) number; only for episodes from other software.
@@ -88,7 +89,10 @@ def import_episodes(
     Raises:
         ValueError: an unknown format, a `target` that exists already, or episodes that do not fit together.
         EpisodeError: an episode differs from the exported one.
+        OSError: a URL or the server of Minari cannot be reached.
     """
+    if is_minari_id(folder):
+        folder = minari_folder(str(folder))
     is_store = is_url(folder) or (Path(folder) / INFO_FILE).is_file()
     sidecar = None if is_store else _read_sidecar(Path(folder))
     if (is_store or sidecar) and (size, actions) != (None, None):

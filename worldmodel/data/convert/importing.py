@@ -13,11 +13,9 @@ import numpy as np
 from worldmodel.data.convert.action_space import ActionSpec, check_finite, convert_actions, infer_action_space
 from worldmodel.data.convert.formats import EpisodeSource, ImportedEpisode
 from worldmodel.data.convert.resize import FrameConverter, channels_last
-from worldmodel.data.episodes.dataset_info import DatasetInfo
+from worldmodel.data.episodes.dataset_info import IMPORTED, DatasetInfo
 from worldmodel.data.episodes.episode import Episode
 from worldmodel.io.untrusted import check_frame, errors_name
-
-POLICY = "imported"  # not a policy of `worldmodel collect`, which therefore adds no episodes to these
 
 Size = tuple[int, int] | None  # from the user: height and width
 
@@ -67,7 +65,7 @@ def infer_dataset_info(folder: Path, source: EpisodeSource, size: Size, actions:
     check_frame("size", (height, width, 3))
     with errors_name(folder):
         space, names = infer_action_space(source, actions)
-    return DatasetInfo(space, (height, width, 3), seed=0, policy=POLICY, action_names=names)
+    return DatasetInfo(space, (height, width, 3), seed=0, policy=IMPORTED, action_names=names)
 
 
 def convert_episodes(source: EpisodeSource, info: DatasetInfo, size: Size, notes: Notes) -> Iterator[Episode]:

@@ -12,12 +12,14 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from worldmodel.data.episodes.episode import Episode, EpisodeSignature
 from worldmodel.io.config import from_mapping
+from worldmodel.io.folders import maker
 from worldmodel.io.json_files import read_checked_json, write_checked_json
 from worldmodel.io.untrusted import check_frame
 from worldmodel.nn.actions import space_from_json, space_to_json
 
 SCHEMA = 1
 FILE = "dataset.json"
+IMPORTED = "imported"  # not a policy of `worldmodel collect`, which therefore adds no episodes to imported ones
 # One model needs the same values of these fields in all its data. Datasets that differ here are never merged.
 MODEL_FIELDS = ("action_space", "frame_shape", "action_names", "info_keys", "frame_skip")
 
@@ -112,7 +114,8 @@ class DatasetInfo:
         """Raises ValueError if `dataset.json` is missing or unreadable; the message names the file and the fault."""
         path = folder / FILE
         if not path.exists():
-            raise ValueError(f"{path} is missing: {folder} is not a dataset; run `worldmodel collect` to make one")
+            command = maker(folder) or "`worldmodel collect`"
+            raise ValueError(f"{path} is missing: {folder} is not a dataset; {command} makes one")
         try:
             return cls.from_json(read_checked_json(path))
         except (ValueError, TypeError) as error:

@@ -20,7 +20,7 @@ from worldmodel.data.episodes.episode_file import EpisodeFile
 from worldmodel.data.episodes.hdf5 import MAX_FILE_BYTES, EpisodeError
 from worldmodel.data.episodes.store import NAME, EpisodeStore
 from worldmodel.io.files import write_atomic
-from worldmodel.io.progress import progress
+from worldmodel.io.progress import SLOW, progress
 from worldmodel.io.untrusted import JSON_BYTES, UntrustedFileError, read_bytes, read_json
 
 # Keys of a file's description in fsspec's file systems; at least one value changes when the file is replaced.
@@ -78,7 +78,7 @@ class RemoteStore(EpisodeStore):
         name = f"episode_{index:06d}"
         if index not in self._versions:
             raise EpisodeError(f"{self.url}/{name}.h5: no such episode")
-        path = self.folder / f"{name}.{self._versions[index]}.h5"
+        path = self._copy(index)
         if not path.exists():
             try:
                 content = _fetch(f"{self.url}/{name}.h5")
@@ -87,6 +87,16 @@ class RemoteStore(EpisodeStore):
             self._check_download(index, content)
             write_atomic(path, content)
         return path
+
+    def _copy(self, index: int) -> Path:
+        return self.folder / f"episode_{index:06d}.{self._versions[index]}.h5"
+
+    def fetch(self) -> None:
+        """Download the episodes that are not in the cache. Raises: as `path`."""
+        missing = [index for index in self.indices if not self._copy(index).exists()]
+        bar = {"total": len(missing), "unit": "episode", "shown": bool(missing), "delay": SLOW}
+        for index in progress(missing, "download", **bar):
+            self.path(index)
 
     def _check_download(self, index: int, content: bytes) -> None:
         url = f"{self.url}/episode_{index:06d}.h5"

@@ -18,7 +18,7 @@ from worldmodel.data.episodes.episode_file import EpisodeFile
 from worldmodel.data.episodes.hdf5 import MAX_FILE_BYTES, EpisodeError, Header, to_bytes
 from worldmodel.data.episodes.origins import Origins, read_origins, settings, write_origins
 from worldmodel.io.files import LRUCache, remove_partial, write_atomic
-from worldmodel.io.folders import make_folder
+from worldmodel.io.folders import make_folder, maker
 from worldmodel.io.lock import writer_lock
 from worldmodel.io.untrusted import read_bytes
 
@@ -70,7 +70,8 @@ class EpisodeStore:
         folder = Path(folder)
         store = cls(folder, DatasetInfo.load(folder))
         if not store.indices:
-            raise ValueError(f"{folder} holds no finished episode; run `worldmodel collect` to collect some")
+            command = maker(folder) or "`worldmodel collect`"
+            raise ValueError(f"{folder} holds no finished episode; {command} collects some")
         return store
 
     @property
@@ -143,8 +144,12 @@ class EpisodeStore:
         except ValueError as error:
             raise EpisodeError(f"{error}; no model can learn from it") from error
 
+    def fetch(self) -> None:
+        """Bring all episodes to this machine, with a progress bar if that takes long; here they are."""
+
     def fingerprint(self) -> str:
         """One hash of the content of all episodes, made from the checksums in their headers."""
+        self.fetch()
         digest = hashlib.sha256()
         for index in self.indices:
             digest.update(f"{index} {self.header(index).sha256}\n".encode())
@@ -168,6 +173,7 @@ class EpisodeStore:
             FolderInUse: another process writes here.
         """
         self._check_linkable(earlier)
+        earlier.fetch()
         with writer_lock(self.folder, "collection"):
             check_unchanged(self.folder, self.info)
             new = sorted(set(earlier.indices) - set(self.indices))

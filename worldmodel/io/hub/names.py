@@ -3,6 +3,7 @@
 import re
 from pathlib import Path, PurePosixPath
 
+from worldmodel.io.folders import maker
 from worldmodel.io.hub.transfer import pull
 from worldmodel.io.model_folder import CONFIG
 
@@ -56,8 +57,8 @@ def world_folder(world: str | Path) -> Path:
         if str(world).startswith("hf:/"):
             raise ValueError(f"world {str(world)!r}: expected hf://OWNER/NAME or hf://OWNER/NAME@REVISION")
         raise ValueError(
-            f"{folder} holds no world ({CONFIG} is missing); make one with `worldmodel train-prior run=…`, "
-            "or name another"
+            f"{folder} holds no world ({CONFIG} is missing); make one with "
+            f"{maker(folder) or '`worldmodel train-prior run=…`'}, or name another"
         )
     return folder
 

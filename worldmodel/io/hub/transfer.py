@@ -50,8 +50,23 @@ def push(
     files = [hub.CommitOperationAdd(name, each) for name, each in content.items()]
     api = hub.HfApi(endpoint=endpoint or None)
     with _hub_errors(repo):
+        _ask(api, repo)
         api.create_repo(repo, private=private, exist_ok=True)
         return str(api.create_commit(repo, files, commit_message="A world to dream in").commit_url)
+
+
+def _ask(api: Any, repo: str) -> None:
+    """Ask for a repository, since uploads wait without a limit for a Hub that does not answer.
+
+    Raises: what `huggingface_hub` raises if the Hub is out of reach, or refuses.
+    """
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        api.model_info(repo, timeout=TIMEOUT)
+    except RepositoryNotFoundError as error:
+        if error.response.status_code != 404:  # 401: not logged in
+            raise
 
 
 def pull(repo: str, *, revision: str | None = None, endpoint: str = "") -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from worldmodel.data.convert.formats.format import EpisodeSource, Format, ImportedEpisode
 from worldmodel.data.convert.formats.frames import FRAMES
-from worldmodel.data.convert.formats.minari import MINARI
+from worldmodel.data.convert.formats.minari import MINARI, NAME
 from worldmodel.data.convert.formats.npz import NPZ
 
 __all__ = ["FORMATS", "EpisodeSource", "Format", "ImportedEpisode", "detect"]
@@ -19,7 +19,8 @@ def detect(folder: Path) -> Format:
         ValueError: there is no such folder, or no format matches its files.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder; name one with episodes in it")
+        hint = f"; from=minari:{folder} means a dataset of Minari's" if NAME.fullmatch(folder.name) else ""
+        raise ValueError(f"{folder} is not a folder; name one with episodes in it{hint}")
     for format in FORMATS.values():
         if format.matches(folder):
             return format
