@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("page", RUNS, ids=name_of)
 def test_the_python_of_a_page_runs(page, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(gymnasium.envs.registration, "registry", {**gymnasium.registry})  # pages may use one id
+    monkeypatch.setattr("gymnasium.envs.registration.registry", {**gymnasium.registry})  # pages may use one id
     names: dict[str, Any] = {"__name__": "__main__"}
     for snippet in PYTHON.finditer(page.read_text()):
         line = page.read_text()[: snippet.start()].count("\n")
