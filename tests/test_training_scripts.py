@@ -139,5 +139,5 @@ def test_what_a_stopped_script_says_is_true_of_it(script, monkeypatch, capsys):
         monkeypatch.setattr(errors, name, value)
     with pytest.raises(SystemExit):
         errors.exit_on_signal(signal.SIGTERM)
-    goes_on = script in {"collect", "train_tokenizer", "train_prior", "train_agent", "improve"}
+    goes_on = script in {"make", "collect", "train_tokenizer", "train_prior", "train_agent", "improve"}
     assert ("continues from there" in capsys.readouterr().err) == goes_on

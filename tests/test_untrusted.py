@@ -27,8 +27,8 @@ CALLS = {
 CALLS |= {"pandas.read_pickle", "PPO.load", "BaseAlgorithm.load", "ActorCriticPolicy.load"}
 
 # What may stay: FVD's network is a program, which the user names by its own setting; and what travels through pipes
-# between processes of one run is tried out first.
-KNOWN = {"frechet.py": ["torch.jit.load"], "worker_pool.py": ["pickle", "cloudpickle"]}
+# between processes of one run is tried out first. Words of the command line are read by a subclass of yaml.SafeLoader.
+KNOWN = {"frechet.py": ["torch.jit.load"], "literals.py": ["yaml.load"], "worker_pool.py": ["pickle", "cloudpickle"]}
 
 
 def sources() -> list[Path]:
