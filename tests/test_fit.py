@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -61,6 +62,12 @@ class Batches(Dataset):
 class Slow(Batches):
     def __getitem__(self, step: int) -> Pairs:
         time.sleep(0.02)
+        return super().__getitem__(step)
+
+
+class Stuck(Batches):
+    def __getitem__(self, step: int) -> Pairs:
+        time.sleep(600 if step == 9 else 0)
         return super().__getitem__(step)
 
 
@@ -143,6 +150,26 @@ def test_a_signal_to_the_whole_group_stops_the_parent_and_not_its_readers_first(
         time.sleep(0.05)
     os.killpg(child.pid, signal.SIGTERM)
     assert "the same command continues" in child.communicate(timeout=60)[0] and child.returncode == 143
+
+
+@pytest.mark.slow
+def test_a_reader_that_hangs_does_not_keep_a_stopped_training_from_ending(tmp_path):
+    program = "import test_fit as t; t.fit(t.Net(), t.Stuck(), t.replace(t.CONFIG, workers=1, steps=99), 'run')"
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    while not (tmp_path / "run" / "checkpoints").exists():
+        assert child.poll() is None
+        time.sleep(0.05)
+    try:
+        os.killpg(child.pid, signal.SIGTERM)
+        output = child.communicate(timeout=60)[0]
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    assert "the same command continues" in output and "Traceback" not in output and child.returncode == 143
 
 
 def test_handlers_of_signals_are_given_back():

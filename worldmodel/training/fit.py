@@ -12,9 +12,10 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -31,7 +32,7 @@ from worldmodel.io.json_files import read_checked_json, write_checked_json
 from worldmodel.io.lock import writer_lock
 from worldmodel.io.progress import progress
 from worldmodel.kernels.threads import threads
-from worldmodel.training.interrupt import Interrupted, SignalGuard, leave_signals_to_parent
+from worldmodel.training.interrupt import Interrupted, SignalGuard, end_readers, leave_signals_to_parent
 from worldmodel.training.log import MetricAverages, open_writer
 from worldmodel.training.optim import Ema, FitConfig, adamw, learning_rate
 from worldmodel.training.prefetch import Prefetcher
@@ -359,7 +360,8 @@ class _Run(Generic[M]):
             tqdm.write(f"stopped and saved at step {self.step} of {self.config.steps}; the same command continues")
         raise Interrupted(self.step, guard.signum or 15)
 
-    def _stream(self, batches: Dataset) -> AbstractContextManager[Iterator[Any]]:
+    @contextmanager
+    def _stream(self, batches: Dataset) -> Iterator[Iterator[Any]]:
         world, rank, workers = self.fabric.world_size, self.fabric.global_rank, self.config.workers
         first, last = (step * self.config.accumulate * world for step in (self.step, self.config.steps))
         loaded = iter(
@@ -372,7 +374,17 @@ class _Run(Generic[M]):
                 pin_memory=self.fabric.device.type == "cuda",
             )
         )
-        return Prefetcher(loaded) if workers else nullcontext(loaded)
+        if not workers:
+            yield loaded
+            return
+        readers: list[BaseProcess] = list(getattr(loaded, "_workers", ()))
+        prefetcher = Prefetcher(loaded)
+        del loaded  # the thread alone holds it, so its end releases the readers
+        try:
+            with prefetcher as stream:
+                yield stream
+        finally:
+            end_readers(readers)
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps

@@ -2,8 +2,9 @@
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
@@ -61,3 +62,12 @@ def leave_signals_to_parent(worker: int) -> None:
     """
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
+
+
+def end_readers(readers: Iterable[BaseProcess]) -> None:
+    """Kill the data workers that hang: they ignore SIGTERM, so Python would wait for them forever as it ends."""
+    for reader in readers:
+        with suppress(RuntimeError):  # PyTorch's, about a reader that is killed
+            if reader.is_alive():
+                reader.kill()
+                reader.join()

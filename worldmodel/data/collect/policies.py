@@ -96,7 +96,8 @@ def _import_function(name: str) -> Callable[..., Any]:
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError, TypeError, SyntaxError) as error:
-        raise ValueError(f"{wanted}: {error}; put its folder on PYTHONPATH") from error
+        hint = "; put its folder on PYTHONPATH" if isinstance(error, ModuleNotFoundError) else ""
+        raise ValueError(f"{wanted}: {error}{hint}") from error
     if not callable(found):
         raise ValueError(f"{wanted}: {found!r} cannot be called")
     return found
