@@ -48,8 +48,7 @@ def make_registered(name: str, kwargs: dict[str, Any], **more: Any) -> gymnasium
         raise ImportError(f"{name}: {' '.join(str(error).split())}; {_package_of(name) or OWN}") from error
     except Exception as error:  # any exception of the environment's constructor
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        hint = SHIMMY if "Gym is incompatible" in message else "check env.kwargs"
-        raise ValueError(f"{name}: making it raised {message}; {hint}") from error
+        raise ValueError(f"{name}: making it raised {message.rstrip('.')}; {_after_making(message)}") from error
 
 
 def own_limit(env: gymnasium.Env) -> int | None:
@@ -61,9 +60,18 @@ def own_limit(env: gymnasium.Env) -> int | None:
     return None
 
 
+def _after_making(message: str) -> str:
+    """What to do about an exception of a constructor, or of Gymnasium's check of what it made."""
+    if "must inherit from the gymnasium.Env" in message:
+        return f"let its class inherit from gymnasium.Env; for one of the old Gym, {SHIMMY}"
+    return SHIMMY if "Gym is incompatible" in message else "check env.kwargs"
+
+
 def _missing_module(name: str, missing: str) -> str:
     """What to do about a module that cannot be imported."""
     top = missing.partition(".")[0]
+    if (module := name.partition(":")[0]).endswith(".py"):
+        return f"write the module without .py: env.id={module.removesuffix('.py')}:{name.partition(':')[2]}"
     if top == "gym":
         return f"it is written for the old Gym: write `import gymnasium as gym` in it, or {SHIMMY}"
     if hint := _package_of(name):

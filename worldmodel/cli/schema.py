@@ -117,10 +117,12 @@ def explained(schema: type, values: Mapping[str, Any], above: str) -> Iterator[t
 
 
 def _choices(hint: Any) -> list[str]:
-    """The values that a key may have, where they are few and have names."""
-    options = [option for each in (hint, *typing.get_args(hint)) if typing.get_origin(each) is Literal
-               for option in typing.get_args(each)]  # fmt: skip
-    return [f"One of {', '.join(map(str, options))}."] if options else []
+    """The values that a key may have, where they are few, have names, and are all."""
+    kinds = [each for each in (typing.get_args(hint) or (hint,)) if each is not type(None)]
+    kinds = [hint] if typing.get_origin(hint) is Literal else kinds
+    if any(typing.get_origin(each) is not Literal for each in kinds):
+        return []
+    return [f"One of {', '.join(str(option) for each in kinds for option in typing.get_args(each))}."]
 
 
 def _written(value: Any) -> str:

@@ -52,6 +52,7 @@ class MakeConfig(RunConfig):
 @command(MakeConfig)
 def main(config: MakeConfig) -> None:
     start = time.monotonic()
+    refuse_other_time(config)
     parts = {name: part(config, name) for name in STEPS}
     parts["collect"].episodes = episodes = planned_episodes(config, parts["collect"])
     print(plan(parts), flush=True)
@@ -61,9 +62,19 @@ def main(config: MakeConfig) -> None:
         inspect.unwrap(module.main)(parts[name])
         print(f"== {name.replace('_', '-')} took {time.monotonic() - begin:.0f} s", flush=True)
         if name == "collect":
-            write_checked_json(config.run / PLAN, {"episodes": episodes})
+            write_checked_json(config.run / PLAN, {"episodes": episodes, "minutes": config.minutes})
     print(f"page: {write_run_page(config.run)}")
     print(f"everything took {(time.monotonic() - start) / 60:.1f} minutes; the world is {config.run / 'world'}")
+
+
+def refuse_other_time(config: MakeConfig) -> None:
+    """Raises: ValueError if the run was made in another time; its trainings are as long as that allowed."""
+    path = config.run / PLAN
+    if path.is_file() and (before := read_checked_json(path).get("minutes")) != config.minutes:
+        raise ValueError(
+            f"minutes: {config.run} was made in {before} minutes, and its episodes and trainings stay; expected "
+            f"minutes={before}, or another run="
+        )
 
 
 def plan(parts: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Inspect, verify, repair, import, export and merge episodes.
 
-usage: worldmodel data COMMAND [key=value ...]
+The first word says what to do, as in `worldmodel data verify run=runs/mine`:
 
 info    print statistics; a contact sheet goes to RUN/episodes.png
 verify  read every byte; name what is damaged, and exit with status 1 if anything is

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 MAX_REWARD = float(np.finfo(np.float32).max)  # the largest reward: episodes store float32
 HERE = os.path.dirname(__file__)
+PACKAGE = os.path.dirname(os.path.dirname(HERE)) + os.sep  # errors raised in it are about what an engine returned
 MAX_MESSAGE_CHARS = 500  # of the message of an engine's exception
 OLD_GYM = (
     'an environment of the old Gym API needs a wrapper: that of shimmy, pip install "shimmy[gym-v21]", or one of yours '
@@ -58,9 +59,10 @@ def engine_errors(what: str, number: int | None = None, passing: tuple[type[Exce
         place = traceback.extract_tb(error.__traceback__)[-1]
         if isinstance(error, EngineError) and os.path.dirname(place.filename) == HERE:  # found by a check of ours
             raise EngineError(f"{call}: {error}") from error
-        when = "" if number is None else f", in {call}"
-        where = f"({place.filename}, line {place.lineno}{when})"
-        raise EngineError(f"{what} raised {type(error).__name__}: {_one_line(error)} {where}") from error
+        parts = [] if place.filename.startswith(PACKAGE) else [f"{place.filename}, line {place.lineno}"]
+        parts += [] if number is None else [f"in {call}"]
+        where = f" ({', '.join(parts)})" if parts else ""
+        raise EngineError(f"{what} raised {type(error).__name__}: {_one_line(error)}{where}") from error
 
 
 @contextlib.contextmanager

@@ -69,15 +69,26 @@ def run_page(info: WorldInfo, film: Film, sections: Mapping[str, Section], found
     shown = video_figure(film_bytes(film, FILM_BYTES), _caption(film), "film")
     more = advice_box(itertools.chain(*advice(results).values())) + _numbers(info, results)
     body = [f"<h1>{escape(title)}</h1>", top(shown, found, more), sheet_html(film)]
-    commands = {"play": "step through the dream in the browser", "evaluate": "measure all of it, with 95 % intervals"}
-    items = (
-        f"<li><code>worldmodel {name} run={escape(str(run))}</code>: {what}</li>" for name, what in commands.items()
-    )
+    items = _next_steps(run)
     notes = [note for section in sections.values() for note in section.notes]
     notes += ["Judged by a few held-out clips, without intervals: a first impression."] if sections else []
     lines = "".join(f"<p class=note>{escape(note)}</p>" for note in notes)
     body.append(f"<section>{lines}<ul>{''.join(items)}</ul></section>")
     return document(title, body)
+
+
+def _next_steps(run: Path) -> list[str]:
+    """Where to go from here."""
+    at = f"run={escape(str(run))}"
+    steps = {f"worldmodel play {at}": "step through the dream in the browser"}
+    if (run / "report.html").is_file():
+        steps["report.html"] = "beside this page: the same questions, with 95 % intervals"
+    steps[f"worldmodel evaluate {at}"] = "measure all of it, on more clips"
+    steps["worldmodel make … minutes=30 run=…"] = (
+        "a better world, in a run of its own; keys of one part are written as "
+        "'overrides.train_prior=[\"clip_latents=12\"]'"
+    )
+    return [f"<li><code>{command}</code>: {what}</li>" for command, what in steps.items()]
 
 
 def _measured(context: EvaluationContext, title: str) -> Section:
