@@ -23,7 +23,7 @@ evaluate: $(INSTALLED)  ## measure the demo's world: runs/demo/report.html
 test: $(INSTALLED)  ## the tests, on two processes; those that take minutes are `make long`
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not long"
 
-long: $(INSTALLED)  ## the tests that take minutes: kills of real trainings, a wheel in an empty folder, notebooks
+long: $(INSTALLED)  ## the tests that take minutes: kills of trainings, a wheel in an empty folder, a whole report
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m long
 
 coverage: $(INSTALLED)  ## the lines that the tests reach, by file; coverage/index.html
