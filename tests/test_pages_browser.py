@@ -1,16 +1,14 @@
 """The report in a real browser: no wider than a phone, readable in the light and in the dark, its films play."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
+from tests.helpers_browser import CONTRAST, chromium
 from tests.helpers_evaluate import brightening, brightening_tokens, brightening_world
 from tests.helpers_models import REWARDS
-from tests.test_play_page import CONTRAST, FLAGS, WANTED
 from tests.test_report import CONFIG
 from worldmodel.evaluate.page.report_page import report_page
 from worldmodel.evaluate.report import EvaluationContext, measure
@@ -32,18 +30,7 @@ def page(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[webdriver.Chrome]:
-    """Chromium without a window."""
-    browser, control = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None or control is None:
-        pytest.skip(WANTED)
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(control))
-    yield driver
-    driver.quit()
+    yield from chromium()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (390, "dark"), (1200, "light")])

@@ -4,7 +4,6 @@ With WORLDMODEL_SCREENSHOTS=FOLDER the picture of the documentation is written t
 """
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,12 +14,12 @@ import pytest
 from gymnasium.spaces import Box, MultiDiscrete
 from PIL import Image
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
+from tests.helpers_browser import CONTRAST, chromium
 from tests.helpers_models import space_world
 from tests.helpers_play import Echo, endless, served, small_session
 from worldmodel import envs
@@ -30,31 +29,8 @@ from worldmodel.world import WorldModel
 
 pytestmark = pytest.mark.slow
 
-WANTED = "Chromium and its driver are not here; on Debian: apt-get install chromium chromium-driver"
 WAIT = 20  # seconds until something has to show
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
 WALK = [*["ArrowUp"] * 3, *["ArrowRight"] * 2, *["ArrowUp"] * 4, "ArrowLeft", *["ArrowUp"] * 2]
-# The contrast of each visible text with what is behind it, as WCAG computes it; those below 4.5.
-CONTRAST = """
-const channels = (color) => color.match(/[\\d.]+/g).map(Number);
-const light = (c) => { c /= 255; return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
-const luminance = ([r, g, b]) => 0.2126 * light(r) + 0.7152 * light(g) + 0.0722 * light(b);
-const behind = (element) => {
-  for (let at = element; at; at = at.parentElement) {
-    const color = channels(getComputedStyle(at).backgroundColor);
-    if (color.length === 3 || color[3] > 0) return color;
-  }
-  return [255, 255, 255];
-};
-const texts = "h1, h2, p, button:not(:disabled), label, summary, figcaption, small, output, kbd";
-return [...document.querySelectorAll(texts)]
-  .filter((each) => each.checkVisibility() && each.textContent.trim())
-  .map((each) => {
-    const [a, b] = [luminance(channels(getComputedStyle(each).color)), luminance(behind(each))];
-    return [each.textContent.trim().slice(0, 30), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
-  })
-  .filter(([_, ratio]) => ratio < 4.5);
-"""
 NAMELESS = """
 return [...document.querySelectorAll("button, input, canvas, img, section, [role=group]")]
   .filter((each) => each.checkVisibility() && each.getAttribute("aria-hidden") !== "true")
@@ -138,18 +114,7 @@ def code(key: str) -> str:
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[webdriver.Chrome]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    service = shutil.which("chromedriver") or shutil.which("chromium.chromedriver")
-    if program is None or service is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(WANTED)
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in FLAGS:
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=Service(service))
-    yield driver
-    driver.quit()
+    yield from chromium()
 
 
 @pytest.fixture(scope="module")
