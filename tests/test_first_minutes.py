@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import worldmodel  # noqa: F401  (registers the dream with Gymnasium)
+from tests.helpers_wheel import build_wheel, copy_source
 
-ROOT = Path(__file__).parents[1]
 COLUMNS = 8
 DOOR = '''
 import gymnasium
@@ -56,10 +56,9 @@ REGISTER = 'import gymnasium\n\ngymnasium.register("Door-v0", entry_point="door:
 def installed(tmp_path_factory) -> Path:
     """The command of a wheel in an environment of its own, which sees the libraries of this one."""
     folder = tmp_path_factory.mktemp("wheel")
-    wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q", str(ROOT)]
-    subprocess.run([*wheel, "-w", str(folder)], check=True, capture_output=True)
+    found = build_wheel(copy_source(folder), folder)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
-    python, (found,) = folder / "venv/bin/python", folder.glob("*.whl")
+    python = folder / "venv/bin/python"
     site = subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True)
     libraries = Path(site.stdout.decode().strip()) / "libraries.pth"
     libraries.write_text(sysconfig.get_path("purelib") + "\n")

@@ -19,8 +19,8 @@ PAGE = (Path(__file__).parents[1] / "docs" / "guides" / "own-environment.md").re
 def module(tmp_path, monkeypatch):
     """The code of the page as a module in the working directory."""
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    Path("my_module.py").write_text(code)
+    codes = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    Path("my_module.py").write_text("\n".join(codes))  # an environment, and a policy for it
     yield "env.id=my_module:MyEnv-v0"
     gymnasium.registry.pop("MyEnv-v0", None)
 
@@ -28,7 +28,7 @@ def module(tmp_path, monkeypatch):
 def test_the_code_of_the_page_is_checked_and_collected_from_without_a_warning(module):
     printed = run("check", module, "env.height=48", "env.width=48")
     assert "Discrete(2): left, right" in printed and "warning" not in printed and "0 (" in printed
-    run("collect", module, "episodes=3", "workers=0", "policy=random", folder=Path("run"))
+    run("collect", module, "episodes=3", "workers=0", "policy=my_module:act", folder=Path("run"))
     info = EpisodeStore.open("run/episodes").info
     assert info.action_names == ("left", "right") and info.max_steps == 60
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import numpy as np
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 from tests.helpers_dreams import noise_store
 from tests.helpers_models import pixelcnn_of, quantizer_of, random_frames, small_world, vqvae_of
 from tests.helpers_scripts import run
+from tests.helpers_wheel import build_wheel, copy_source
 from tests.test_examples import maze_world
 from tests.test_scripts import ROOT, TINY
 from worldmodel.evaluate.sections.horizon import keep_horizon
@@ -272,16 +272,9 @@ def test_each_is_small_and_measured_and_dreams_by_its_name(name):
 
 @pytest.mark.slow
 def test_a_wheel_holds_worlds_environments_and_presets_below_one_name(tmp_path):
-    how: Any = {"symlinks": True, "ignore": shutil.ignore_patterns("__pycache__")}
-    for each in ("worldmodel", "envs", "configs"):
-        shutil.copytree(ROOT / each, tmp_path / "source" / each, **how)
-    for each in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / each, tmp_path / "source")
-    small_world().save(tmp_path / "source" / "worldmodel" / "worlds" / "tiny")
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q", "."]
-    subprocess.run([*command, "-w", str(tmp_path)], cwd=tmp_path / "source", check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    names = set(zipfile.ZipFile(wheel).namelist())
+    source = copy_source(tmp_path)
+    small_world().save(source / "worldmodel" / "worlds" / "tiny")
+    names = set(zipfile.ZipFile(build_wheel(source, tmp_path)).namelist())
     assert {f"worldmodel/worlds/tiny/{name}" for name in ("weights.safetensors", "config.json")} <= names
     assert {f"worldmodel/worlds/{name}/README.md" for name in SHIPPED} <= names
     assert {"worldmodel/envs/maze.py", "worldmodel/configs/preset/tiny.yaml", "worldmodel/cli/main.py"} <= names
