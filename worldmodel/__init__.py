@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from worldmodel.prior import SamplerConfig
     from worldmodel.world import WorldModel
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = ["DreamEnv", "DreamVectorEnv", "SamplerConfig", "WorldModel", "__version__", "collect", "train"]
 
 gymnasium.register(
