@@ -1,6 +1,5 @@
 """How the benchmark measures: medians after a warm-up, and ratios whose two sides take turns in one run."""
 
-import inspect
 import json
 import os
 import platform
@@ -13,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,8 +116,7 @@ def copy_speed() -> float:
 
 def preset(command: str, name: str = "demo") -> dict[str, Any]:
     """The values of a command's config under a preset."""
-    schema = get_type_hints(inspect.unwrap(entry(command)))["config"]
-    (values,) = composed(schema, command, [f"preset={name}"])
+    (values,) = composed(entry(command).schema, command, [f"preset={name}"])
     return values
 
 

@@ -1,11 +1,9 @@
 """The pages of the documentation, and what they show: Python, commands, and words in code."""
 
-import inspect
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_type_hints
 
 from worldmodel import envs
 from worldmodel.cli.main import entry
@@ -47,7 +45,7 @@ def code_spans(page: Path) -> list[str]:
 
 def keys_of(name: str) -> Iterator[str]:
     """The keys of a command, those of all environments included."""
-    schema = get_type_hints(inspect.unwrap(entry(name)))["config"]
+    schema = entry(name).schema
     yield from (key for key, _, _ in explained(schema, defaults(schema), ""))
     for each in envs.SCHEMAS.values():
         yield from (key for key, _, _ in explained(each, defaults(each), "env."))

@@ -1,14 +1,13 @@
 """The commands within this process: their entries, configs and exits, without the seconds that imports take."""
 
 import importlib
-import inspect
 import io
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 
@@ -27,13 +26,12 @@ def module(name: str) -> ModuleType:
 
 def work(name: str, values: Any) -> None:
     """What a command does once its config is composed of these values."""
-    inspect.unwrap(entry(name))(from_mapping(schema(name), values))
+    entry(name).work(from_mapping(schema(name), values))
 
 
 def schema(name: str) -> type:
     """The dataclass of a command's config."""
-    (hint,) = (hint for key, hint in get_type_hints(inspect.unwrap(entry(name))).items() if key != "return")
-    return hint
+    return entry(name).schema
 
 
 def run(command: str, *settings: str, folder: Path | None = None, ok: bool = True) -> str:

@@ -1,11 +1,10 @@
 """What the pages show is right: their Python runs, and their commands have keys that exist."""
 
-import inspect
 import re
 import shutil
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import gymnasium
 import pytest
@@ -62,7 +61,7 @@ def check(name: str, arguments: tuple[str, ...]) -> None:
 
     Raises: ValueError for a key that does not exist, or a wrong value.
     """
-    schema = get_type_hints(inspect.unwrap(entry(name)))["config"]
+    schema = entry(name).schema
     for values in composed(schema, name, arguments):
         config = from_mapping(schema, values)
         if given := getattr(config, "env", None):

@@ -50,6 +50,14 @@ def test_keys_of_one_part_reach_it_alone():
         config(*MAZE, '+overrides.train_pior=["x=1"]')
 
 
+def test_keys_of_one_part_have_the_last_word(tmp_path):
+    given = ('overrides.collect=["episodes=5"]', 'overrides.train_prior=["minutes=7","fit.seed=9"]', f"run={tmp_path}")
+    settings = config(*MAZE, *given)
+    prior = make.part(settings, "train_prior")
+    assert (prior.minutes, prior.fit.seed) == (7, 9)
+    assert make.planned_episodes(settings, make.part(settings, "collect")) == 5
+
+
 def test_more_minutes_are_more_episodes(tmp_path):
     found = []
     for minutes in (1, 4):

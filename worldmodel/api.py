@@ -1,6 +1,6 @@
 """The steps of a run for a program whose environment is an object: the code and the results of the commands."""
 
-import inspect
+import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium
 
-from worldmodel.cli.command import composed
+from worldmodel.cli.command import Command
 from worldmodel.cli.steps import train_prior, train_tokenizer
 from worldmodel.cli.steps.collect import CollectConfig, collect_into
 from worldmodel.data.episodes.store import EpisodeStore
@@ -61,17 +61,18 @@ def train(
         ValueError: a setting that does not exist, a value out of range, or a run that holds another training.
     """
     shares = (FOR_TOKENIZER, 1 - FOR_TOKENIZER)
-    for module, given, share in zip((train_tokenizer, train_prior), (tokenizer, prior), shares, strict=True):
+    parts = zip((train_tokenizer.main, train_prior.main), (tokenizer, prior), shares, strict=True)
+    for step, given, share in parts:
         settings: dict[str, Any] = {"run": run, "preset": preset}
         settings |= {} if minutes is None else {"minutes": minutes * share}
-        _run(module, settings | dict(given or {}))
+        _do(step, {**settings, **(given or {})})
     return WorldModel.load(Path(run) / "world")
 
 
-def _run(module: Any, settings: Mapping[str, Any]) -> None:
-    """Do what a command does with these settings."""
-    main = inspect.unwrap(module.main)
-    schema = inspect.signature(main).parameters["config"].annotation
-    name = module.__name__.rpartition(".")[2]
-    (values,) = composed(schema, name, [f"{key}={value}" for key, value in settings.items()])
-    main(from_mapping(schema, values))
+def _do(step: Command[Any], settings: Mapping[str, Any]) -> None:
+    step.work(step.config([f"{key}={_typed(value)}" for key, value in settings.items()]))
+
+
+def _typed(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    return value if isinstance(value, str) else str(value) if isinstance(value, Path) else json.dumps(value)

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, get_type_hints
+from typing import Any
 
 from worldmodel import envs
 from worldmodel.cli.main import GROUPS, MODULES, entry
@@ -21,7 +21,7 @@ def commands() -> str:
 
 
 def _command(name: str) -> Iterator[str]:
-    schema = get_type_hints(inspect.unwrap(entry(name)))["config"]
+    schema = entry(name).schema
     about = inspect.getdoc(importlib.import_module(MODULES[name])) or ""
     yield from [f"## {name.replace('_', '-')}", "", *_prose(about), ""]
     if name in PRESETS_OF:

@@ -9,10 +9,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
-from unittest import mock
+from typing import Any, Generic, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -50,38 +48,49 @@ class WorldConfig(RunConfig):
     is runs/NAME unless it is given."""
 
 
-def command(schema: type[T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
-    """Make `main(config)` the entry of a command, whose keys are the fields of `schema`.
-
-    The entry takes the arguments of the command line, by default those of the process.
+@dataclass(frozen=True)
+class Command(Generic[T]):
+    """A subcommand. Calling it runs it as a process does; `config` and `work` serve programs and other commands.
 
     What the user can correct (a value, a missing package, a full disk) ends in one line and exit status 2. Ctrl-C,
     SIGTERM and SIGHUP end with status 130, 143 and 129, after partial files are removed.
+
+    name: that of its module. schema: the dataclass of its keys. work: what it does with a config.
     """
 
-    def decorate(main: Callable[[T], None]) -> Callable[..., None]:
-        name = Path(inspect.getfile(main)).stem
+    name: str
+    schema: type[T]
+    work: Callable[[T], None]
 
-        def work(arguments: Sequence[str]) -> None:
-            given = [each for each in arguments if each not in HELP]
-            for values in composed(schema, name, given):
-                if len(given) < len(arguments):
-                    about = inspect.getdoc(sys.modules[main.__module__]) or ""
-                    print(help_text(schema, name, about, values))
-                    return
-                config = from_mapping(schema, values)
-                start_work()
-                if "torch" in sys.modules:
-                    set_threads()
-                main(config)
+    def __call__(self, arguments: Sequence[str] | None = None) -> None:
+        """Run with these arguments of the command line, by default those of the process. Raises: SystemExit."""
+        run_command(lambda: self._run(sys.argv[1:] if arguments is None else arguments))
 
-        @wraps(main)
-        def entry(arguments: Sequence[str] | None = None) -> None:
-            run_command(lambda: work(sys.argv[1:] if arguments is None else arguments))
+    def config(self, arguments: Sequence[str]) -> T:
+        """The config that these arguments give.
 
-        return entry  # its __wrapped__ is main
+        Raises: ValueError, TypeError for keys and values that the command does not take.
+        """
+        (values,) = composed(self.schema, self.name, arguments)
+        return from_mapping(self.schema, values)
 
-    return decorate
+    def _run(self, arguments: Sequence[str]) -> None:
+        given = [each for each in arguments if each not in HELP]
+        for values in composed(self.schema, self.name, given):
+            if len(given) < len(arguments):
+                about = inspect.getdoc(sys.modules[self.work.__module__]) or ""
+                print(help_text(self.schema, self.name, about, values))
+                return
+            config = from_mapping(self.schema, values)
+            start_work()
+            if "torch" in sys.modules:
+                set_threads()
+            self.work(config)
+
+
+def command(schema: type[T]) -> Callable[[Callable[[T], None]], Command[T]]:
+    """Make `main(config)` a command whose keys are the fields of `schema`, named as its module."""
+    return lambda main: Command(Path(inspect.getfile(main)).stem, schema, main)
 
 
 def composed(schema: type, name: str, arguments: Sequence[str]) -> list[Any]:
@@ -106,12 +115,22 @@ def composed(schema: type, name: str, arguments: Sequence[str]) -> list[Any]:
         if several:
             place = next((i for i, each in enumerate(typed) if "=" in each), len(typed))
             typed.insert(place, f"hydra.sweep.dir={folder}")  # otherwise Hydra leaves a folder `multirun`
-        with mock.patch.object(sys, "argv", [name, *typed]):
+        with process_arguments(name, *typed):
             hydra.main(version_base="1.3", config_path=str(HERE), config_name=name)(keep)()
     for each in found:
         if isinstance(each, Exception):
             raise refusal(each)
     return found
+
+
+@contextlib.contextmanager
+def process_arguments(*arguments: str) -> Iterator[None]:
+    """Give the process other arguments inside the block: Hydra reads them there."""
+    before, sys.argv = sys.argv, [*arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 @contextlib.contextmanager

@@ -5,10 +5,11 @@ Nothing here imports PyTorch, so the list of subcommands and a misspelt one answ
 
 import ast
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from worldmodel import __version__
 from worldmodel.cli.errors import exit_with_error, install
@@ -49,8 +50,8 @@ def run(name: str, arguments: Sequence[str] | None = None) -> None:
     entry(name)(arguments)
 
 
-def entry(name: str) -> Callable[..., None]:
-    """The entry of a subcommand; its module is imported."""
+def entry(name: str) -> Any:
+    """The `Command` of a subcommand, whose module is imported."""
     return import_module(MODULES[name]).main
 
 

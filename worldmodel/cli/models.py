@@ -14,7 +14,8 @@ from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.info import WorldInfo
 from worldmodel.io.config import from_mapping, to_dict
 from worldmodel.io.hub.report import DEFAULT_TEMPERATURE, sampling_temperature
-from worldmodel.io.model_folder import CONFIG, read_checked_json, read_config
+from worldmodel.io.json_files import read_checked_json
+from worldmodel.io.model_folder import CONFIG, read_config
 from worldmodel.io.untrusted import errors_name
 
 

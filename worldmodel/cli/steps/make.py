@@ -4,15 +4,14 @@ Each part gets a share of the minutes. If the command is stopped or killed, the 
 done already take no time. The parts are the commands collect, train-tokenizer, train-prior, rollout and evaluate.
 """
 
-import inspect
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from worldmodel.cli.command import RunConfig, command, composed
+from worldmodel.cli.command import RunConfig, command
 from worldmodel.cli.steps import collect, evaluate, rollout, train_prior, train_tokenizer
 from worldmodel.evaluate.page.run_page import write_run_page
-from worldmodel.io.config import LARGEST, POSITIVE, check_range, from_mapping
+from worldmodel.io.config import LARGEST, POSITIVE, check_range
 from worldmodel.io.json_files import read_checked_json, write_checked_json
 
 STEPS = {
@@ -20,6 +19,7 @@ STEPS = {
     "rollout": rollout, "evaluate": evaluate,
 }  # fmt: skip
 SHARES = {"collect": 0.1, "train_tokenizer": 0.27, "train_prior": 0.4}  # of the minutes; the rest goes to the others
+TRAININGS = ("train_tokenizer", "train_prior")
 LOOK: dict[str, Any] = {"played": 8, "seconds": 5.0}  # limits of the look that shows how long an episode takes
 FEWEST_EPISODES, FRAMES_A_MINUTE = 16, 6000  # of the set, in the end
 PLAN = "make.json"
@@ -59,7 +59,7 @@ def main(config: MakeConfig) -> None:
     for name, module in STEPS.items():
         begin = time.monotonic()
         print(f"== {name.replace('_', '-')}", flush=True)
-        inspect.unwrap(module.main)(parts[name])
+        module.main.work(parts[name])
         print(f"== {name.replace('_', '-')} took {time.monotonic() - begin:.0f} s", flush=True)
         if name == "collect":
             write_checked_json(config.run / PLAN, {"episodes": episodes, "minutes": config.minutes})
@@ -79,24 +79,22 @@ def refuse_other_time(config: MakeConfig) -> None:
 
 def plan(parts: dict[str, Any]) -> str:
     """What will be done, on one line."""
-    trainings = (f"{name.replace('_', '-')} {parts[name].minutes:.2g} minutes" for name in SHARES if name != "collect")
+    trainings = (f"{name.replace('_', '-')} {parts[name].minutes:.2g} minutes" for name in TRAININGS)
     return f"plan: {parts['collect'].episodes} episodes, {', '.join(trainings)}, then a video and a report"
 
 
 def part(config: MakeConfig, name: str) -> Any:
-    """The config of one part, with its share of the time."""
-    schema = inspect.signature(inspect.unwrap(STEPS[name].main)).parameters["config"].annotation
-    given = [f"preset={config.preset}", f"run={config.run}", *config.overrides.get(name, ())]
-    (values,) = composed(schema, name, given)
+    """The config of one part, with its share of the time; `overrides` have the last word."""
+    given = {"preset": config.preset, "run": config.run}
+    if name in TRAININGS:
+        given |= {"minutes": config.minutes * SHARES[name], "fresh": config.fresh, "fit.seed": config.seed}
+    elif name != "evaluate":
+        given["seed"] = config.seed
+    arguments = [f"{key}={value}" for key, value in given.items()]
+    made = STEPS[name].main.config([*arguments, *config.overrides.get(name, ())])
     if name == "collect":
-        values |= {"env": config.env, "seed": config.seed}
-    elif name in SHARES:
-        values["minutes"] = config.minutes * SHARES[name]
-        values["fresh"] = config.fresh
-        values["fit"]["seed"] = config.seed
-    elif name == "rollout":
-        values["seed"] = config.seed
-    return from_mapping(schema, values)
+        made.env = config.env
+    return made
 
 
 def planned_episodes(config: MakeConfig, settings: collect.CollectConfig) -> int:
@@ -107,6 +105,8 @@ def planned_episodes(config: MakeConfig, settings: collect.CollectConfig) -> int
     path = config.run / PLAN
     if path.is_file():
         return int(read_checked_json(path)["episodes"])
+    if any(each.startswith("episodes=") for each in config.overrides.get("collect", ())):
+        return settings.episodes
     findings = collect.examine(settings, *collect.environment(settings), **LOOK)
     if not findings.look.played:
         return FEWEST_EPISODES  # the collection will say why nothing can be played
