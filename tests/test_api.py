@@ -1,5 +1,6 @@
 """The Python API: an environment that is an object is collected and trained, with the results of the commands."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,9 @@ import torch
 from gymnasium import spaces
 
 import worldmodel
+from tests.helpers_models import small_world
 from tests.helpers_scripts import run
+from worldmodel import api
 from worldmodel.data.episodes.store import EpisodeStore
 from worldmodel.envs.gymnasium_env import GenericConfig, GenericEnv
 from worldmodel.tokenizer import load_tokenizer
@@ -122,6 +125,19 @@ def test_training_by_the_api_equals_training_by_the_commands(tmp_path):
     env = gymnasium.make("worldmodel/Dream-v0", world=str(Path(tmp_path) / "a" / "world"))
     frame, _ = env.reset(seed=0)
     assert frame.shape == (16, 16, 3)
+
+
+def test_values_of_python_reach_a_training_as_they_are(tmp_path, monkeypatch):
+    found: list[Any] = []
+    monkeypatch.setattr(api.train_tokenizer, "main", replace(api.train_tokenizer.main, work=found.append))
+    monkeypatch.setattr(api.train_prior, "main", replace(api.train_prior.main, work=found.append))
+    world = small_world()
+    monkeypatch.setattr(api.WorldModel, "load", lambda folder: world)
+    given: dict[str, Any] = {"fresh": True, "minutes": None, "init": tmp_path, "tokenizer.bottleneck": "fsq"}
+    assert worldmodel.train(tmp_path, minutes=2.0, tokenizer=given, prior={"fit.steps": 3}) is world
+    first, second = found
+    assert (first.fresh, first.minutes, first.init, first.tokenizer.bottleneck) == (True, None, tmp_path, "fsq")
+    assert (second.fit.steps, second.minutes, second.run) == (3, pytest.approx(1.1), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_the_version_is_that_of_the_package(capsys):
 
 def test_the_list_needs_no_pytorch():
     program = NO_TORCH.format(given=["--help"])
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
 
 
 def test_a_misspelt_subcommand_is_answered_with_the_close_one(monkeypatch, capsys):

@@ -138,31 +138,30 @@ def test_a_signal_while_a_step_is_computed_stops_after_it(tmp_path, signum, code
     assert (stop.value.step, stop.value.code, checkpoints(tmp_path)) == (5, code, [5])
 
 
-def test_a_signal_to_the_whole_group_stops_the_parent_and_not_its_readers_first(tmp_path):
-    program = "import test_fit as t; t.fit(t.Net(), t.Slow(), t.replace(t.CONFIG, steps=999, workers=1), 'run')"
+def training_in_a_group(folder: Path, batches: str, steps: int) -> subprocess.Popen[str]:
+    """A training with one reader, in a group of processes of its own, after its first checkpoint; what it prints."""
+    config = f"t.replace(t.CONFIG, workers=1, steps={steps})"
+    program = f"import test_fit as t; t.fit(t.Net(), t.{batches}(), {config}, 'run')"
     path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
     child = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path},
-        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        [sys.executable, "-c", program], cwd=folder, env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    while not (tmp_path / "run" / "checkpoints").exists():
+    while not (folder / "run" / "checkpoints").exists():
         assert child.poll() is None
         time.sleep(0.05)
+    return child
+
+
+def test_a_signal_to_the_whole_group_stops_the_parent_and_not_its_readers_first(tmp_path):
+    child = training_in_a_group(tmp_path, "Slow", steps=999)
     os.killpg(child.pid, signal.SIGTERM)
     assert "the same command continues" in child.communicate(timeout=60)[0] and child.returncode == 143
 
 
 @pytest.mark.slow
 def test_a_reader_that_hangs_does_not_keep_a_stopped_training_from_ending(tmp_path):
-    program = "import test_fit as t; t.fit(t.Net(), t.Stuck(), t.replace(t.CONFIG, workers=1, steps=99), 'run')"
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
-    child = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path},
-        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    while not (tmp_path / "run" / "checkpoints").exists():
-        assert child.poll() is None
-        time.sleep(0.05)
+    child = training_in_a_group(tmp_path, "Stuck", steps=99)
     try:
         os.killpg(child.pid, signal.SIGTERM)
         output = child.communicate(timeout=60)[0]

@@ -1,8 +1,8 @@
 """Play a few episodes and show what a world would see of them, before any is collected.
 
-`worldmodel check env.id=my_module:MyEnv-v0` prints which picture is taken and its size, the actions, rewards and
-ends, the speed, the time and disk that `collect` needs with the same keys, and what to set. A picture of eight
-moments goes to OUT. The exit status is 2 where no world can learn from what is seen.
+`worldmodel check env.id=my_module:MyEnv-v0` prints which picture is taken and its size, the actions, rewards and ends.
+It also prints the speed, the time and disk that `collect` needs with the same keys, and what to set. A picture of
+eight moments goes to OUT. The exit status is 2 where no world can learn from what is seen.
 """
 
 import sys
